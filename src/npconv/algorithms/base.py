@@ -1,0 +1,127 @@
+"""The contract of an algorithm, and the identities that make one forward pass enough.
+
+An algorithm is one object with a name. It never sees layouts, batch splitting, budgets, bias, padding modes or input
+dilation: those are settled before it runs. It gets canonical views, x (N, C, *in) and w (O, C/G, *k), a
+`ConvGeometry`, and the array to write into. Correctness limits live in `why_not`, cost in `cost`; never mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..geometry import ConvGeometry, Ints, total
+from ..windows import pad_geometry
+
+DIRECTIONS = ("forward", "input_grad", "weight_grad")
+ACCURACIES = ("strict", "standard", "fast")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call does, by arithmetic alone.
+
+    Attributes
+    ----------
+    flops : floating-point operations inside matrix products.
+    bytes : bytes read and written outside of them (packing, shifting, copies).
+    calls : NumPy calls, each with a fixed overhead.
+    workspace : bytes allocated beyond the output.
+    butterflies : floating-point operations inside fast Fourier transforms.
+    """
+
+    flops: int
+    bytes: int
+    calls: int
+    workspace: int
+    butterflies: int = 0
+
+
+@dataclass(frozen=True)
+class ErrorBound:
+    """A promise on every output: ``|err| <= constant * u * scale`` with u the unit roundoff.
+
+    ``scale`` is "window" (S, the sum of |x||w| over the output's own window), "plane" (the largest S of the output's
+    plane), "transform" (S with the absolute values of the transforms) or "norms" (sum over c of |x_c| |w_oc|).
+    """
+
+    constant: float
+    scale: str
+
+    def __str__(self) -> str:
+        names = {
+            "window": "S(output)",
+            "plane": "max S(plane)",
+            "transform": "Amp(output)",
+            "norms": "sum_c |x_c| |w_oc|",
+        }
+        return f"{self.constant:g} u {names[self.scale]}"
+
+
+class Algorithm:
+    """Base class; a subclass needs `name`, `summary`, `cost` and `forward`."""
+
+    name: str = ""
+    summary: str = ""
+    #: Tiers this algorithm may serve; `error_bound` says what it promises.
+    accuracy: tuple[str, ...] = ACCURACIES
+    #: Whether non-finite inputs reach exactly the outputs whose windows hold them.
+    exact_footprint: bool = True
+    #: Whether integer data give exact results in float64.
+    exact_on_integers: bool = True
+    #: Whether "auto" may choose it.
+    automatic: bool = True
+
+    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        """The reason it cannot run, one clause, or None. It holds for all three passes."""
+        return None
+
+    def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
+        """Flops, bytes, calls and workspace of one pass over `geometry`."""
+        raise NotImplementedError
+
+    def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
+        """The bound that every output keeps."""
+        return ErrorBound(32, "window")
+
+    def tile(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> tuple[int, Ints]:
+        """The batch and output extents it likes to work on at once; the default is everything."""
+        return geometry.batch, geometry.out_shape
+
+    def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Any:
+        """Whatever depends on the weights alone; `geometry` is that of the largest tile."""
+        return np.asarray(w, dtype)
+
+    def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> None:
+        """Write the convolution of x with the prepared weights into `out`, (N, O, *out)."""
+        raise NotImplementedError
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        """Add the weight gradient of this tile to `out`, (O, C/G, *k).
+
+        The default is the identity ``dw[o, c, t] = sum over n, p of g[n, o, p] x[n, c, p s + t d - lo]``: a convolution
+        of x, channels as batch, with g as a kernel of dilation s, at stride d.
+        """
+        problem, padded = geometry.weight_problem(), pad_geometry(x, geometry, out.dtype)
+        c, o = problem.batch, problem.out_channels
+        for i in range(geometry.groups):
+            xs = padded[:, i * c : (i + 1) * c].swapaxes(0, 1)
+            gs = g[:, i * o : (i + 1) * o].swapaxes(0, 1)
+            part = np.empty((c, o, *geometry.kernel), out.dtype)
+            self.forward(xs, self.prepare(gs, problem, out.dtype), problem, part)
+            out[i * o : (i + 1) * o] += part.swapaxes(0, 1)
+
+
+def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:
+    """The kernel of the input gradient: taps flipped, in and out swapped inside each group, (C, O/G, *k)."""
+    o, i, *k = w.shape
+    swapped = w.reshape(groups, o // groups if groups else 0, i, *k).swapaxes(1, 2)
+    return np.flip(swapped, tuple(range(3, 3 + len(k)))).reshape(groups * i, o // groups, *k)
+
+
+def elements(geometry: ConvGeometry) -> tuple[int, int, int]:
+    """The element counts of the padded input, the weights and the output."""
+    padded = geometry.batch * geometry.in_channels * total(geometry.padded_shape)
+    return padded, total(geometry.w_shape), total(geometry.y_shape)

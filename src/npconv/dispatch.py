@@ -1,0 +1,265 @@
+"""Which algorithm, and why: a literal cost table with its provenance, and an answer one can print.
+
+Correctness decides first (`why_not`, the accuracy tier, exact integers, the workspace budget), then the cheapest wins.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from . import execution
+from .algorithms import named, registered
+from .algorithms.base import Algorithm, Cost, ErrorBound
+from .arguments import Dtypes, MemoryLimitError, choice, machine_memory
+from .geometry import ConvGeometry, total
+
+#: What `accuracy` admits: the scales of an error bound and the largest constant on each.
+TIERS: dict[str, dict[str, float]] = {
+    "strict": {"window": 32},
+    "standard": {"window": 128, "plane": 128},
+    "fast": {"window": np.inf, "plane": np.inf, "transform": np.inf, "norms": np.inf},
+}
+
+#: Seconds per unit of `Cost`, float32, two cores. Measured 2026-11-21 on an AMD EPYC (Zen 4) with NumPy 2.4.6 and its
+#: OpenBLAS by `python -m benchmarks.calibrate`, which prints this table anew; other machines rank algorithms alike.
+SECONDS = {"flop": 1 / 180e9, "byte": 1 / 8e9, "call": 2e-6, "butterfly": 1 / 2.5e9}
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that a choice depends on."""
+
+    dtypes: Dtypes
+    direction: str
+    accuracy: str = "standard"
+    algorithm: str = "auto"
+    budget: int | None = None
+
+    @property
+    def limit(self) -> int:
+        """The bytes of workspace a call may use."""
+        return machine_memory() if self.budget is None else self.budget
+
+
+def estimate(cost: Cost, dtype: np.dtype) -> float:
+    """Seconds that `cost` takes on the machine of the table; doubles run at half speed, complex at a quarter of that."""
+    slower = {"f": dtype.itemsize / 4, "c": dtype.itemsize / 2, "i": 400.0}[dtype.kind]
+    return (
+        cost.flops * SECONDS["flop"] * slower
+        + cost.bytes * SECONDS["byte"]
+        + cost.calls * SECONDS["call"]
+        + cost.butterflies * SECONDS["butterfly"]
+    )
+
+
+def against(algorithm: Algorithm, geometry: ConvGeometry, request: Request) -> str | None:
+    """Why `algorithm` may not serve this request, or None."""
+    dtype = request.dtypes.compute
+    direction = "weight_grad" if request.direction == "weight_grad" else "forward"
+    why = algorithm.why_not(geometry, dtype)
+    if why:
+        return why
+    if request.dtypes.exact and not algorithm.exact_on_integers:
+        return "rounds, and integer results are exact"
+    bound = algorithm.error_bound(geometry, dtype)
+    if bound.constant > TIERS[request.accuracy].get(bound.scale, -1):
+        return f"its error bound {bound} exceeds accuracy={request.accuracy!r}"
+    needed = execution.fit_tile(algorithm, geometry, dtype, direction, request.limit)
+    if isinstance(needed, int):
+        return f"needs at least {needed} bytes of workspace, the limit is {request.limit}"
+    return None
+
+
+def _family(name: str) -> list[Algorithm]:
+    """The algorithms a name stands for: "auto" is all that may be chosen, "winograd" any of its tiles."""
+    if name == "auto":
+        return [a for a in registered() if a.automatic]
+    if name == "winograd":
+        return [a for a in registered() if a.name.startswith("winograd_")]
+    return [named(name)]
+
+
+def names() -> tuple[str, ...]:
+    """Every value that ``algorithm=`` accepts."""
+    return ("auto", "winograd", *(a.name for a in registered()))
+
+
+def check_name(op: str, name: object) -> str:
+    """`name` if it is "auto" or a registered algorithm, else an error that guesses."""
+    return choice(op, "algorithm", name, names())
+
+
+@lru_cache(maxsize=4096)
+def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: bool = False) -> Algorithm:
+    """The cheapest algorithm that may serve the request.
+
+    Raises
+    ------
+    ValueError
+        If the algorithm asked for cannot; the message says why, and which can.
+    MemoryLimitError
+        If none fits the workspace.
+    """
+    dtype = request.dtypes.compute
+    direction = "weight_grad" if request.direction == "weight_grad" else "forward"
+    family = [a for a in registered() if a.automatic and a.exact_footprint] if exact_footprint else _family(request.algorithm)
+    reasons = {a.name: against(a, geometry, request) for a in family}
+    able = [a for a in family if reasons[a.name] is None]
+    if able:
+        return min(able, key=lambda a: estimate(_whole_cost(a, geometry, dtype, direction, request.limit), dtype))
+    everyone = {a.name: against(a, geometry, request) for a in registered()}
+    others = [name for name, why in everyone.items() if why is None]
+    listed = "; ".join(f"{name} {why}" for name, why in reasons.items())
+    if any("bytes of workspace" in why for why in reasons.values() if why) and not others:
+        least = min(
+            execution.fit_tile(a, geometry, dtype, direction, 0)
+            for a in registered()
+            if a.why_not(geometry, dtype) is None and a.automatic
+        )
+        raise MemoryLimitError(
+            f"{op}: max_workspace={request.budget} bytes is too little: {listed}; the least any algorithm needs is {least}"
+        )
+    raise ValueError(
+        f"{op}: algorithm={request.algorithm!r} cannot run here: {listed}; these can: {', '.join(others) or 'none'}"
+    )
+
+
+def _whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, limit: int) -> Cost:
+    """The cost of all tiles together; the workspace is that of one."""
+    fitted = execution.fit_tile(algorithm, geometry, dtype, direction, limit)
+    if isinstance(fitted, int):
+        return algorithm.cost(geometry, dtype, direction)
+    batch, out = fitted
+    tile = geometry.with_out((0,) * geometry.rank, out, batch)
+    one = algorithm.cost(tile, dtype, direction)
+    outputs = geometry.batch * total(geometry.out_shape)
+    times = outputs / max(1, batch * total(out))
+    return Cost(
+        int(one.flops * times), int(one.bytes * times), int(one.calls * times), one.workspace, int(one.butterflies * times)
+    )
+
+
+def picker(op: str, request: Request) -> execution.Pick:
+    """A function that chooses for each part of one call."""
+    return lambda geometry, exact_footprint: choose(op, geometry, request, exact_footprint)
+
+
+# --------------------------------------------------------------------------- explaining
+@dataclass(frozen=True)
+class Candidate:
+    """One algorithm's line in an explanation."""
+
+    name: str
+    verdict: str
+    able: bool
+    cost: Cost | None
+    bound: ErrorBound | None
+    seconds: float | None
+    measured: float | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What would run, and why not each other one. Print it."""
+
+    geometry: ConvGeometry
+    request: Request
+    choice: str
+    parts: int
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        g, r = self.geometry, self.request
+        head = [
+            f"{r.direction} of {g.x_shape} * {g.w_shape} -> {g.y_shape}, {r.dtypes.result}, accuracy {r.accuracy!r}",
+            f"choice: {self.choice}" + (f", for each of {self.parts} parts without input dilation" if self.parts > 1 else ""),
+        ]
+        rows = [("algorithm", "verdict", "Mflop", "MB moved", "workspace", "error bound", "estimate", "measured")]
+        for c in self.candidates:
+            if c.cost is None:
+                rows.append((c.name, c.verdict, "", "", "", "", "", ""))
+                continue
+            rows.append(
+                (
+                    c.name,
+                    c.verdict,
+                    f"{(c.cost.flops + c.cost.butterflies) / 1e6:.1f}",
+                    f"{c.cost.bytes / 1e6:.1f}",
+                    f"{c.cost.workspace} B",
+                    str(c.bound),
+                    "" if c.seconds is None else f"{c.seconds * 1e3:.3f} ms",
+                    "" if c.measured is None else f"{c.measured * 1e3:.3f} ms",
+                )
+            )
+        if all(row[-1] == "" for row in rows[1:]):
+            rows = [row[:-1] for row in rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join(head + lines)
+
+    __repr__ = __str__
+
+
+def explain(op: str, geometry: ConvGeometry, request: Request, measure: bool = False) -> Explanation:
+    """Choose, and say for every registered algorithm why or why not."""
+    every = execution.parts(geometry, request.direction)
+    real = [p.geometry for p in every if p.geometry is not None]
+    largest = max(real, key=lambda g: g.macs, default=execution.problem(geometry, request.direction))
+    chosen = choose(op, largest, request)
+    dtype = request.dtypes.compute
+    direction = "weight_grad" if request.direction == "weight_grad" else "forward"
+    candidates, best = [], 0.0
+    for a in registered():
+        why = against(a, largest, request)
+        cost = None
+        if a.why_not(largest, dtype) is None:
+            cost = _whole_cost(a, largest, dtype, direction, request.limit)
+        seconds = estimate(cost, dtype) if cost else None
+        if a is chosen:
+            best = seconds or 0.0
+        candidates.append((a, why, cost, seconds))
+    rows = []
+    for a, why, cost, seconds in candidates:
+        measured = _measure(a, largest, request) if measure and why is None and a.name != "loops" else None
+        if a is chosen:
+            verdict = "chosen: the least estimated time"
+            if request.algorithm != "auto":
+                verdict = f"chosen: algorithm={request.algorithm!r}"
+        elif why:
+            verdict = "no: " + why
+        elif not a.automatic:
+            verdict = "no: only when asked for by name"
+        else:
+            verdict = f"no: estimated {(seconds or 0) / best:.2g} times the time" if best else "no: slower"
+        bound = a.error_bound(largest, dtype) if cost else None
+        rows.append(Candidate(a.name, verdict, why is None, cost, bound, seconds, measured))
+    return Explanation(geometry, request, chosen.name, len(every), tuple(rows))
+
+
+def _measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repeats: int = 3) -> float:
+    """The least of some timed runs on random data, in seconds."""
+    rng = np.random.default_rng(0)
+    dtype = request.dtypes.compute
+    x = rng.standard_normal(geometry.x_shape).astype(dtype)
+    w = rng.standard_normal(geometry.w_shape).astype(dtype)
+    y = rng.standard_normal(geometry.y_shape).astype(dtype)
+
+    def pick(part: ConvGeometry, exact_footprint: bool) -> Algorithm:
+        return algorithm
+
+    def once() -> float:
+        started = time.perf_counter()
+        if request.direction == "weight_grad":
+            execution.weight_grad(pick, x, y, geometry, w, request.limit)
+        else:
+            parts = execution.parts(geometry, "forward")
+            execution.correlate(pick, x, w, parts, y, request.limit)
+        return time.perf_counter() - started
+
+    return min(once() for _ in range(1 + repeats))
+
+

@@ -1,0 +1,477 @@
+"""All shape arithmetic, once, in Python ints; this module imports nothing of ours.
+
+Glossary, used everywhere in npconv:
+
+======================  ==========================================================================
+N, C, O, G              batch, input channels, output channels, groups
+in, k, out              spatial tuples: input size, kernel size, output size, one entry per axis
+rank                    the number of spatial axes, ``len(k)``; 0 and up
+s, d, D                 stride, (kernel) dilation, input dilation, per axis
+lo, hi                  padding before and after an axis; negative crops
+e                       effective kernel size ``d (k - 1) + 1``                              (rule R1)
+x, w, y, g              input (N, C, *in), weights (O, C/G, *k), output (N, O, *out), gradient of y
+window, tap             the input positions one output reads; one position of the kernel
+channels_first          N C in... with weights O I k... ; channels_last: N in... C with k... I O
+tile                    a box of outputs; itself a convolution of the same x, with other padding
+======================  ==========================================================================
+
+Convolution here means cross-correlation, as in every deep-learning framework:
+
+    y[n, o, p] = sum over c, t of  w[o, c, t] x[n, c, p s + t d - lo]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from operator import index
+from typing import Any
+
+Ints = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+LARGEST = 2**63 - 1
+PADDING_NAMES = ("valid", "same", "same_lower", "same_torch", "full", "causal")
+
+
+# --------------------------------------------------------------------------- the formulas
+def effective_kernel(k: int, d: int) -> int:
+    """The span of `k` taps that lie `d` apart (rule R1)."""
+    return d * (k - 1) + 1
+
+
+def dilated_size(size: int, dilation: int) -> int:
+    """The length of an axis after ``dilation - 1`` zeros were put between its elements."""
+    return (size - 1) * dilation + 1 if size else 0
+
+
+def window_count(padded: int, e: int, s: int) -> int:
+    """How many windows of span `e` fit into `padded`, `s` apart (rule R2)."""
+    return (padded - e) // s + 1
+
+
+def closing_pad(size: int, lo: int, e: int, s: int, out: int) -> int:
+    """The high padding that ends an axis right after its `out`-th window."""
+    return (out - 1) * s + e - size - lo
+
+
+def transposed_size(size: int, lo: int, hi: int, e: int, s: int, extra: int) -> int:
+    """The output length of a transposed convolution (rules R9 and R10)."""
+    return (size - 1) * s - lo - hi + e + extra
+
+
+def ceil_div(a: int, b: int) -> int:
+    """``ceil(a / b)`` in exact integers."""
+    return -(-a // b)
+
+
+def total(shape: Sequence[int]) -> int:
+    """The number of elements of `shape`, exact."""
+    return math.prod(shape)
+
+
+def pool_count(size: int, lo: int, hi: int, e: int, s: int, rounding: str) -> int:
+    """How many pooling windows an axis has (rules R2 and R3).
+
+    ``"floor"`` counts whole windows. ``"ceil"`` adds one for a remainder, unless it would start in the
+    high padding (torch, ONNX). ``"cover_all"`` adds one for any remainder (Chainer).
+    """
+    span = size + lo + hi - e
+    if rounding == "floor":
+        return span // s + 1
+    count = ceil_div(span, s) + 1
+    if rounding == "ceil" and (count - 1) * s >= size + lo:
+        count -= 1
+    return count
+
+
+def adaptive_bin(i: int, size: int, out: int) -> tuple[int, int]:
+    """The half-open range of inputs that bin `i` of `out` averages or maximises over (rule R19)."""
+    return i * size // out, ceil_div((i + 1) * size, out)
+
+
+def fractional_starts(size: int, k: int, out: int, u: float) -> list[int]:
+    """Where the `out` windows of fractional pooling start, for one sample `u` in [0, 1) (Graham 2014)."""
+    if out == 1:
+        return [size - k]
+    alpha = (size - k) / (out - 1)
+    return [int((i + u) * alpha) - int(u * alpha) for i in range(out - 1)] + [size - k]
+
+
+def same_pads(size: int, e: int, s: int, *, lower: bool = False) -> tuple[int, int]:
+    """TensorFlow's "same" (rule R4): ``ceil(size / s)`` outputs; the odd one at the high side (R5: low)."""
+    pad = max(0, (ceil_div(size, s) - 1) * s + e - size)
+    small = pad // 2
+    return (pad - small, small) if lower else (small, pad - small)
+
+
+def named_pads(name: str, size: int, e: int, s: int) -> tuple[int, int]:
+    """The (lo, hi) that a padding name stands for on one axis."""
+    if name == "valid":
+        return 0, 0
+    if name in ("same", "same_lower"):
+        return same_pads(size, e, s, lower=name == "same_lower")
+    if name == "same_torch":  # R6: depends on the kernel alone
+        return (e - 1) // 2, e - 1 - (e - 1) // 2
+    return e - 1, (0 if name == "causal" else e - 1)
+
+
+# --------------------------------------------------------------------------- reading arguments
+def did_you_mean(value: object, allowed: Sequence[str]) -> str:
+    """The part of a message that lists `allowed` and guesses which one was meant."""
+    import difflib  # only on the way to an error
+
+    text = "one of " + ", ".join(repr(a) for a in allowed)
+    if isinstance(value, str):
+        close = difflib.get_close_matches(value.lower(), allowed, 1, 0.5)
+        if close:
+            text += f"; did you mean {close[0]!r}?"
+    return text
+
+
+def one_int(op: str, name: str, value: Any, low: int | None = None, where: str = "") -> int:
+    """`value` as a Python int; floats, bools, strings and None are refused, never rounded."""
+    try:
+        if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        raise TypeError(
+            f"{op}: {name}{where} must be an integer, got {value!r} of type {type(value).__name__}"
+        ) from None
+    if low is not None and number < low:
+        raise ValueError(f"{op}: {name}{where} must be >= {low}, got {number}")
+    return number
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) == 1
+
+
+def per_axis(op: str, name: str, value: Any, rank: int, low: int | None = None) -> Ints:
+    """An int, or one int per spatial axis, as a tuple of `rank` ints."""
+    if not _is_sequence(value):
+        return (one_int(op, name, value, low),) * rank
+    values = list(value)
+    if len(values) != rank and len(values) != 1:
+        raise ValueError(
+            f"{op}: {name} has {len(values)} values, needs {'1 or ' if rank != 1 else ''}{rank} "
+            f"for {rank} spatial {'axis' if rank == 1 else 'axes'}, got {name}={value!r}"
+        )
+    if len(values) == 1:
+        values *= rank
+    return tuple(one_int(op, name, v, low, f" on axis {i}") for i, v in enumerate(values))
+
+
+def padding_name(op: str, padding: str) -> str:
+    """`padding` if it is one of the names, else an error that guesses."""
+    if padding not in PADDING_NAMES:
+        raise ValueError(
+            f"{op}: padding={padding!r} is unknown, needs an int, one int or (lo, hi) pair per axis, or "
+            + did_you_mean(padding, PADDING_NAMES)
+        )
+    return padding
+
+
+def explicit_pads(op: str, padding: Any, rank: int) -> Pads:
+    """An int, one int per axis, or one (lo, hi) pair per axis, as `rank` pairs."""
+    if _is_sequence(padding) and any(_is_sequence(p) for p in padding):
+        if len(padding) != rank or not all(_is_sequence(p) and len(p) == 2 for p in padding):
+            needed = ", ".join(["(lo, hi)"] * rank) + ("," if rank == 1 else "")
+            raise ValueError(
+                f"{op}: padding={padding!r} is malformed, expected one (lo, hi) pair per spatial axis: ({needed})"
+            )
+        return tuple(
+            (
+                one_int(op, "padding", lo, None, f" before axis {i}"),
+                one_int(op, "padding", hi, None, f" after axis {i}"),
+            )
+            for i, (lo, hi) in enumerate(padding)
+        )
+    return tuple((p, p) for p in per_axis(op, "padding", padding, rank))
+
+
+def resolve_padding(op: str, padding: Any, sizes: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> Pads:
+    """The whole padding grammar, on axes of the given (already dilated) sizes, as (lo, hi) pairs."""
+    if not isinstance(padding, str):
+        return explicit_pads(op, padding, len(sizes))
+    name = padding_name(op, padding)
+    if name == "same_torch" and any(s != 1 for s in stride):
+        raise ValueError(
+            f"{op}: padding='same_torch' needs stride 1, got stride={stride}; "
+            "padding='same' (TensorFlow's rule) takes any stride"
+        )
+    spans = [effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True)]
+    return tuple(named_pads(name, n, e, s) for n, e, s in zip(sizes, spans, stride, strict=True))
+
+
+def check_windows(op: str, sizes: Ints, kernel: Ints, dilation: Ints, padding: Pads) -> None:
+    """Refuse a kernel that does not fit and sizes that no array can have."""
+    for i, (size, k, d, (lo, hi)) in enumerate(zip(sizes, kernel, dilation, padding, strict=True)):
+        e, padded = effective_kernel(k, d), size + lo + hi
+        if padded > LARGEST:
+            raise ValueError(
+                f"{op}: padding ({lo}, {hi}) on axis {i} makes its size {padded}, which exceeds 2^63-1; use less padding"
+            )
+        if e > padded:
+            raise ValueError(
+                f"{op}: the kernel does not fit on axis {i}: effective kernel dilation (k - 1) + 1 = "
+                f"{d} * ({k} - 1) + 1 = {e} > padded size {size} + {lo} + {hi} = {padded}; "
+                f"add at least {e - padded} padding or use a smaller kernel or dilation"
+            )
+
+
+# --------------------------------------------------------------------------- a convolution
+@dataclass(frozen=True)
+class Phase:
+    """One residue class of an input-dilated convolution: a convolution without input dilation."""
+
+    out: tuple[slice, ...]
+    taps: tuple[slice, ...]
+    geometry: ConvGeometry | None  # None: no tap meets real input, the outputs are zero
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """The sizes of one zero-padded convolution: (N, C, *in) * (O, C/G, *k) -> (N, O, *out)."""
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    in_shape: Ints
+    kernel: Ints
+    stride: Ints
+    dilation: Ints
+    padding: Pads
+    input_dilation: Ints
+    groups: int = 1
+
+    @property
+    def rank(self) -> int:
+        return len(self.kernel)
+
+    @cached_property
+    def dilated_shape(self) -> Ints:
+        return tuple(dilated_size(n, D) for n, D in zip(self.in_shape, self.input_dilation, strict=True))
+
+    @cached_property
+    def padded_shape(self) -> Ints:
+        return tuple(n + lo + hi for n, (lo, hi) in zip(self.dilated_shape, self.padding, strict=True))
+
+    @cached_property
+    def effective(self) -> Ints:
+        return tuple(effective_kernel(k, d) for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @cached_property
+    def out_shape(self) -> Ints:
+        return tuple(
+            window_count(p, e, s) for p, e, s in zip(self.padded_shape, self.effective, self.stride, strict=True)
+        )
+
+    @property
+    def x_shape(self) -> Ints:
+        return (self.batch, self.in_channels, *self.in_shape)
+
+    @property
+    def w_shape(self) -> Ints:
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel)
+
+    @property
+    def y_shape(self) -> Ints:
+        return (self.batch, self.out_channels, *self.out_shape)
+
+    @property
+    def taps(self) -> int:
+        """The number of kernel positions."""
+        return total(self.kernel)
+
+    @property
+    def terms(self) -> int:
+        """How many products one output sums."""
+        return self.taps * (self.in_channels // self.groups)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations of the direct algorithm."""
+        return total(self.y_shape) * self.terms
+
+    @property
+    def is_pointwise(self) -> bool:
+        """A kernel of one tap that reads every input once: a plain matrix product."""
+        return self.taps == 1 and self.out_shape == self.in_shape and all(s == 1 for s in self.stride)
+
+    def with_out(self, starts: Ints, out: Ints, batch: int | None = None) -> ConvGeometry:
+        """The box of `out` outputs from `starts`: the same x under another, perhaps negative, padding."""
+        pads = []
+        for a, n, size, (lo, _), e, s in zip(
+            starts, out, self.dilated_shape, self.padding, self.effective, self.stride, strict=True
+        ):
+            pads.append((lo - a * s, closing_pad(size, lo - a * s, e, s, n)))
+        return replace(self, padding=tuple(pads), batch=self.batch if batch is None else batch)
+
+    def transposed(self) -> ConvGeometry:
+        """The input gradient as a convolution of g with the flipped, in/out-swapped kernel."""
+        pads = []
+        for size, (lo, _), e, s, D, out in zip(
+            self.in_shape,
+            self.padding,
+            self.effective,
+            self.stride,
+            self.input_dilation,
+            self.out_shape,
+            strict=True,
+        ):
+            before = e - 1 - lo
+            pads.append((before, closing_pad(dilated_size(out, s), before, e, D, size)))
+        return ConvGeometry(
+            self.batch,
+            self.out_channels,
+            self.in_channels,
+            self.out_shape,
+            self.kernel,
+            stride=self.input_dilation,
+            dilation=self.dilation,
+            padding=tuple(pads),
+            input_dilation=self.stride,
+            groups=self.groups,
+        )
+
+    def weight_problem(self) -> ConvGeometry:
+        """The weight gradient of one group as a convolution of the padded x (C as batch) with g, dilated, as kernel."""
+        pads = tuple(
+            (0, closing_pad(size, 0, effective_kernel(out, s), d, k))
+            for size, out, s, d, k in zip(
+                self.padded_shape, self.out_shape, self.stride, self.dilation, self.kernel, strict=True
+            )
+        )
+        return ConvGeometry(
+            self.in_channels // self.groups,
+            self.batch,
+            self.out_channels // self.groups,
+            self.padded_shape,
+            self.out_shape,
+            stride=self.dilation,
+            dilation=self.stride,
+            padding=pads,
+            input_dilation=(1,) * self.rank,
+        )
+
+    def phases(self) -> Iterator[Phase]:
+        """Split an input-dilated convolution into convolutions that skip the inserted zeros.
+
+        Output o, tap t reads dilated position ``o s + t d - lo``, which holds data only when it is a multiple of
+        the input dilation D. So outputs of one residue modulo ``D / gcd(s, D)`` share their taps, which lie
+        ``D / gcd(d, D)`` apart, and together they are a convolution with stride ``s / gcd(s, D)`` and dilation
+        ``d / gcd(d, D)`` of the undilated input. This is the sub-pixel view of transposed convolution.
+        """
+        axes = [self._axis_phases(i) for i in range(self.rank)]
+        for parts in product(*axes):
+            out, taps = tuple(p[0] for p in parts), tuple(p[1] for p in parts)
+            if any(p[2] is None for p in parts):
+                yield Phase(out, taps, None)
+                continue
+            kernel, stride, dilation, padding = zip(*(p[2] for p in parts), strict=True)
+            geometry = replace(
+                self, kernel=kernel, stride=stride, dilation=dilation, padding=padding, input_dilation=(1,) * self.rank
+            )
+            yield Phase(out, taps, geometry)
+
+    def _axis_phases(self, i: int) -> list[tuple[slice, slice, Any]]:
+        D, s, d, k, lo = self.input_dilation[i], self.stride[i], self.dilation[i], self.kernel[i], self.padding[i][0]
+        out_step, tap_step = D // math.gcd(s, D), D // math.gcd(d, D)
+        found = []
+        for q in range(min(out_step, self.out_shape[i])):
+            first = next((t for t in range(min(tap_step, k)) if (q * s + t * d - lo) % D == 0), None)
+            count = ceil_div(self.out_shape[i] - q, out_step)
+            out = slice(q, None, out_step)
+            if first is None:
+                found.append((out, slice(0, 0), None))
+                continue
+            taps, step, reach = ceil_div(k - first, tap_step), s // math.gcd(s, D), d // math.gcd(d, D)
+            before = (lo - q * s - first * d) // D
+            after = closing_pad(self.in_shape[i], before, effective_kernel(taps, reach), step, count)
+            found.append((out, slice(first, None, tap_step), (taps, step, reach, (before, after))))
+        return found
+
+
+# --------------------------------------------------------------------------- a pooling
+@dataclass(frozen=True)
+class PoolGeometry:
+    """The sizes of one pooling over the spatial axes of (N, C, *in)."""
+
+    in_shape: Ints
+    kernel: Ints
+    stride: Ints
+    dilation: Ints
+    padding: Pads
+    rounding: str = "floor"
+
+    @property
+    def rank(self) -> int:
+        return len(self.kernel)
+
+    @cached_property
+    def effective(self) -> Ints:
+        return tuple(effective_kernel(k, d) for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @cached_property
+    def out_shape(self) -> Ints:
+        return tuple(
+            pool_count(n, lo, hi, e, s, self.rounding)
+            for n, (lo, hi), e, s in zip(self.in_shape, self.padding, self.effective, self.stride, strict=True)
+        )
+
+    @cached_property
+    def covering_pads(self) -> Pads:
+        """The padding under which every window lies inside: ceil rounding overhangs the declared one."""
+        return tuple(
+            (lo, closing_pad(n, lo, e, s, out))
+            for n, (lo, _), e, s, out in zip(
+                self.in_shape, self.padding, self.effective, self.stride, self.out_shape, strict=True
+            )
+        )
+
+    def empty_window(self) -> tuple[int, int] | None:
+        """The first (axis, window) none of whose taps meets a real input, if there is one."""
+        for i, (size, k, s, d, (lo, _), out) in enumerate(
+            zip(self.in_shape, self.kernel, self.stride, self.dilation, self.padding, self.out_shape, strict=True)
+        ):
+            inner = range(ceil_div(lo, s), max(0, (size + lo - effective_kernel(k, d)) // s + 1))
+            for o in (*range(min(inner.start, out)), *range(max(inner.stop, 0), out)):
+                tap = max(0, ceil_div(lo - o * s, d))
+                if tap >= k or not 0 <= o * s - lo + tap * d < size:
+                    return i, o
+        return None
+
+    @classmethod
+    def read(
+        cls,
+        op: str,
+        in_shape: Ints,
+        kernel: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        ceil_mode: bool = False,
+        cover_all: bool = False,
+    ) -> PoolGeometry:
+        """Normalise and validate what a caller wrote."""
+        rank = len(in_shape)
+        k = per_axis(op, "kernel", kernel, rank, 1)
+        s = k if stride is None else per_axis(op, "stride", stride, rank, 1)
+        d = per_axis(op, "dilation", dilation, rank, 1)
+        if ceil_mode and cover_all:
+            raise ValueError(f"{op}: ceil_mode=True and cover_all=True exclude each other, choose one rounding")
+        pads = resolve_padding(op, padding, in_shape, k, s, d)
+        for i, ((lo, hi), n) in enumerate(zip(pads, k, strict=True)):
+            e = effective_kernel(n, d[i])
+            if max(lo, hi) >= e and lo + hi:
+                raise ValueError(
+                    f"{op}: padding ({lo}, {hi}) on axis {i} would leave a window wholly in the padding: needs padding < "
+                    f"effective kernel {e} (kernel {n}, dilation {d[i]}); pad the input first if that is meant"
+                )
+        check_windows(op, in_shape, k, d, pads)
+        return cls(in_shape, k, s, d, pads, "ceil" if ceil_mode else "cover_all" if cover_all else "floor")

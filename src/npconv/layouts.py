@@ -1,0 +1,126 @@
+"""Layouts: where the batch, channel and spatial axes of an array lie, and how to reach the canonical order.
+
+Everything behind the door works on views in one order, inputs (N, C, *spatial) and weights (O, I, *k). A layout is the
+permutation that leads there and back; it never copies more than a reshape of several batch axes needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from .geometry import Ints, did_you_mean, total
+
+NAMES = ("channels_first", "channels_last")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of an input or output array; ``order`` lists them canonically: batch..., C, spatial...."""
+
+    name: str
+    batch_axes: int
+    order: Ints
+
+    @property
+    def rank(self) -> int:
+        return len(self.order) - self.batch_axes - 1
+
+    def canonical(self, array: np.ndarray) -> np.ndarray:
+        """`array` as (N, C, *spatial): a view unless several batch axes cannot be merged in place."""
+        moved = array.transpose(self.order)
+        b = self.batch_axes
+        return moved if b == 1 else moved.reshape(total(moved.shape[:b]), *moved.shape[b:])
+
+    def canonical_shape(self, shape: Ints) -> Ints:
+        """The (N, C, *spatial) shape of an array of this layout and the given shape."""
+        moved = tuple(shape[a] for a in self.order)
+        return (total(moved[: self.batch_axes]), *moved[self.batch_axes :])
+
+    def user_shape(self, shape: Ints, channels: int, spatial: Ints) -> Ints:
+        """`shape`, an input's, with its channel and spatial sizes replaced."""
+        new = list(shape)
+        for axis, size in zip(self.order[self.batch_axes :], (channels, *spatial), strict=True):
+            new[axis] = size
+        return tuple(new)
+
+
+@dataclass(frozen=True)
+class KernelLayout:
+    """The axes of a weight array; ``order`` lists them canonically: O, I, *k."""
+
+    name: str
+    order: Ints
+
+    def canonical(self, w: np.ndarray) -> np.ndarray:
+        """`w` as an (O, I, *k) view."""
+        return w.transpose(self.order)
+
+    def canonical_shape(self, shape: Ints) -> Ints:
+        """The (O, I, *k) shape of weights of this layout and the given shape."""
+        return tuple(shape[a] for a in self.order)
+
+    def user_shape(self, canonical: Ints) -> Ints:
+        """The shape in this layout of weights whose canonical shape is given."""
+        new = [0] * len(canonical)
+        for axis, size in zip(self.order, canonical, strict=True):
+            new[axis] = size
+        return tuple(new)
+
+
+def _letters(op: str, name: str, text: object, needed: str) -> str:
+    """`text` if it is a layout in letters, else an error."""
+    example = "'NCHW' or 'HWC'" if needed == "C" else "'OIHW' or 'HWIO'"
+    if not isinstance(text, str):
+        raise TypeError(f"{op}: {name} must be a string, got {text!r} of type {type(text).__name__}")
+    ok = text.isalpha() and text.isupper() and len(set(text)) == len(text) and all(c in text for c in needed)
+    if not ok or (needed == "C" and ({"O", "I"} & set(text))) or (needed == "OI" and ({"N", "C"} & set(text))):
+        raise ValueError(
+            f"{op}: {name}={text!r} is unknown, needs letters such as {example}, or " + did_you_mean(text, NAMES)
+        )
+    return text
+
+
+@lru_cache(maxsize=256)
+def input_layout(op: str, layout: str, ndim: int, rank: int) -> Layout:
+    """Read `layout` for an array of `ndim` axes, `rank` of them spatial; `ndim` must suffice."""
+    if layout in NAMES:
+        batch = ndim - rank - 1
+        spatial = range(batch + 1, ndim) if layout == NAMES[0] else range(batch, ndim - 1)
+        channel = batch if layout == NAMES[0] else ndim - 1
+        return Layout(layout, batch, (*range(batch), channel, *spatial))
+    text = _letters(op, "layout", layout, "C")
+    spatial_letters = [c for c in text if c not in "NC"]
+    if len(spatial_letters) != rank:
+        raise ValueError(f"{op}: layout={text!r} has {len(spatial_letters)} spatial axes, the kernel has {rank}")
+    if len(text) != ndim:
+        raise ValueError(f"{op}: layout={text!r} names {len(text)} axes, the array has {ndim}")
+    batched = "N" in text
+    order = [text.index(c) for c in ("N" if batched else "") + "C"] + [text.index(c) for c in spatial_letters]
+    return Layout(text, int(batched), tuple(order))
+
+
+@lru_cache(maxsize=256)
+def kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> KernelLayout:
+    """Read `layout` for weights; None follows the inputs' layout (k I O when their channels are last)."""
+    if layout is None:
+        layout = NAMES[1] if inputs == NAMES[1] or (inputs not in NAMES and inputs.endswith("C")) else NAMES[0]
+    if layout == NAMES[0]:
+        return KernelLayout(layout, tuple(range(ndim)))
+    if layout == NAMES[1]:
+        return KernelLayout(layout, (ndim - 1, ndim - 2, *range(ndim - 2)))
+    text = _letters(op, "kernel_layout", layout, "OI")
+    if len(text) != ndim:
+        raise ValueError(f"{op}: kernel_layout={text!r} names {len(text)} axes, the weights have {ndim}")
+    spatial = [c for c in text if c not in "OI"]
+    if inputs not in NAMES:
+        wanted = [c for c in inputs if c not in "NC"]
+        if set(wanted) != set(spatial):
+            raise ValueError(
+                f"{op}: kernel_layout={text!r} and layout={inputs!r} must name the same spatial axes, "
+                f"got {spatial} and {wanted}"
+            )
+        spatial = wanted
+    return KernelLayout(text, tuple(text.index(c) for c in ["O", "I", *spatial]))

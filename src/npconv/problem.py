@@ -1,0 +1,378 @@
+"""From what a caller wrote to a problem of plain ints, and its three passes on user arrays.
+
+``read`` does everything that can be said from shapes; a `ConvProblem` then runs. conv, its gradients, its transpose and
+its relatives all come through here, so each rule and each message stands once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
+
+import numpy as np
+
+from . import dispatch, execution
+from .algorithms.base import ACCURACIES, input_grad_weights
+from .arguments import (
+    Dtypes,
+    MemoryLimitError,
+    check_memory,
+    choice,
+    flag,
+    integer_compute,
+    largest_magnitude,
+    read_bytes,
+)
+from .geometry import (
+    ConvGeometry,
+    Ints,
+    Pads,
+    check_windows,
+    did_you_mean,
+    dilated_size,
+    one_int,
+    per_axis,
+    resolve_padding,
+    total,
+)
+from .layouts import KernelLayout, Layout, input_layout, kernel_layout
+from .windows import MODES, pad, pad_mode, pad_mode_adjoint
+
+
+class ConvOptions(TypedDict, total=False):
+    """The keywords that conv, its gradients and `explain` share; `npconv.conv` documents them."""
+
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+    input_dilation: Any
+    padding_mode: str
+    padding_value: Any
+    flip: bool
+    layout: str
+    kernel_layout: str | None
+    algorithm: str
+    accuracy: str
+    max_workspace: int | None
+
+
+DEFAULTS: dict[str, Any] = {
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "input_dilation": 1,
+    "padding_mode": "zeros",
+    "padding_value": 0,
+    "flip": False,
+    "layout": "channels_first",
+    "kernel_layout": None,
+    "algorithm": "auto",
+    "accuracy": "standard",
+    "max_workspace": None,
+}
+
+
+def with_defaults(op: str, options: Mapping[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`options` completed; an unknown keyword is refused with the closest known one."""
+    for key in options:
+        if key not in DEFAULTS:
+            raise TypeError(f"{op}: unknown keyword {key!r}, needs {did_you_mean(key, [*extra, *DEFAULTS])}")
+    return {**DEFAULTS, **options}
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A padding that the algorithms do not do themselves: any mode but zeros."""
+
+    pads: Pads
+    mode: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class ConvProblem:
+    """One resolved call: the geometry that runs, and the way there from the caller's arrays."""
+
+    op: str
+    geometry: ConvGeometry  # zero padding only; where `padded` is set, of the padded input
+    in_shape: Ints  # the caller's spatial input sizes
+    input_dilation: Ints
+    padded: Padded | None
+    flip: bool
+    x_layout: Layout
+    w_layout: KernelLayout
+    x_shape: Ints
+    w_shape: Ints
+    algorithm: str
+    accuracy: str
+    max_workspace: int | None
+
+    @property
+    def y_shape(self) -> Ints:
+        """The caller's output shape."""
+        return self.x_layout.user_shape(self.x_shape, self.geometry.out_channels, self.geometry.out_shape)
+
+    def request(self, dtypes: Dtypes, direction: str, reserved: int = 0) -> dispatch.Request:
+        """What dispatch needs to know; `reserved` bytes of the budget are spent before an algorithm runs."""
+        budget = self.max_workspace
+        if budget is not None:
+            if reserved > budget:
+                raise MemoryLimitError(
+                    f"{self.op}: max_workspace={budget} bytes is too little: converting and padding needs {reserved} bytes"
+                )
+            budget -= reserved
+        return dispatch.Request(dtypes, direction, self.accuracy, self.algorithm, budget)
+
+    # ------------------------------------------------------------------ views
+    def inputs(self, x: np.ndarray, *, tangent: bool = False) -> np.ndarray:
+        """x as the geometry reads it: canonical, and padded where the mode is not zeros."""
+        view = self.x_layout.canonical(x)
+        if self.padded is None:
+            return view
+        view = pad(view, ((0, 0),) * self.geometry.rank, self.input_dilation)
+        mode = "zeros" if tangent and self.padded.mode == "constant" else self.padded.mode
+        return pad_mode(view, self.padded.pads, mode, self.padded.value)
+
+    def weights(self, w: np.ndarray) -> np.ndarray:
+        """w canonical, and flipped if the call asked for true convolution."""
+        view = self.w_layout.canonical(w)
+        return np.flip(view, tuple(range(2, view.ndim))) if self.flip else view
+
+    def reserved(self, x: np.ndarray | None, compute: np.dtype, result: np.dtype, result_shape: Ints) -> int:
+        """Bytes spent outside the algorithm: padded inputs and a result in the compute dtype."""
+        spent = 0
+        if x is not None and self.padded is not None:
+            spent += total(self.geometry.x_shape) * x.itemsize
+        if compute != result:
+            spent += total(result_shape) * compute.itemsize
+        return spent
+
+    # ------------------------------------------------------------------ passes, on the caller's arrays
+    def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray) -> None:
+        """Write conv(x, w) + bias into y."""
+        compute = self._compute(dtypes, x, w, bias)
+        request = self.request(
+            replace(dtypes, compute=compute), "forward", self.reserved(x, compute, dtypes.result, y.shape)
+        )
+        parts = execution.parts(self.geometry, "forward")
+        pick = dispatch.picker(self.op, request)
+        work = y if compute == y.dtype else np.empty(y.shape, compute)
+        view = self.x_layout.canonical(work)
+        with np.errstate(all="ignore"):
+            execution.correlate(pick, self.inputs(x), self.weights(w), parts, view, request.limit)
+            if bias is not None:
+                view += bias.astype(compute).reshape(-1, *(1,) * self.geometry.rank)
+            if work is not y:
+                y[...] = work
+
+    def input_grad(self, g: np.ndarray, w: np.ndarray, dtypes: Dtypes, dx: np.ndarray, *, adjoint: bool = True) -> None:
+        """Write the gradient of x into dx; without `adjoint`, the plain transpose (complex w not conjugated)."""
+        compute = self._compute(dtypes, g, w, None, transposed=True)
+        request = self.request(
+            replace(dtypes, compute=compute), "input_grad", self.reserved(g, compute, dtypes.result, dx.shape)
+        )
+        parts = execution.parts(self.geometry, "input_grad")
+        pick = dispatch.picker(self.op, request)
+        weights = input_grad_weights(self.weights(w), self.geometry.groups)
+        if adjoint and weights.dtype.kind == "c":
+            weights = weights.conj()
+        with np.errstate(all="ignore"):
+            gs = self.x_layout.canonical(g)
+            if self.padded is None:
+                work = dx if compute == dx.dtype else np.empty(dx.shape, compute)
+                execution.correlate(pick, gs, weights, parts, self.x_layout.canonical(work), request.limit)
+                if work is not dx:
+                    dx[...] = work
+                return
+            padded = np.empty(self.geometry.x_shape, compute)
+            execution.correlate(pick, gs, weights, parts, padded, request.limit)
+            dilated = tuple(dilated_size(n, D) for n, D in zip(self.in_shape, self.input_dilation, strict=True))
+            back = pad_mode_adjoint(padded, dilated, self.padded.pads, self.padded.mode)
+            self.x_layout.canonical(dx)[...] = back[(..., *(slice(None, None, D) for D in self.input_dilation))]
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, dtypes: Dtypes, dw: np.ndarray) -> None:
+        """Write the gradient of w into dw."""
+        compute = self._compute(dtypes, x, g, None, weights=True)
+        canonical = self.w_layout.canonical(dw)
+        request = self.request(
+            replace(dtypes, compute=compute), "weight_grad", self.reserved(x, compute, dtypes.result, dw.shape)
+        )
+        pick = dispatch.picker(self.op, request)
+        work = np.empty(canonical.shape, compute)
+        xs, gs = self.inputs(x), self.x_layout.canonical(g)
+        if xs.dtype.kind == "c":
+            xs = xs.conj()
+        with np.errstate(all="ignore"):
+            execution.weight_grad(pick, xs, gs, self.geometry, work, request.limit)
+            canonical[...] = np.flip(work, tuple(range(2, work.ndim))) if self.flip else work
+
+    def _compute(
+        self,
+        dtypes: Dtypes,
+        a: np.ndarray,
+        b: np.ndarray,
+        bias: np.ndarray | None,
+        *,
+        transposed: bool = False,
+        weights: bool = False,
+    ) -> np.dtype:
+        """The compute dtype; for integers, from a bound on every partial sum."""
+        if not dtypes.exact:
+            return dtypes.compute
+        g = self.geometry
+        terms = total(g.y_shape) // max(1, g.out_channels) if weights else g.terms
+        if transposed:
+            terms = g.taps * (g.out_channels // g.groups)
+        largest = largest_magnitude(a)
+        if not weights and self.padded is not None and self.padded.mode == "constant":
+            largest = max(largest, abs(int(self.padded.value)))
+        bound = largest * largest_magnitude(b) * terms
+        if bound > 2**53 and not weights and not transposed and b.size:
+            # a sharper one: the sum of |w| of the heaviest output channel
+            sums = np.abs(self.w_layout.canonical(b).astype(np.float64)).reshape(g.out_channels, -1).sum(1)
+            bound = min(bound, int(largest * float(sums.max()) * (1 + 1e-9)) + 1)
+        return integer_compute(self.op, bound + (largest_magnitude(bias) if bias is not None else 0))
+
+
+# --------------------------------------------------------------------------- reading
+def check_rank(op: str, name: str, ndim: int, shape: Ints, rank: int | None, needed: str) -> int:
+    """The spatial rank that weights of `shape` have, or an error that shows what a weight array looks like."""
+    if ndim < 2 or (rank is not None and ndim != rank + 2):
+        axes = "" if rank is None else f" of {rank + 2} axes"
+        raise ValueError(f"{op}: {name}.shape is {shape}, expected {needed}{axes}; one axis per spatial axis of x")
+    return ndim - 2
+
+
+def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, letters: bool) -> None:
+    """Refuse an array with too few axes, or for the conv1d family with too many."""
+    ndim = len(shape)
+    if letters or (ndim >= rank + 1 and not (exact and ndim > rank + 2)):
+        return
+    few = ndim < rank + 1
+    allowed = f"{rank + 1} or {rank + 2}" if exact else f"{rank + 1} or more"
+    missing = ", ".join(["None"] * max(1, rank + 2 - ndim))
+    other = op[:-2] + f"{ndim - 2}d" if exact and op[-1] == "d" and 1 <= ndim - 2 <= 3 else "conv"
+    hint = f"add batch and channel axes: {name}[{missing}]" if few else f"use {other}"
+    raise ValueError(
+        f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed} for {rank} spatial "
+        f"{'axis' if rank == 1 else 'axes'}; {hint}"
+    )
+
+
+def read(
+    op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None
+) -> ConvProblem:
+    """Validate and normalise a convolution call from its shapes; nothing is allocated."""
+    layout, given = options["layout"], options["kernel_layout"]
+    for name, value in (("layout", layout), ("kernel_layout", given)):
+        if not isinstance(value, str) and not (name == "kernel_layout" and value is None):
+            raise TypeError(f"{op}: {name} must be a string, got {value!r} of type {type(value).__name__}")
+    needed = "(O, C/groups, *k)" if layout != "channels_last" else "(*k, C/groups, O)"
+    exact = rank is not None
+    rank = check_rank(op, "w", len(w_shape), w_shape, rank, needed)
+    letters = layout not in ("channels_first", "channels_last")
+    check_input_rank(op, "x", x_shape, rank, exact, letters)
+    x_layout = input_layout(op, layout, len(x_shape), rank)
+    w_layout = kernel_layout(op, given, layout, len(w_shape))
+    batch, channels, *sizes = x_layout.canonical_shape(x_shape)
+    out_channels, per_group, *kernel = w_layout.canonical_shape(w_shape)
+    groups = one_int(op, "groups", options["groups"], 1)
+    _check_channels(op, x_shape, w_shape, x_layout, w_layout, (channels, out_channels, per_group, groups))
+    for i, k in enumerate(kernel):
+        if k < 1:
+            raise ValueError(f"{op}: kernel size must be >= 1, got {k} on axis {i} of w.shape {w_shape}")
+    stride = per_axis(op, "stride", options["stride"], rank, 1)
+    dilation = per_axis(op, "dilation", options["dilation"], rank, 1)
+    input_dilation = per_axis(op, "input_dilation", options["input_dilation"], rank, 1)
+    dilated = tuple(dilated_size(n, D) for n, D in zip(sizes, input_dilation, strict=True))
+    pads = resolve_padding(op, options["padding"], dilated, tuple(kernel), stride, dilation)
+    check_windows(op, dilated, tuple(kernel), dilation, pads)
+    geometry = ConvGeometry(
+        batch, channels, out_channels, tuple(sizes), tuple(kernel), stride, dilation, pads, input_dilation, groups
+    )
+    padded = _read_mode(op, options, pads, dilated, geometry)
+    if padded is not None:
+        check_memory(op, total((batch, channels, *geometry.padded_shape)), f"an input padded to {geometry.padded_shape}")
+        geometry = replace(
+            geometry, in_shape=geometry.padded_shape, padding=((0, 0),) * rank, input_dilation=(1,) * rank
+        )
+    return ConvProblem(
+        op,
+        geometry,
+        tuple(sizes),
+        input_dilation,
+        padded,
+        flag(op, "flip", options["flip"]),
+        x_layout,
+        w_layout,
+        x_shape,
+        w_shape,
+        dispatch.check_name(op, options["algorithm"]),
+        choice(op, "accuracy", options["accuracy"], ACCURACIES),
+        read_bytes(op, "max_workspace", options["max_workspace"]),
+    )
+
+
+def _read_mode(
+    op: str, options: Mapping[str, Any], pads: Pads, dilated: Ints, geometry: ConvGeometry
+) -> Padded | None:
+    mode = choice(op, "padding_mode", options["padding_mode"], MODES)
+    value = options["padding_value"]
+    if isinstance(value, bool) or not isinstance(value, (int, float, complex, np.number)):
+        raise TypeError(f"{op}: padding_value must be a number, got {value!r} of type {type(value).__name__}")
+    if mode != "constant" and value != 0:
+        raise ValueError(f"{op}: padding_value={value} needs padding_mode='constant', got padding_mode={mode!r}")
+    if mode == "zeros" or (mode == "constant" and value == 0) or all(p == (0, 0) for p in pads):
+        return None
+    for i, (size, p) in enumerate(zip(dilated, pads, strict=True)):
+        if size == 0 and p != (0, 0) and mode != "constant":
+            raise ValueError(
+                f"{op}: padding_mode={mode!r} on axis {i} has nothing to copy, its size is 0; use padding_mode='zeros'"
+            )
+    return Padded(pads, mode, value)
+
+
+def _check_channels(
+    op: str, x_shape: Ints, w_shape: Ints, x_layout: Layout, w_layout: KernelLayout, sizes: tuple[int, int, int, int]
+) -> None:
+    channels, out_channels, per_group, groups = sizes
+    if channels != per_group * groups:
+        last = x_layout.name == "channels_last"
+        other_axis = x_shape[x_layout.batch_axes] if last else x_shape[-1]
+        guess = ""
+        if len(x_shape) > 2 and other_axis == per_group * groups and not set(x_layout.name) <= set("NCDHWL"):
+            name, letters = ("channels_first", "NCHW") if last else ("channels_last", "NHWC")
+            guess = f"; did you mean layout={name!r} (like {letters!r})?"
+        elif out_channels == channels and groups == 1:
+            guess = f"; is w transposed? its {'last' if w_layout.name == 'channels_last' else 'first'} axis has {out_channels}"
+        elif per_group and channels % per_group == 0:
+            guess = f"; did you mean groups={channels // per_group}?"
+        raise ValueError(
+            f"{op}: x has {channels} channels but w takes {per_group} * groups = {per_group} * {groups} = "
+            f"{per_group * groups} (x.shape {x_shape}, w.shape {w_shape}, layout {x_layout.name!r}, "
+            f"kernel_layout {w_layout.name!r}){guess}"
+        )
+    if out_channels % groups:
+        raise ValueError(
+            f"{op}: the {out_channels} output channels of w (w.shape {w_shape}) are not divisible by groups={groups}"
+        )
+
+
+def check_bias(op: str, bias: np.ndarray, channels: int) -> None:
+    """Refuse a bias that is not one number per output channel."""
+    if bias.shape != (channels,):
+        raise ValueError(f"{op}: bias.shape is {bias.shape}, expected ({channels},), one number per output channel of w")
+
+
+def check_gradient(p: ConvProblem, g: np.ndarray) -> None:
+    """Refuse a gradient whose shape is not that of the output."""
+    if g.shape != p.y_shape:
+        geometry = p.geometry
+        raise ValueError(
+            f"{p.op}: g.shape is {g.shape}, expected {p.y_shape}, the output of x.shape {p.x_shape} and w.shape {p.w_shape} "
+            f"with stride {geometry.stride}, padding {p.padded.pads if p.padded else geometry.padding} and dilation "
+            f"{geometry.dilation}: (in + lo + hi - dilation (k - 1) - 1) // stride + 1"
+        )

@@ -1,0 +1,146 @@
+"""Pad, view and fold: the only stride tricks, and their adjoints. Arrays are canonical, (N, C, *spatial)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .geometry import ConvGeometry, Ints, Pads, dilated_size
+
+MODES = ("zeros", "constant", "reflect", "symmetric", "replicate", "circular")
+
+
+def channels_innermost(x: np.ndarray) -> bool:
+    """Whether neighbouring channels of an (N, C, *spatial) view are neighbours in memory."""
+    return x.ndim > 2 and x.shape[1] > 1 and x.strides[1] == x.itemsize
+
+
+def empty_like_order(shape: Ints, dtype: Any, channels_last: bool, fill: bool = False) -> np.ndarray:
+    """A new (N, C, *spatial) array whose channels lie innermost in memory if asked."""
+    make = np.zeros if fill else np.empty
+    if not channels_last:
+        return make(shape, dtype)
+    n, c, *spatial = shape
+    order = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    return make((n, *spatial, c), dtype).transpose(order)
+
+
+def _overlap(size: int, lo: int, padded: int, D: int) -> tuple[slice, slice]:
+    """Which inputs land inside ``padded`` positions, and where, for one axis."""
+    first = max(0, -(lo // D))  # the smallest i with i * D + lo >= 0
+    stop = max(first, min(size, (padded - 1 - lo) // D + 1))
+    start = lo + first * D
+    return slice(first, stop), slice(start, start + max(0, (stop - first - 1) * D + 1) if stop > first else start, D)
+
+
+def pad(x: np.ndarray, pads: Pads, input_dilation: Ints | None = None, dtype: Any = None) -> np.ndarray:
+    """Zero-pad (negative: crop) and dilate the spatial axes: (N, C, *in) -> (N, C, *padded).
+
+    A view when nothing has to be inserted and the dtype stays.
+    """
+    dtype = x.dtype if dtype is None else np.dtype(dtype)
+    dilation = input_dilation or (1,) * len(pads)
+    if all(D == 1 for D in dilation) and all(lo <= 0 and hi <= 0 for lo, hi in pads):
+        crop = tuple(slice(-lo, n + hi) for n, (lo, hi) in zip(x.shape[2:], pads, strict=True))
+        return np.asarray(x[(..., *crop)], dtype)
+    shape = tuple(
+        dilated_size(n, D) + lo + hi for n, D, (lo, hi) in zip(x.shape[2:], dilation, pads, strict=True)
+    )
+    padded = empty_like_order((*x.shape[:2], *shape), dtype, channels_innermost(x), fill=True)
+    parts = [
+        _overlap(n, lo, p, D) for n, (lo, _), p, D in zip(x.shape[2:], pads, shape, dilation, strict=True)
+    ]
+    padded[(..., *(to for _, to in parts))] = x[(..., *(source for source, _ in parts))]
+    return padded
+
+
+def pad_geometry(x: np.ndarray, geometry: ConvGeometry, dtype: Any = None) -> np.ndarray:
+    """`x` as the windows of `geometry` read it: dilated, padded, cropped."""
+    return pad(x, geometry.padding, geometry.input_dilation, dtype)
+
+
+def source_positions(size: int, lo: int, hi: int, mode: str) -> np.ndarray:
+    """Which input each padded position copies, for one axis and any amount of padding (rule R20)."""
+    position = np.arange(-lo, size + hi)
+    if mode == "replicate" or size == 1:
+        return position.clip(0, size - 1)
+    if mode == "circular":
+        return position % size
+    if mode == "symmetric":
+        position = position % (2 * size)
+        return np.minimum(position, 2 * size - 1 - position)
+    position = position % (2 * size - 2)  # reflect
+    return np.minimum(position, 2 * size - 2 - position)
+
+
+def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray:
+    """Pad the spatial axes in any of the six modes; negative padding crops."""
+    if mode in ("zeros", "constant"):
+        padded = pad(x, pads)
+        if mode == "constant" and value != 0:
+            filled = np.full(padded.shape, value, x.dtype)
+            parts = [
+                _overlap(n, lo, p, 1)
+                for n, (lo, _), p in zip(x.shape[2:], pads, padded.shape[2:], strict=True)
+            ]
+            inside = (..., *(to for _, to in parts))
+            filled[inside] = padded[inside]
+            return filled
+        return padded
+    for axis, (size, (lo, hi)) in enumerate(zip(x.shape[2:], pads, strict=True), 2):
+        if lo or hi:
+            x = x.take(source_positions(size, lo, hi, mode), axis)
+    return x
+
+
+def pad_mode_adjoint(g: np.ndarray, shape: Ints, pads: Pads, mode: str) -> np.ndarray:
+    """The adjoint of `pad_mode`: every padded position gives back to the input that it copied."""
+    if mode in ("zeros", "constant"):
+        return pad(g, tuple((-lo, -hi) for lo, hi in pads))
+    for axis, (size, (lo, hi)) in enumerate(zip(shape, pads, strict=True), 2):
+        if lo or hi:
+            moved = np.moveaxis(g, axis, 0)
+            total = np.zeros((size, *moved.shape[1:]), g.dtype)
+            for row, source in zip(moved, source_positions(size, lo, hi, mode), strict=True):
+                total[source] += row
+            g = np.moveaxis(total, 0, axis)
+    return g
+
+
+def view(padded: np.ndarray, out: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> np.ndarray:
+    """All windows of a padded array as a read-only view: (N, C, *padded) -> (N, C, *out, *k)."""
+    steps = padded.strides[2:]
+    # a step is taken only where there is a second window or tap; so huge strides cannot overflow
+    window = tuple(b * s if n > 1 else 0 for b, s, n in zip(steps, stride, out, strict=True))
+    tap = tuple(b * d if n > 1 else 0 for b, d, n in zip(steps, dilation, kernel, strict=True))
+    return np.lib.stride_tricks.as_strided(
+        padded,
+        (*padded.shape[:2], *out, *kernel),
+        (*padded.strides[:2], *window, *tap),
+        writeable=False,
+    )
+
+
+def conv_view(padded: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The windows that `geometry` reads: (N, C, *padded) -> (N, C, *out, *k)."""
+    return view(padded, geometry.out_shape, geometry.kernel, geometry.stride, geometry.dilation)
+
+
+def tap_slice(tap: Ints, out: Ints, stride: Ints, dilation: Ints) -> tuple[Any, ...]:
+    """The index of everything that one tap reads: ``padded[tap_slice(...)]`` is (N, C, *out)."""
+    return (
+        ...,
+        *(
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, n, s, d in zip(tap, out, stride, dilation, strict=True)
+        ),
+    )
+
+
+def reshape_view(array: np.ndarray, shape: Ints) -> np.ndarray | None:
+    """`array` reshaped without a copy, or None where its strides do not allow that."""
+    try:
+        return np.reshape(array, shape, copy=False)
+    except ValueError:
+        return None

@@ -1,0 +1,170 @@
+"""The import graph: it has a direction (docs/house.md), no circle, and costs nothing but NumPy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+PACKAGE = "npconv"
+
+# Each line may import from the lines above it and from nothing else of ours.
+# A package named here stands for all modules inside it that no earlier line names.
+ORDER: list[set[str]] = [
+    {"npconv.geometry", "npconv.gradcheck", "npconv.compiled"},
+    {"npconv.windows", "npconv.layouts", "npconv.arguments"},
+    {"npconv.algorithms.base"},
+    {"npconv.algorithms.*"},
+    {"npconv.algorithms"},
+    {"npconv.execution"},
+    {"npconv.dispatch"},
+    {"npconv.convolution", "npconv.pooling", "npconv.plan"},
+    {"npconv.nn", "npconv.filters", "npconv.testing"},
+    {"npconv"},
+    {"npconv.plots", "npconv.integrations"},
+    {"npconv.explorer", "npconv.cli", "npconv.demo"},
+]
+SIBLINGS_ALLOWED = {("npconv.algorithms.winograd", "npconv.algorithms.cook_toom")}
+
+HEAVY = {"numba", "matplotlib", "torch", "onnx", "dask", "sklearn", "scipy", "click", "tqdm", "PIL", "jax"}
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(SRC).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted((SRC / PACKAGE).rglob("*.py"))}
+
+
+def imports_of(name: str, source: str, modules: set[str], is_package: bool) -> tuple[set[str], set[str]]:
+    """What `source` imports, anywhere in the file: (modules of ours, top-level names of others)."""
+    ours, others = set(), set()
+    package = name.split(".") if is_package else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level == 0:
+                others.add((node.module or "").split(".")[0])
+                continue
+            base = package[: len(package) - node.level + 1]
+            target = ".".join(base + ([node.module] if node.module else []))
+            for alias in node.names:
+                inner = f"{target}.{alias.name}"
+                ours.add(inner if inner in modules else target)
+    return ours, others
+
+
+GRAPH = {
+    name: imports_of(name, path.read_text(), set(FILES), path.name == "__init__.py")
+    for name, path in FILES.items()
+}
+
+
+def line_of(name: str) -> int:
+    """The line of ORDER that `name` stands on: its own entry, or that of the nearest package around it."""
+    for level, line in enumerate(ORDER):
+        if name in line:
+            return level
+    parent = name.rpartition(".")[0]
+    for level, line in enumerate(ORDER):
+        if f"{parent}.*" in line:
+            return level
+    if parent == PACKAGE or not parent:
+        pytest.fail(f"{name} has no place in the import order: give it one in ORDER and in docs/house.md")
+    return line_of(parent)
+
+
+def same_package(importer: str, imported: str) -> bool:
+    """Whether both belong to one entry of ORDER that is a package (nn, compiled, integrations ...)."""
+    entry = ".".join(importer.split(".")[:2])
+    inside = imported == entry or imported.startswith(entry + ".")
+    return inside and entry not in ("npconv", "npconv.algorithms")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_only_from_the_lines_above(name):
+    wrong = [
+        imported
+        for imported in sorted(GRAPH[name][0])
+        if line_of(imported) >= line_of(name)
+        and (name, imported) not in SIBLINGS_ALLOWED
+        and not same_package(name, imported)
+    ]
+    assert not wrong, f"{name} imports {wrong}, which stand on its own line of the order or below it"
+
+
+def test_no_circle():
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, "a circle: " + " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for imported in GRAPH.get(name, (set(), set()))[0]:
+                visit(imported, (*path, name))
+            done.add(name)
+
+    for name in FILES:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_never_imports_itself_by_name(name):
+    assert PACKAGE not in GRAPH[name][1], f"{name}: inside {PACKAGE}, imports are relative"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_numba_only_in_compiled(name):
+    if not name.startswith("npconv.compiled"):
+        assert "numba" not in GRAPH[name][1]
+
+
+def test_geometry_imports_nothing_of_ours():
+    assert GRAPH["npconv.geometry"][0] == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "ours"),
+    [
+        ("npconv.dispatch", "from .algorithms import base", {"npconv.algorithms.base"}),
+        ("npconv.dispatch", "from .algorithms import ALL", {"npconv.algorithms"}),
+        ("npconv.algorithms.fft", "from ..geometry import Geometry", {"npconv.geometry"}),
+        ("npconv.algorithms.fft", "def f():\n    from . import gemm", {"npconv.algorithms.gemm"}),
+        ("npconv.filters", "from . import conv", {"npconv"}),
+    ],
+)
+def test_the_reader_of_imports_reads(name, source, ours):
+    """The walk itself: the graph above would be trusted for nothing if this missed an import."""
+    modules = {
+        "npconv",
+        "npconv.geometry",
+        "npconv.algorithms",
+        "npconv.algorithms.base",
+        "npconv.algorithms.gemm",
+    }
+    assert imports_of(name, source, modules, is_package=False)[0] == ours
+
+
+@pytest.fixture(scope="module")
+def loaded_by_import(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Top-level names that `import npconv` adds to a fresh interpreter which has NumPy already."""
+    code = (
+        "import sys, numpy; before = set(sys.modules); import npconv; "
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=elsewhere
+    )
+    return set(done.stdout.split())
+
+
+def test_import_loads_no_extra(loaded_by_import):
+    assert not loaded_by_import & HEAVY
+
+
+def test_import_needs_numpy_and_the_standard_library_only(loaded_by_import):
+    assert loaded_by_import - set(sys.stdlib_module_names) - {PACKAGE, "numpy"} == set()
