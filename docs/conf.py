@@ -1,19 +1,18 @@
 """Sphinx: `sphinx-build -W -b html docs docs/_build`. Needs neither the network nor a GPU."""
 
-import tomllib
-from pathlib import Path
+import re
 
-with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
-    metadata = tomllib.load(file)["project"]
+import npconv
 
-project = metadata["name"]
-author = metadata["authors"][0]["name"]
+project = "npconv"
+author = "npconv developers"
 copyright = f"2026, {author}"
-release = version = metadata["version"]
+release = version = npconv.__version__
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
-nitpicky = False
+default_role = "code"
+smartquotes = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -26,3 +25,30 @@ html_theme = "pydata_sphinx_theme"
 html_title = "npconv"
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
 html_show_sourcelink = False
+
+# Code in backticks is matched first, and kept; then the star that begins a name, and every bar.
+MARKUP = re.compile(r"(`+[^`]*`+)|(?<=[(, ])\*(?=\w)|\|")
+
+
+def plain_docstrings(app, what, name, obj, options, lines):
+    """Docstrings are written to be read in a terminal: show their equations and tables as they stand.
+
+    Before the first numpydoc section, an indented paragraph is shown literally; everywhere, the star of a
+    shape such as (N, C, *in) and the bars of |x| are no markup.
+    """
+    head = next((i for i, line in enumerate(lines) if re.fullmatch(r"-{3,}|={3,}", line)), len(lines))
+    shown, inside = [], False
+    for i, line in enumerate(lines):
+        indented = line.startswith("    ")
+        if i < head and indented and not inside and not (shown and shown[-1].strip()):
+            shown += ["::", ""]
+            inside = True
+        elif line and not indented:
+            inside = False
+        literal = inside or line.lstrip().startswith((">>>", "..."))
+        shown.append(line if literal else MARKUP.sub(lambda found: found[1] or "\\" + found[0], line))
+    lines[:] = shown
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", plain_docstrings, priority=400)  # numpydoc comes at 500

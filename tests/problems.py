@@ -56,6 +56,7 @@ class Problem:
     geometry: dict[str, Any]  # keyword arguments of the reference
     views: dict[str, View] = field(default_factory=dict)  # name of an array -> how the caller holds it
     arguments: tuple[Any, ...] = ()  # positional arguments that are no arrays: a kernel, a size
+    style: str = "normal"  # of the numbers
 
     def given(self, name: str) -> np.ndarray | None:
         """The array as the caller holds it, a fresh copy at every call."""
@@ -419,7 +420,7 @@ def draw_conv(dice: Dice, operator: str, seed: int) -> Problem:
     dtypes["g"] = result_type(dtypes["x"], dtypes["w"])
     canonical = arrays(dice, shapes, dtypes, style)
     views = {"x": View(batch, order), "w": kernel_view(kernel_order), "g": View(batch, order)}
-    return Problem(operator, seed, options, canonical, geometry, views)
+    return Problem(operator, seed, options, canonical, geometry, views, style=style)
 
 
 def arrays(dice: Dice, shapes: dict, dtypes: dict, style: str) -> dict[str, np.ndarray | None]:
@@ -484,7 +485,8 @@ def draw_transpose(dice: Dice, operator: str, seed: int) -> Problem:
     dtypes["g"] = result_type(dtypes["x"], dtypes["w"])
     views = {"x": View(batch, order), "w": kernel_view(kernel_order), "g": View(batch, order)}
     geometry["groups"] = groups
-    return Problem(operator, seed, options, arrays(dice, shapes, dtypes, style), geometry, views)
+    canonical = arrays(dice, shapes, dtypes, style)
+    return Problem(operator, seed, options, canonical, geometry, views, style=style)
 
 
 def draw_special(dice: Dice, operator: str, seed: int) -> Problem:
@@ -540,7 +542,8 @@ def draw_special(dice: Dice, operator: str, seed: int) -> Problem:
     dtypes["g"] = result_type(dtypes["x"], dtypes["w"], dtypes.get("pointwise", dtypes["x"]))
     if operator != "separable_conv":
         dtypes["g"] = result_type(dtypes["x"], dtypes["w"])
-    return Problem(operator, seed, options, arrays(dice, shapes, dtypes, style), geometry, views)
+    canonical = arrays(dice, shapes, dtypes, style)
+    return Problem(operator, seed, options, canonical, geometry, views, style=style)
 
 
 @dataclass(frozen=True)

@@ -493,6 +493,17 @@ def max_pool(x, windows) -> tuple[np.ndarray, np.ndarray]:
     return y, winners
 
 
+def fractional_max_pool(x, kernel, output_size, samples) -> tuple[np.ndarray, np.ndarray]:
+    """max_pool plane by plane, for every plane has windows of its own."""
+    shape = x.shape[:2] + tuple(output_size)
+    y, winners = np.zeros(shape, x.dtype), np.zeros(shape, np.int64)
+    for n, c in np.ndindex(*x.shape[:2]):
+        windows = FractionalWindows(x.shape[2:], kernel, output_size, samples[n, c])
+        plane = max_pool(x[n : n + 1, c : c + 1], windows)
+        y[n, c], winners[n, c] = plane[0][0, 0], plane[1][0, 0]
+    return y, winners
+
+
 def is_nan(value) -> bool:
     """NaN is the one value that differs from itself."""
     return bool(value != value)

@@ -1,6 +1,7 @@
 """The import graph: it has a direction (docs/house.md), no circle, and costs nothing but NumPy."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,10 @@ ORDER: list[set[str]] = [
     {"npconv.algorithms"},
     {"npconv.execution"},
     {"npconv.dispatch"},
+    {"npconv.problem"},
     {"npconv.convolution", "npconv.pooling", "npconv.plan"},
+    {"npconv.transposed", "npconv.separable"},
+    {"npconv.local", "npconv.unfolding", "npconv.ranked"},
     {"npconv.nn", "npconv.filters", "npconv.testing"},
     {"npconv"},
     {"npconv.plots", "npconv.integrations"},
@@ -155,10 +159,9 @@ def loaded_by_import(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "import sys, numpy; before = set(sys.modules); import npconv; "
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=elsewhere
-    )
+    elsewhere, environment = tmp_path_factory.mktemp("elsewhere"), {**os.environ, "PYTHONPATH": str(SRC)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=elsewhere, env=environment)
     return set(done.stdout.split())
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import npconv
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -43,7 +45,7 @@ def test_the_wheel_is_small(wheel):
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(names):
-    assert {name.split("/")[0] for name in names} == {"npconv", f"npconv-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"npconv", f"npconv-{npconv.__version__}.dist-info"}
     assert "npconv/py.typed" in names
     in_source = {
         path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "npconv").rglob("*.py")
@@ -78,7 +80,7 @@ def test_the_wheel_runs_where_it_is_unpacked(wheel, tmp_path):
 
 
 def test_one_version():
-    version = PROJECT["version"]
+    version = npconv.__version__
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert newest[1] == version

@@ -500,20 +500,6 @@ def test_adaptive_pools_are_those_of_torch(operator):
         agree(problem, "dx", dx, x.grad)
 
 
-def fractional_pool(problem, x):
-    """(values, winners), plane by plane, for each has its own windows."""
-    geometry = problem.geometry
-    shape = x.shape[:2] + geometry["output_size"]
-    y, winners = np.zeros(shape, x.dtype), np.zeros(shape, np.int64)
-    for n, c in np.ndindex(*x.shape[:2]):
-        windows = reference.FractionalWindows(
-            x.shape[2:], geometry["kernel"], geometry["output_size"], geometry["samples"][n, c]
-        )
-        plane = reference.max_pool(x[n : n + 1, c : c + 1], windows)
-        y[n, c], winners[n, c] = plane[0][0, 0], plane[1][0, 0]
-    return y, winners
-
-
 def test_fractional_max_pool_is_that_of_torch():
     def suits(problem):
         lengths, geometry = problem.canonical["x"].shape[2:], problem.geometry
@@ -533,7 +519,7 @@ def test_fractional_max_pool_is_that_of_torch():
             return_indices=True,
             _random_samples=torch.tensor(samples),
         )
-        ours, own = fractional_pool(problem, wide(data["x"]))
+        ours, own = reference.fractional_max_pool(wide(data["x"]), **geometry)
         agree(problem, "y", ours, y)
         if not np.isnan(wide(data["x"])).any():
             assert np.array_equal(own, winners.numpy()), problem

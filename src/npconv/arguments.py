@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,21 +24,40 @@ class MemoryLimitError(MemoryError):
 
 
 def operation(function: F) -> F:
-    """Name the closest keyword when a call brings an unknown one."""
+    """Let errors of the call itself, and of the allocator, read like ours."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except TypeError:
-            known = list(inspect.signature(function).parameters)
-            unknown = [k for k in kwargs if k not in known]
-            if not unknown or "options" in known:
+            why = _misfit(inspect.signature(function), args, kwargs)
+            if why is None:
                 raise
-            op = function.__name__
-            raise TypeError(f"{op}: unknown keyword {unknown[0]!r}, needs {did_you_mean(unknown[0], known)}") from None
+            raise TypeError(f"{function.__name__}: {why}") from None
+        except MemoryLimitError:
+            raise
+        except MemoryError as error:
+            raise MemoryLimitError(
+                f"{function.__name__}: out of memory: {error or 'the allocator gave no size'}; "
+                "use a smaller max_workspace or chunks of x"
+            ) from error
 
     return call  # type: ignore[return-value]
+
+
+def _misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Why a call does not fit `signature`, or None where it does."""
+    known = signature.parameters
+    unknown = [k for k in kwargs if k not in known]
+    if unknown and "options" not in known:
+        return f"unknown keyword {unknown[0]!r}, needs {did_you_mean(unknown[0], list(known))}"
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        many = f" of the {len(args)}; pass options by keyword" if "too many" in str(error) else ""
+        return f"{error}{many}"
+    return None
 
 
 # --------------------------------------------------------------------------- dtypes
@@ -59,8 +79,8 @@ class Dtypes:
         return float(np.finfo(self.compute).eps) / 2
 
 
-def _refusal(dtype: np.dtype) -> str | None:
-    """Why arrays of `dtype` cannot be convolved, or None if they can."""
+def _refusal(dtype: np.dtype, name: str = "x") -> str | None:
+    """Why arrays of `dtype` cannot be convolved and what to do, or None if they can."""
     if dtype.kind in "iu" or dtype.name in (
         "float16",
         "bfloat16",
@@ -71,14 +91,25 @@ def _refusal(dtype: np.dtype) -> str | None:
     ):
         return None
     if dtype.kind == "b":
-        return "use .astype(np.uint8) to count, or a float dtype"
+        return f"booleans have no sums of products; use {name}.astype(np.uint8) to count"
     if dtype.names:
-        return f"structured with fields {dtype.names}; pass one field, x[{dtype.names[0]!r}]"
+        return f"structured with fields {dtype.names}; use one field, {name}[{dtype.names[0]!r}]"
     if dtype.kind in "mM":
-        return "dates and durations have no products; use .astype(np.int64)"
+        return f"dates and durations have no products; use {name}.astype(np.int64)"
+    if dtype.kind in "SU":
+        return f"text has no products; use {name}.astype(np.float64) if it spells numbers"
     if dtype.kind in "fc":
-        return "has no kernel and is never rounded silently; use .astype(np.float64)"
-    return "needs a float, complex or integer dtype"
+        wide = "complex128" if dtype.kind == "c" else "float64"
+        return f"no algorithm computes in it and it is never rounded silently; use {name}.astype(np.{wide})"
+    return f"needs a float, complex or integer dtype; use {name}.astype(np.float32)"
+
+
+def _first_odd(value: np.ndarray) -> str:
+    """What is wrong with an object array, by its first element that is no number of Python."""
+    for at, element in enumerate(islice(value.flat, 1000)):
+        if type(element) not in (int, float, complex):
+            return f"element {at} is of type {type(element).__name__}"
+    return "its elements are Python objects"
 
 
 def operand(op: str, name: str, value: Any) -> np.ndarray:
@@ -87,18 +118,18 @@ def operand(op: str, name: str, value: Any) -> np.ndarray:
         masked = int(np.ma.count_masked(value))
         if masked:
             raise ValueError(
-                f"{op}: {name} has {masked} masked elements; fill them (x.filled(0)) or handle the mask first"
+                f"{op}: {name} has {masked} masked elements, and a mask is never dropped silently; "
+                f"fill them, as in {name}.filled(0)"
             )
         value = value.data
     if not isinstance(value, np.ndarray):
         value = _as_array(op, name, value)
     dtype = value.dtype
-    why = _refusal(dtype)
+    why = _refusal(dtype, name)
     if why:
         if dtype.kind == "O":
-            first = next((v for v in value.flat), None)
-            why = f"its first element is of type {type(first).__name__}; use .astype(float)"
-        raise TypeError(f"{op}: {name} has dtype {dtype}: {why}")
+            why = f"{_first_odd(value)}; use {name}.astype(np.float64) if all are numbers"
+        raise TypeError(f"{op}: {name} has dtype {'structured' if dtype.names else dtype}: {why}")
     if not dtype.isnative:
         value = value.astype(dtype.newbyteorder("="))
     if not value.flags.aligned:
@@ -110,15 +141,21 @@ def _as_array(op: str, name: str, value: Any) -> np.ndarray:
     kind = type(value)
     module = kind.__module__.split(".")[0]
     if module == "torch" or hasattr(value, "cpu"):
-        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}; use {name}.numpy()")
+        detached = ".detach()" if getattr(value, "requires_grad", False) else ""
+        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}{detached}.numpy()")
     if hasattr(value, "to_numpy"):
-        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}; use {name}.to_numpy()")
+        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}.to_numpy()")
     if not isinstance(value, (list, tuple, int, float, complex, np.generic)) and not hasattr(value, "__array__"):
-        raise TypeError(f"{op}: {name} must be an array or a nested list, got {value!r:.60} of type {kind.__name__}")
+        shown = f"{value!r:.60} of type {kind.__name__}" if isinstance(value, (str, bytes)) else f"a {kind.__name__}"
+        raise TypeError(f"{op}: {name} must be an array or a nested list of numbers, got {shown}; use np.asarray on numbers")
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{op}: {name} is a ragged nested list: {error}") from None
+        if "inhomogeneous" not in str(error):
+            raise ValueError(f"{op}: {name} is no array of numbers: {error}") from None
+        raise ValueError(
+            f"{op}: {name} is a ragged nested list, its rows differ in length; pad them to one length"
+        ) from None
 
 
 def common_dtypes(op: str, named: dict[str, np.dtype]) -> Dtypes:
@@ -132,7 +169,7 @@ def common_dtypes(op: str, named: dict[str, np.dtype]) -> Dtypes:
         result = np.dtype(object)
     if _refusal(result):
         pairs = ", ".join(f"{n} {d}" for n, d in named.items())
-        raise TypeError(f"{op}: the dtypes have no common one: {pairs}; convert one with .astype")
+        raise TypeError(f"{op}: the dtypes have no common one: {pairs}; convert one with .astype(np.float32)")
     half = result.itemsize == 2
     return Dtypes(np.dtype(np.float32) if half else result, result)
 
@@ -157,7 +194,7 @@ def integer_compute(op: str, bound: int) -> np.dtype:
         return np.dtype(np.int64)
     raise ValueError(
         f"{op}: sums of these integers could reach {bound} in magnitude, which exceeds 2^63-1 = {EXACT_IN_INT64 - 1}; "
-        "convert to float64"
+        "convert an operand (x, w or g) to float64"
     )
 
 
@@ -165,23 +202,30 @@ def integer_compute(op: str, bound: int) -> np.dtype:
 def choice(op: str, name: str, value: Any, allowed: Sequence[str]) -> str:
     """`value` if it is one of `allowed`, else an error that guesses."""
     if not isinstance(value, str):
-        raise TypeError(f"{op}: {name} must be a string, got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"{op}: {name} must be a string, got {value!r:.60} of type {type(value).__name__}; "
+            f"use {did_you_mean(None, allowed)}"
+        )
     if value not in allowed:
-        raise ValueError(f"{op}: {name}={value!r} is unknown, needs " + did_you_mean(value, allowed))
+        raise ValueError(f"{op}: {name}={value!r:.60} is unknown, needs {did_you_mean(value, allowed)}")
     return value
 
 
 def flag(op: str, name: str, value: Any) -> bool:
     """`value` as a bool; 0 and 1 are refused, so that positional slips show."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: {name} must be True or False, got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"{op}: {name} must be True or False, got {value!r:.60} of type {type(value).__name__}; write {name}=True"
+        )
     return bool(value)
 
 
 def shape_of(op: str, name: str, value: Any) -> Ints:
     """`value` as a shape: a tuple of non-negative ints."""
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{op}: {name} must be a tuple of ints, got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"{op}: {name} must be a tuple of ints, got {value!r:.60} of type {type(value).__name__}; use array.shape"
+        )
     return tuple(one_int(op, name, v, 0, f" entry {i}") for i, v in enumerate(value))
 
 
@@ -204,26 +248,29 @@ def check_memory(op: str, needed: int, what: str) -> None:
     if needed > machine_memory():
         raise MemoryLimitError(
             f"{op}: {what} needs {needed} bytes, the limit is {machine_memory()} bytes of machine memory; "
-            "process the input in chunks or use less padding"
+            "use chunks of x or less padding"
         )
 
 
 def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, np.ndarray]) -> np.ndarray:
     """A fresh output array, or the caller's `out` once it is proved fit."""
     if out is None:
-        check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
+        # NumPy multiplies the sizes that are not 0, even where the whole has no elements
+        check_memory(op, total([n for n in shape if n]) * dtype.itemsize, f"an output of shape {shape}")
         return np.empty(shape, dtype)
+    fresh = f"out=np.empty({shape}, np.{dtype})"
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"{op}: out must be a NumPy array, got {out!r:.60} of type {type(out).__name__}")
+        raise TypeError(f"{op}: out must be a NumPy array, got a {type(out).__name__}; use {fresh}")
     if out.shape != shape:
-        raise ValueError(f"{op}: out.shape is {out.shape}, expected {shape}")
+        raise ValueError(f"{op}: out.shape is {out.shape}, expected {shape}; use {fresh}")
     if out.dtype != dtype:
-        raise TypeError(f"{op}: out.dtype is {out.dtype}, expected {dtype}")
+        raise TypeError(f"{op}: out.dtype is {out.dtype}, expected {dtype}; use {fresh}")
     if not out.flags.writeable:
-        raise ValueError(f"{op}: out is read-only, needs a writable array")
+        raise ValueError(f"{op}: out is read-only, needs a writable array; use {fresh}")
     if not (out.flags.c_contiguous and out.flags.aligned):
-        raise ValueError(f"{op}: out is not C-contiguous (strides {out.strides}), needs out = np.empty({shape}, ...)")
+        order = f"strides are {out.strides}" if out.flags.aligned else "data are unaligned"
+        raise ValueError(f"{op}: out must be C-contiguous and aligned, its {order}; use {fresh}")
     for name, array in operands.items():
         if np.may_share_memory(out, array):
-            raise ValueError(f"{op}: out overlaps {name} in memory, needs an array of its own")
+            raise ValueError(f"{op}: out overlaps {name} in memory, needs an array of its own; use {fresh}")
     return out

@@ -26,9 +26,7 @@ def problem(geometry: ConvGeometry, direction: str) -> ConvGeometry:
 
 def parts(geometry: ConvGeometry, direction: str) -> list[Phase]:
     """The convolutions without input dilation that together compute `direction`."""
-    whole = problem(geometry, direction)
-    if whole.padded_shape != (tight := whole.with_out((0,) * whole.rank, whole.out_shape)).padded_shape:
-        whole = tight  # what no window reads must neither cost nor round
+    whole = problem(geometry, direction).tight()
     if direction == "weight_grad" or all(D == 1 for D in whole.input_dilation):
         everything = (slice(None),) * geometry.rank
         return [Phase(everything, everything, whole)]
@@ -105,6 +103,7 @@ def weight_grad(
     pick: Pick, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, budget: int
 ) -> None:
     """Write the gradient of the weights into `out`, (O, C/G, *k)."""
+    geometry = geometry.tight()
     algorithm = pick(geometry, False)
     _weight_grad(algorithm, x, g, geometry, out, budget)
     if not algorithm.exact_footprint and not _all_finite(out):

@@ -332,8 +332,10 @@ def _fill(op: str, cval: Any, mode: str, border: str, exact: bool) -> float:
         return 0
     if border != "constant":
         raise ValueError(f"{op}: cval={cval} has no use in mode={mode!r}, needs mode='constant'")
-    if exact and cval != int(cval):
+    if exact and not float(cval).is_integer():
         raise ValueError(f"{op}: cval={cval} is no integer, but image and kernel are; use a float image")
+    if exact and abs(int(cval)) > _LARGEST:
+        raise ValueError(f"{op}: cval={cval} exceeds int64; use a float image")
     return int(cval) if exact else float(cval)
 
 

@@ -53,9 +53,14 @@ def window_count(padded: int, e: int, s: int) -> int:
     return (padded - e) // s + 1
 
 
+def covered_size(e: int, s: int, out: int) -> int:
+    """The length that `out` windows of span `e`, `s` apart, reach over."""
+    return (out - 1) * s + e
+
+
 def closing_pad(size: int, lo: int, e: int, s: int, out: int) -> int:
     """The high padding that ends an axis right after its `out`-th window."""
-    return (out - 1) * s + e - size - lo
+    return covered_size(e, s, out) - size - lo
 
 
 def transposed_size(size: int, lo: int, hi: int, e: int, s: int, extra: int) -> int:
@@ -120,16 +125,56 @@ def named_pads(name: str, size: int, e: int, s: int) -> tuple[int, int]:
 
 
 # --------------------------------------------------------------------------- reading arguments
-def did_you_mean(value: object, allowed: Sequence[str]) -> str:
-    """The part of a message that lists `allowed` and guesses which one was meant."""
+#: What other libraries call what we name otherwise: keywords, padding modes, paddings, algorithms.
+SYNONYMS = {
+    **dict.fromkeys(("edge", "nearest"), "replicate"),
+    **dict.fromkeys(("wrap", "grid-wrap", "periodic"), "circular"),
+    **dict.fromkeys(("symm", "reflect_half"), "symmetric"),
+    "mirror": "reflect",
+    "fill": "constant",
+    "same_upper": "same",
+    "im2col": "gemm",
+    "naive": "loops",
+    "strides": "stride",
+    "window_strides": "stride",
+    "pads": "padding",
+    "auto_pad": "padding",
+    "pad": "padding",
+    "data_format": "layout",
+    "dimension_numbers": "layout",
+    **dict.fromkeys(("dilations", "dilation_rate", "rhs_dilation"), "dilation"),
+    "lhs_dilation": "input_dilation",
+    **dict.fromkeys(("group", "feature_group_count"), "groups"),
+    **dict.fromkeys(("weight", "weights", "filters", "kernel"), "w"),
+    **dict.fromkeys(("kernel_size", "pool_size", "ksize", "window_shape"), "kernel"),
+    "divisor_override": "divisor",
+    "input": "x",
+    "b": "bias",
+}
+
+
+def did_you_mean(value: object, allowed: Sequence[str], listed: Sequence[str] | None = None) -> str:
+    """The part of a message that lists `allowed` (or only `listed`) and guesses which one was meant."""
     import difflib  # only on the way to an error
 
-    text = "one of " + ", ".join(repr(a) for a in allowed)
+    text = "one of " + ", ".join(repr(a) for a in (allowed if listed is None else listed))
     if isinstance(value, str):
-        close = difflib.get_close_matches(value.lower(), allowed, 1, 0.5)
+        lower = {a.lower(): a for a in allowed}
+        known = SYNONYMS.get(value.lower(), "")
+        close = [known] if known in lower else difflib.get_close_matches(value.lower(), lower, 1, 0.5)
         if close:
-            text += f"; did you mean {close[0]!r}?"
+            text += f"; did you mean {lower[close[0]]!r}?"
     return text
+
+
+def _nearest_int(value: Any) -> str:
+    """What to write instead of a number that is no int."""
+    if isinstance(value, float) and math.isfinite(value):
+        near = sorted({math.floor(value), math.ceil(value)})
+        return " or ".join(str(n) for n in near)
+    if isinstance(value, str) and value.lstrip("+-").isdecimal():
+        return str(int(value))
+    return "a plain int such as 1"
 
 
 def one_int(op: str, name: str, value: Any, low: int | None = None, where: str = "") -> int:
@@ -140,10 +185,11 @@ def one_int(op: str, name: str, value: Any, low: int | None = None, where: str =
         number = index(value)
     except TypeError:
         raise TypeError(
-            f"{op}: {name}{where} must be an integer, got {value!r} of type {type(value).__name__}"
+            f"{op}: {name}{where} must be an integer, got {value!r:.60} of type {type(value).__name__}; "
+            f"write {_nearest_int(value)}"
         ) from None
     if low is not None and number < low:
-        raise ValueError(f"{op}: {name}{where} must be >= {low}, got {number}")
+        raise ValueError(f"{op}: {name}{where} must be >= {low}, got {number}; use {low} or more")
     return number
 
 
@@ -151,26 +197,31 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) == 1
 
 
+def spatial_axes(rank: int) -> str:
+    """`rank` spatial axes, in words."""
+    return f"{rank} spatial {'axis' if rank == 1 else 'axes'}"
+
+
 def per_axis(op: str, name: str, value: Any, rank: int, low: int | None = None) -> Ints:
     """An int, or one int per spatial axis, as a tuple of `rank` ints."""
     if not _is_sequence(value):
-        return (one_int(op, name, value, low),) * rank
+        return (one_int(op, name, value, low, " on every axis" if rank > 1 else ""),) * rank
     values = list(value)
     if len(values) != rank and len(values) != 1:
         raise ValueError(
             f"{op}: {name} has {len(values)} values, needs {'1 or ' if rank != 1 else ''}{rank} "
-            f"for {rank} spatial {'axis' if rank == 1 else 'axes'}, got {name}={value!r}"
+            f"for {spatial_axes(rank)}, got {name}={value!r:.200}"
         )
     if len(values) == 1:
         values *= rank
-    return tuple(one_int(op, name, v, low, f" on axis {i}") for i, v in enumerate(values))
+    return tuple(one_int(op, name, v, low, f" on spatial axis {i}") for i, v in enumerate(values))
 
 
 def padding_name(op: str, padding: str) -> str:
     """`padding` if it is one of the names, else an error that guesses."""
     if padding not in PADDING_NAMES:
         raise ValueError(
-            f"{op}: padding={padding!r} is unknown, needs an int, one int or (lo, hi) pair per axis, or "
+            f"{op}: padding={padding!r:.60} is unknown, needs an int, one int or (lo, hi) pair per axis, or "
             + did_you_mean(padding, PADDING_NAMES)
         )
     return padding
@@ -182,12 +233,13 @@ def explicit_pads(op: str, padding: Any, rank: int) -> Pads:
         if len(padding) != rank or not all(_is_sequence(p) and len(p) == 2 for p in padding):
             needed = ", ".join(["(lo, hi)"] * rank) + ("," if rank == 1 else "")
             raise ValueError(
-                f"{op}: padding={padding!r} is malformed, expected one (lo, hi) pair per spatial axis: ({needed})"
+                f"{op}: padding={padding!r:.200} is malformed, expected one (lo, hi) pair per spatial axis: "
+                f"({needed})"
             )
         return tuple(
             (
-                one_int(op, "padding", lo, None, f" before axis {i}"),
-                one_int(op, "padding", hi, None, f" after axis {i}"),
+                one_int(op, "padding", lo, None, f" before spatial axis {i}"),
+                one_int(op, "padding", hi, None, f" after spatial axis {i}"),
             )
             for i, (lo, hi) in enumerate(padding)
         )
@@ -202,10 +254,21 @@ def resolve_padding(op: str, padding: Any, sizes: Ints, kernel: Ints, stride: In
     if name == "same_torch" and any(s != 1 for s in stride):
         raise ValueError(
             f"{op}: padding='same_torch' needs stride 1, got stride={stride}; "
-            "padding='same' (TensorFlow's rule) takes any stride"
+            "use padding='same' (TensorFlow's rule), which takes any stride"
         )
     spans = [effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True)]
     return tuple(named_pads(name, n, e, s) for n, e, s in zip(sizes, spans, stride, strict=True))
+
+
+def sum_text(size: int, lo: int, hi: int) -> str:
+    """``size + lo + hi`` in figures, a crop as a subtraction."""
+    return f"{size} {'-' if lo < 0 else '+'} {abs(lo)} {'-' if hi < 0 else '+'} {abs(hi)}"
+
+
+def formula_text(size: int, lo: int, hi: int, k: int, d: int, s: int) -> str:
+    """The output-size formula (R2) of one axis, filled in."""
+    count = window_count(size + lo + hi, effective_kernel(k, d), s)
+    return f"({sum_text(size, lo, hi)} - {d} * ({k} - 1) - 1) // {s} + 1 = {count}"
 
 
 def check_windows(op: str, sizes: Ints, kernel: Ints, dilation: Ints, padding: Pads) -> None:
@@ -214,13 +277,15 @@ def check_windows(op: str, sizes: Ints, kernel: Ints, dilation: Ints, padding: P
         e, padded = effective_kernel(k, d), size + lo + hi
         if padded > LARGEST:
             raise ValueError(
-                f"{op}: padding ({lo}, {hi}) on axis {i} makes its size {padded}, which exceeds 2^63-1; use less padding"
+                f"{op}: padding ({lo}, {hi}) makes the size of spatial axis {i} {sum_text(size, lo, hi)} = {padded}, "
+                f"which exceeds 2^63-1 = {LARGEST}; use less padding"
             )
         if e > padded:
+            cause = "dilation" if d > 1 else "kernel"
             raise ValueError(
-                f"{op}: the kernel does not fit on axis {i}: effective kernel dilation (k - 1) + 1 = "
-                f"{d} * ({k} - 1) + 1 = {e} > padded size {size} + {lo} + {hi} = {padded}; "
-                f"add at least {e - padded} padding or use a smaller kernel or dilation"
+                f"{op}: the kernel does not fit x on spatial axis {i}: effective kernel dilation (k - 1) + 1 = "
+                f"{d} * ({k} - 1) + 1 = {e} > padded size {sum_text(size, lo, hi)} = {padded}; "
+                f"add at least {e - padded} padding or use a smaller {cause}"
             )
 
 
@@ -311,6 +376,10 @@ class ConvGeometry:
         ):
             pads.append((lo - a * s, closing_pad(size, lo - a * s, e, s, n)))
         return replace(self, padding=tuple(pads), batch=self.batch if batch is None else batch)
+
+    def tight(self) -> ConvGeometry:
+        """The same convolution without what no window reads at the end: it must neither cost nor round."""
+        return self.with_out((0,) * self.rank, self.out_shape)
 
     def transposed(self) -> ConvGeometry:
         """The input gradient as a convolution of g with the flipped, in/out-swapped kernel."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
 from .geometry import Ints, did_you_mean, total
 
 NAMES = ("channels_first", "channels_last")
+#: Common layouts in letters, to guess from; any order of any letters is accepted.
+INPUTS = ("NCHW", "NHWC", "CHW", "HWC", "NCW", "NWC", "CW", "WC", "NCDHW", "NDHWC", "CDHW", "DHWC")
+KERNELS = ("OIHW", "HWIO", "OHWI", "IOHW", "OIW", "WIO", "OWI", "OIDHW", "DHWIO", "ODHWI")
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,12 @@ def _letters(op: str, name: str, text: object, needed: str) -> str:
     """`text` if it is a layout in letters, else an error."""
     example = "'NCHW' or 'HWC'" if needed == "C" else "'OIHW' or 'HWIO'"
     if not isinstance(text, str):
-        raise TypeError(f"{op}: {name} must be a string, got {text!r} of type {type(text).__name__}")
+        raise TypeError(f"{op}: {name} must be a string, got {text!r:.60} of type {type(text).__name__}; use {example}")
     ok = text.isalpha() and text.isupper() and len(set(text)) == len(text) and all(c in text for c in needed)
     if not ok or (needed == "C" and ({"O", "I"} & set(text))) or (needed == "OI" and ({"N", "C"} & set(text))):
         raise ValueError(
-            f"{op}: {name}={text!r} is unknown, needs letters such as {example}, or " + did_you_mean(text, NAMES)
+            f"{op}: {name}={text!r:.60} is unknown, needs letters such as {example}, or "
+            + did_you_mean(text, NAMES + (INPUTS if needed == "C" else KERNELS), NAMES)
         )
     return text
 
@@ -94,9 +99,14 @@ def input_layout(op: str, layout: str, ndim: int, rank: int) -> Layout:
     text = _letters(op, "layout", layout, "C")
     spatial_letters = [c for c in text if c not in "NC"]
     if len(spatial_letters) != rank:
-        raise ValueError(f"{op}: layout={text!r} has {len(spatial_letters)} spatial axes, the kernel has {rank}")
+        raise ValueError(
+            f"{op}: layout={text!r} names {len(spatial_letters)} spatial axes {spatial_letters}, the kernel has {rank}; "
+            "use one letter per spatial axis"
+        )
     if len(text) != ndim:
-        raise ValueError(f"{op}: layout={text!r} names {len(text)} axes, the array has {ndim}")
+        raise ValueError(
+            f"{op}: layout={text!r} names {len(text)} axes, the array has {ndim}; use one letter per axis"
+        )
     batched = "N" in text
     order = [text.index(c) for c in ("N" if batched else "") + "C"] + [text.index(c) for c in spatial_letters]
     return Layout(text, int(batched), tuple(order))
@@ -113,14 +123,39 @@ def kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> Kernel
         return KernelLayout(layout, (ndim - 1, ndim - 2, *range(ndim - 2)))
     text = _letters(op, "kernel_layout", layout, "OI")
     if len(text) != ndim:
-        raise ValueError(f"{op}: kernel_layout={text!r} names {len(text)} axes, the weights have {ndim}")
+        raise ValueError(
+            f"{op}: kernel_layout={text!r} names {len(text)} axes, w has {ndim}; use one letter per axis"
+        )
     spatial = [c for c in text if c not in "OI"]
     if inputs not in NAMES:
         wanted = [c for c in inputs if c not in "NC"]
         if set(wanted) != set(spatial):
             raise ValueError(
                 f"{op}: kernel_layout={text!r} and layout={inputs!r} must name the same spatial axes, "
-                f"got {spatial} and {wanted}"
+                f"got {spatial} and {wanted}; use the same letters in both"
             )
         spatial = wanted
     return KernelLayout(text, tuple(text.index(c) for c in ["O", "I", *spatial]))
+
+
+def guess(x_shape: Ints, w_shape: Ints, layout: Layout, kernels: KernelLayout, groups: int) -> str:
+    """The layouts under which the channels of x and w would agree, as the end of a message; empty if there are none."""
+    rank = layout.rank
+    space = {1: "W", 2: "HW", 3: "DHW"}.get(rank)
+    if space is None or layout.batch_axes > 1:
+        return ""
+    n, found = "N" * layout.batch_axes, []
+    for text, letters in product((f"{n}C{space}", f"{n}{space}C"), (f"OI{space}", f"{space}IO", f"O{space}I", f"IO{space}")):
+        there = input_layout("", text, len(x_shape), rank)
+        w_there = kernel_layout("", letters, text, len(w_shape))
+        _, channels, *sizes = there.canonical_shape(x_shape)
+        o, i, *k = w_there.canonical_shape(w_shape)
+        if channels != i * groups or o % groups or any(a > b for a, b in zip(k, sizes, strict=True)):
+            continue
+        moved, turned = there.order != layout.order, w_there.order != kernels.order
+        parts = [f"layout={text!r}"] if moved else []
+        if w_there.order != kernel_layout("", None, text, len(w_shape)).order or (turned and not moved):
+            parts.append(f"kernel_layout={letters!r}")
+        if parts:  # a kernel of equal sides, then the fewest changes
+            found.append((len(set(k)) > 1, moved + turned, ", ".join(parts)))
+    return f"; did you mean {min(found)[2]}?" if found else ""

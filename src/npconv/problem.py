@@ -168,9 +168,18 @@ class ConvProblem:
             if work is not y:
                 y[...] = work
 
-    def input_grad(self, g: np.ndarray, w: np.ndarray, dtypes: Dtypes, dx: np.ndarray, *, adjoint: bool = True) -> None:
-        """Write the gradient of x into dx; without `adjoint`, the plain transpose (complex w not conjugated)."""
-        compute = self._compute(dtypes, g, w, None, transposed=True)
+    def input_grad(
+        self,
+        g: np.ndarray,
+        w: np.ndarray,
+        dtypes: Dtypes,
+        dx: np.ndarray,
+        *,
+        adjoint: bool = True,
+        bias: np.ndarray | None = None,
+    ) -> None:
+        """Write the gradient of x into dx; without `adjoint`, the plain transpose (complex w not conjugated) + bias."""
+        compute = self._compute(dtypes, g, w, bias, transposed=True)
         request = self.request(
             replace(dtypes, compute=compute), "input_grad", self.reserved(g, compute, dtypes.result, dx.shape)
         )
@@ -183,7 +192,10 @@ class ConvProblem:
             gs = self.x_layout.canonical(g)
             if self.padded is None:
                 work = dx if compute == dx.dtype else np.empty(dx.shape, compute)
-                execution.correlate(pick, gs, weights, parts, self.x_layout.canonical(work), request.limit)
+                view = self.x_layout.canonical(work)
+                execution.correlate(pick, gs, weights, parts, view, request.limit)
+                if bias is not None:
+                    view += bias.astype(compute).reshape(-1, *(1,) * self.geometry.rank)
                 if work is not dx:
                     dx[...] = work
                 return

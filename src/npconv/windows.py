@@ -34,30 +34,35 @@ def _overlap(size: int, lo: int, padded: int, D: int) -> tuple[slice, slice]:
     return slice(first, stop), slice(start, start + max(0, (stop - first - 1) * D + 1) if stop > first else start, D)
 
 
-def pad(x: np.ndarray, pads: Pads, input_dilation: Ints | None = None, dtype: Any = None) -> np.ndarray:
+def pad(
+    x: np.ndarray, pads: Pads, input_dilation: Ints | None = None, dtype: Any = None, shape: Ints | None = None
+) -> np.ndarray:
     """Zero-pad (negative: crop) and dilate the spatial axes: (N, C, *in) -> (N, C, *padded).
 
-    A view when nothing has to be inserted and the dtype stays.
+    `shape` asks for more zeros at the end, up to that spatial size. A view when nothing has to be inserted and the dtype
+    stays.
     """
     dtype = x.dtype if dtype is None else np.dtype(dtype)
     dilation = input_dilation or (1,) * len(pads)
-    if all(D == 1 for D in dilation) and all(lo <= 0 and hi <= 0 for lo, hi in pads):
-        crop = tuple(slice(-lo, n + hi) for n, (lo, hi) in zip(x.shape[2:], pads, strict=True))
-        return np.asarray(x[(..., *crop)], dtype)
-    shape = tuple(
+    padded = tuple(
         dilated_size(n, D) + lo + hi for n, D, (lo, hi) in zip(x.shape[2:], dilation, pads, strict=True)
     )
-    padded = empty_like_order((*x.shape[:2], *shape), dtype, channels_innermost(x), fill=True)
+    if (shape or padded) == padded and all(D == 1 for D in dilation) and all(lo <= 0 and hi <= 0 for lo, hi in pads):
+        crop = tuple(slice(-lo, n + hi) for n, (lo, hi) in zip(x.shape[2:], pads, strict=True))
+        return np.asarray(x[(..., *crop)], dtype)
+    zeros = empty_like_order((*x.shape[:2], *(shape or padded)), dtype, channels_innermost(x), fill=True)
     parts = [
-        _overlap(n, lo, p, D) for n, (lo, _), p, D in zip(x.shape[2:], pads, shape, dilation, strict=True)
+        _overlap(n, lo, p, D) for n, (lo, _), p, D in zip(x.shape[2:], pads, padded, dilation, strict=True)
     ]
-    padded[(..., *(to for _, to in parts))] = x[(..., *(source for source, _ in parts))]
-    return padded
+    zeros[(..., *(to for _, to in parts))] = x[(..., *(source for source, _ in parts))]
+    return zeros
 
 
-def pad_geometry(x: np.ndarray, geometry: ConvGeometry, dtype: Any = None) -> np.ndarray:
-    """`x` as the windows of `geometry` read it: dilated, padded, cropped."""
-    return pad(x, geometry.padding, geometry.input_dilation, dtype)
+def pad_geometry(
+    x: np.ndarray, geometry: ConvGeometry, dtype: Any = None, shape: Ints | None = None
+) -> np.ndarray:
+    """`x` as the windows of `geometry` read it: dilated, padded, cropped; zeros after that up to `shape`."""
+    return pad(x, geometry.padding, geometry.input_dilation, dtype, shape)
 
 
 def source_positions(size: int, lo: int, hi: int, mode: str) -> np.ndarray:

@@ -88,6 +88,12 @@ class Matrices:
         rounded = tuple(_rounded(rows) for rows in (self.AT, self.G, self.BT))
         return rounded[0], rounded[1], rounded[2]
 
+    @cached_property
+    def amplification(self) -> float:
+        """How much larger |A^T| [(|G| 1) * (|B^T| 1)] is than r, the same sum done directly."""
+        at, g, bt = (np.abs(array) for array in self.arrays)
+        return float((at @ (g.sum(axis=1) * bt.sum(axis=1))).max()) / self.r
+
 
 def matrices(m: int, r: int, points: Iterable[Fraction | int | float | str] | None = None) -> Matrices:
     """Derive A^T, G, B^T of F(m, r) from m + r - 2 finite points and the point at infinity.
@@ -142,8 +148,7 @@ def amplification(
     >>> [round(amplification(m, 3, ndim=2), 1) for m in (1, 2, 4, 6)]
     [1.0, 7.1, 68.9, 508.8]
     """
-    at, g, bt = (np.abs(array) for array in matrices(m, r, points).arrays)
-    return float((at @ (g.sum(axis=1) * bt.sum(axis=1))).max() / r) ** ndim
+    return matrices(m, r, points).amplification ** ndim
 
 
 def _finite_points(count: int, points: Iterable[Fraction | int | float | str] | None) -> Row:

@@ -18,8 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Ints, ceil_div, closing_pad, dilated_size, total
-from ..windows import pad, view
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from ..windows import pad, pad_geometry, view
 from .base import Algorithm, Cost, ErrorBound
 
 
@@ -140,7 +140,7 @@ class Fft(Algorithm):
         lengths = plan(geometry).lengths
         working, group = self._working(dtype), geometry.groups
         spread = pad(w, ((0, 0),) * geometry.rank, geometry.dilation, working)
-        values = np.conj(_transform(spread, lengths))
+        values = _reversed(spread, lengths)
         return Spectra(
             values.reshape(group, geometry.out_channels // group, *values.shape[1:]), lengths
         )
@@ -164,7 +164,7 @@ class Fft(Algorithm):
         spectra = _transform(_blocks_of(x, geometry, blocks, working), blocks.lengths)
         n = spectra.shape[0]
         dense = _gradient_blocks(g, geometry, blocks, working)
-        gradients = np.conj(_transform(dense, blocks.lengths))
+        gradients = _reversed(dense, blocks.lengths)
         frequencies = spectra.shape[2:]
         xs = np.moveaxis(spectra.reshape(n, group, geometry.in_channels // group, -1), (1, 3), (0, 1))
         gs = np.moveaxis(gradients.reshape(n, group, geometry.out_channels // group, -1), (1, 3), (0, 1))
@@ -184,6 +184,11 @@ def _transform(blocks: np.ndarray, lengths: Ints) -> np.ndarray:
     return function(blocks, lengths, _axes(len(lengths)))
 
 
+def _reversed(blocks: np.ndarray, lengths: Ints) -> np.ndarray:
+    """The transform of the blocks mirrored about the origin: products with it correlate instead of convolving."""
+    return np.conj(_transform(blocks.conj() if blocks.dtype.kind == "c" else blocks, lengths))
+
+
 def _inverse(spectra: np.ndarray, lengths: Ints, kind: str) -> np.ndarray:
     function = np.fft.ifftn if kind == "c" else np.fft.irfftn
     return function(spectra, lengths, _axes(len(lengths)))
@@ -201,13 +206,8 @@ def _mix(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 def _blocks_of(x: np.ndarray, geometry: ConvGeometry, blocks: Blocks, dtype: np.dtype) -> np.ndarray:
     """The overlapping blocks of the padded input as a batch: (n, C, *lengths)."""
-    pads = tuple(
-        (lo, closing_pad(size, lo, length, step, count))
-        for size, (lo, _), length, step, count in zip(
-            geometry.dilated_shape, geometry.padding, blocks.lengths, blocks.step, blocks.counts, strict=True
-        )
-    )
-    padded = pad(x, pads, geometry.input_dilation, dtype)
+    shape = tuple(covered_size(n, t, c) for n, t, c in zip(blocks.lengths, blocks.step, blocks.counts, strict=True))
+    padded = pad_geometry(x, geometry, dtype, shape)
     rank = geometry.rank
     windows = view(padded, blocks.counts, blocks.lengths, blocks.step, (1,) * rank)
     order = (0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))
@@ -216,11 +216,8 @@ def _blocks_of(x: np.ndarray, geometry: ConvGeometry, blocks: Blocks, dtype: np.
 
 def _gradient_blocks(g: np.ndarray, geometry: ConvGeometry, blocks: Blocks, dtype: np.dtype) -> np.ndarray:
     """g on the dense stride-1 grid, cut into blocks that do not overlap: (n, O, *step)."""
-    pads = tuple(
-        (0, closing_pad(dilated_size(n, s), 0, step, step, count))
-        for n, s, step, count in zip(geometry.out_shape, geometry.stride, blocks.step, blocks.counts, strict=True)
-    )
-    dense = pad(g, pads, geometry.stride, dtype)
+    shape = tuple(t * c for t, c in zip(blocks.step, blocks.counts, strict=True))
+    dense = pad(g, ((0, 0),) * geometry.rank, geometry.stride, dtype, shape)
     rank = geometry.rank
     windows = view(dense, blocks.counts, blocks.step, blocks.step, (1,) * rank)
     order = (0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))

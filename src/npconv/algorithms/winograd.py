@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Ints, ceil_div, closing_pad, total
-from ..windows import channels_innermost, pad, view
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from ..windows import channels_innermost, pad, pad_geometry, view
 from . import cook_toom
 from .base import Algorithm, Cost, ErrorBound
 
 #: Bytes of transformed tiles worked on at once.
 TILE_BYTES = 8 << 20
-#: Amplification up to which a nesting keeps the "standard" bound; F(4, 3) in two dimensions has 63.
-STANDARD_AMPLIFICATION = 64
+#: Amplification up to which a nesting keeps the "standard" bound; F(4, 3) in two dimensions has 69.
+STANDARD_AMPLIFICATION = 72
 #: Finite interpolation points that cook_toom has defaults for.
 MOST_POINTS = 9
 
@@ -134,10 +134,9 @@ class Winograd(Algorithm):
         group, tiles = geometry.groups, geometry.batch * total(self._counts(geometry))
         v = self._data(x, geometry, out.dtype, last=False).reshape(-1, group, geometry.in_channels // group, tiles)
         outputs, counts = self._outputs(geometry), self._counts(geometry)
-        pads = tuple(
-            (0, closing_pad(n, 0, m, m, t)) for n, m, t in zip(geometry.out_shape, outputs, counts, strict=True)
-        )
-        gs = _tiles(pad(g, pads, None, out.dtype), counts, outputs, outputs, last=False)
+        whole = tuple(m * t for m, t in zip(outputs, counts, strict=True))
+        padded = pad(g, ((0, 0),) * geometry.rank, None, out.dtype, whole)
+        gs = _tiles(padded, counts, outputs, outputs, last=False)
         transposed = [None if a is None else a.T for a in self._matrices(geometry, 0)]
         u = _nested(gs, transposed).reshape(-1, group, geometry.out_channels // group, tiles)
         products = (u @ v.swapaxes(2, 3)).reshape(*self._inputs(geometry), *geometry.w_shape[:2])
@@ -147,13 +146,8 @@ class Winograd(Algorithm):
     def _data(self, x: np.ndarray, geometry: ConvGeometry, dtype: np.dtype, *, last: bool) -> np.ndarray:
         """B^T x: the transformed tiles, (*n, C, N t) or (*n, N t, C)."""
         outputs, inputs, counts = self._outputs(geometry), self._inputs(geometry), self._counts(geometry)
-        pads = tuple(
-            (lo, closing_pad(size, lo, n, m, t))
-            for size, (lo, _), n, m, t in zip(
-                geometry.dilated_shape, geometry.padding, inputs, outputs, counts, strict=True
-            )
-        )
-        padded = pad(x, pads, geometry.input_dilation, dtype)
+        shape = tuple(covered_size(n, m, t) for n, m, t in zip(inputs, outputs, counts, strict=True))
+        padded = pad_geometry(x, geometry, dtype, shape)
         return _nested(_tiles(padded, counts, inputs, outputs, last=last), self._matrices(geometry, 2))
 
 

@@ -1,0 +1,324 @@
+"""Verify an algorithm, ours or yours, against the definition: every pass, drawn problems, the bound it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from . import execution
+from .algorithms.base import DIRECTIONS, Algorithm, Cost, ErrorBound, input_grad_weights
+from .geometry import ConvGeometry, Pads, closing_pad, effective_kernel, total
+
+#: u, per dtype in which problems are drawn.
+_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "complex64": 2.0**-24, "complex128": 2.0**-53}
+
+
+class VerificationError(AssertionError):
+    """An algorithm broke its contract; the message names the problem, the pass and the numbers."""
+
+
+@dataclass
+class Report:
+    """What `verify_algorithm` tried."""
+
+    name: str
+    accepted: int = 0
+    refused: int = 0
+    worst: float = 0.0
+    reasons: set[str] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {self.accepted} problems right, the worst error {self.worst:.2g} of its bound; "
+        text += f"{self.refused} refused"
+        return text + "".join(f"\n  refused: {reason}" for reason in sorted(self.reasons))
+
+
+def definition(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The convolution by its definition, one output position at a time, in double precision; no input dilation.
+
+    >>> from npconv.geometry import ConvGeometry
+    >>> g = ConvGeometry(1, 1, 1, (3,), (2,), (1,), (1,), ((0, 0),), (1,))
+    >>> definition(np.array([[[1.0, 2.0, 4.0]]]), np.array([[[1.0, 1.0]]]), g)
+    array([[[3., 6.]]])
+    """
+    wide = np.result_type(x, w, np.float64)
+    y = np.zeros(geometry.y_shape, wide)
+    per_in, per_out = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
+    for p, t in product(np.ndindex(*geometry.out_shape), np.ndindex(*geometry.kernel)):
+        at = tuple(
+            i * s + j * d - lo
+            for i, j, s, d, (lo, _) in zip(p, t, geometry.stride, geometry.dilation, geometry.padding, strict=True)
+        )
+        if all(0 <= a < n for a, n in zip(at, geometry.in_shape, strict=True)):
+            for group in range(geometry.groups):
+                into = slice(group * per_out, (group + 1) * per_out)
+                seen = x[(slice(None), slice(group * per_in, (group + 1) * per_in), *at)].astype(wide)
+                y[(slice(None), into, *p)] += seen @ w[(into, slice(None), *t)].astype(wide).T
+    return y
+
+
+def definition_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The weight gradient by its definition, in double precision; no input dilation."""
+    wide = np.result_type(x, g, np.float64)
+    dw = np.zeros(geometry.w_shape, wide)
+    per_in, per_out = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
+    for p, t in product(np.ndindex(*geometry.out_shape), np.ndindex(*geometry.kernel)):
+        at = tuple(
+            i * s + j * d - lo
+            for i, j, s, d, (lo, _) in zip(p, t, geometry.stride, geometry.dilation, geometry.padding, strict=True)
+        )
+        if all(0 <= a < n for a, n in zip(at, geometry.in_shape, strict=True)):
+            for group in range(geometry.groups):
+                into = slice(group * per_out, (group + 1) * per_out)
+                seen = x[(slice(None), slice(group * per_in, (group + 1) * per_in), *at)].astype(wide)
+                dw[(into, slice(None), *t)] += g[(slice(None), into, *p)].astype(wide).T @ seen
+    return dw
+
+
+def problems(rng: np.random.Generator) -> Iterator[ConvGeometry]:
+    """An endless stream of legal geometries: ranks 0 to 3, groups, strides, dilations, any padding."""
+    while True:
+        rank = int(rng.choice([0, 1, 1, 2, 2, 2, 3]))
+        groups = int(rng.choice([1, 1, 1, 2, 3]))
+        per_in, per_out = int(rng.choice([1, 2, 3, 5, 17])), int(rng.choice([1, 2, 3, 4]))
+        kernel = tuple(int(k) for k in rng.integers(1, 6 if rank < 3 else 4, rank))
+        plain = rng.random() < 0.5
+        stride = (1,) * rank if plain else tuple(int(s) for s in rng.integers(1, 4, rank))
+        dilation = (1,) * rank if plain else tuple(int(d) for d in rng.integers(1, 4, rank))
+        outs = tuple(int(n) for n in rng.integers(1, 12 if rank < 3 else 6, rank))
+        sizes = tuple(int(n) for n in rng.integers(1, 14 if rank < 3 else 7, rank))
+        pads: Pads = tuple(
+            (lo, closing_pad(n, lo, effective_kernel(k, d), s, out))
+            for lo, n, k, d, s, out in zip(
+                (int(v) for v in rng.integers(-1, 4, rank)), sizes, kernel, dilation, stride, outs, strict=True
+            )
+        )
+        batch = int(rng.integers(1, 4))
+        yield ConvGeometry(
+            batch, groups * per_in, groups * per_out, sizes, kernel, stride, dilation, pads, (1,) * rank, groups
+        )
+
+
+def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, last: bool) -> np.ndarray:
+    """Random values; `last` lays the second axis innermost in memory."""
+    values = rng.standard_normal(shape)
+    if dtype.startswith("complex"):
+        values = values + 1j * rng.standard_normal(shape)
+    values = values.astype(dtype)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 1, -1)), -1, 1) if last else values
+
+
+def _scale(sums: np.ndarray, bound: ErrorBound) -> np.ndarray | float:
+    """What the bound's constant multiplies, from S of every output."""
+    if bound.scale == "window":
+        return sums
+    return sums.max(tuple(range(2, sums.ndim)), keepdims=True, initial=0) if sums.ndim > 2 else sums
+
+
+def verify_algorithm(algorithm: Algorithm, *, problems_per_dtype: int = 60, rng: Any = None) -> Report:
+    """Run the whole correctness suite on one algorithm.
+
+    For drawn problems in four dtypes: it refuses with a reason, or computes all three passes within its error bound of the
+    definition, writes every output (they are poisoned first), leaves its inputs alone, repeats bit for bit, splits into
+    tiles of any size, and sees non-contiguous inputs; its cost is a `Cost` of non-negative integers; if it claims exactness,
+    integer-valued data are exact; if it claims an exact footprint, a NaN reaches just the outputs that read it.
+
+    Parameters
+    ----------
+    algorithm : Algorithm
+        An object with the contract of `npconv.algorithms.base.Algorithm`.
+    problems_per_dtype : int
+        How many problems to draw for each of float32, float64, complex64, complex128.
+    rng : seed or numpy.random.Generator, optional
+        By default a fixed seed: the same problems every time.
+
+    Returns
+    -------
+    Report
+        Counts, the worst error as a fraction of the bound, the reasons for refusals. Print it.
+
+    Raises
+    ------
+    VerificationError
+        On the first broken promise, with the geometry, the pass and the numbers.
+
+    Examples
+    --------
+    >>> import npconv.testing
+    >>> from npconv.algorithms.direct import Direct
+    >>> npconv.testing.verify_algorithm(Direct(), problems_per_dtype=5).accepted
+    20
+    """
+    rng = np.random.default_rng(20261121 if rng is None else rng)
+    report = Report(algorithm.name)
+    if not isinstance(algorithm, Algorithm) or not algorithm.name or not algorithm.summary:
+        raise VerificationError(f"{algorithm!r} must be an Algorithm with a name and a summary")
+    for dtype in _ROUNDOFF:
+        drawn = problems(rng)
+        for i in range(problems_per_dtype):
+            geometry = next(drawn)
+            why = algorithm.why_not(geometry, np.dtype(dtype))
+            if why is not None:
+                if not isinstance(why, str) or not why:
+                    raise VerificationError(f"{algorithm.name}: why_not must give a reason or None, got {why!r}")
+                report.refused += 1
+                report.reasons.add(why)
+                continue
+            for direction in DIRECTIONS:
+                _check(algorithm, geometry, dtype, direction, rng, report, last=bool(i % 2))
+            report.accepted += 1
+    if not report.accepted:
+        raise VerificationError(f"{algorithm.name}: refused all {report.refused} problems: {sorted(report.reasons)}")
+    _check_claims(algorithm, rng)
+    return report
+
+
+def _fail(algorithm: Algorithm, geometry: ConvGeometry, dtype: str, direction: str, what: str) -> None:
+    raise VerificationError(f"{algorithm.name}: {direction} in {dtype}: {what}; the problem: {geometry}")
+
+
+def _check(
+    algorithm: Algorithm,
+    geometry: ConvGeometry,
+    dtype: str,
+    direction: str,
+    rng: np.random.Generator,
+    report: Report,
+    *,
+    last: bool,
+) -> None:
+    """One problem, one pass: bound, poison, inputs, repetition, tiles."""
+    cost = algorithm.cost(geometry, np.dtype(dtype), direction)
+    if not isinstance(cost, Cost) or min(cost.flops, cost.bytes, cost.calls, cost.workspace) < 0:
+        _fail(algorithm, geometry, dtype, direction, f"cost must be a Cost of non-negative integers, got {cost!r}")
+    x = _data(rng, geometry.x_shape, dtype, last)
+    w = _data(rng, geometry.w_shape, dtype, False)
+    g = _data(rng, geometry.y_shape, dtype, last)
+    truth, sums, operands = _expected(direction, geometry, x, w, g)
+    if direction == "input_grad" and any(
+        part.geometry and algorithm.why_not(part.geometry, np.dtype(dtype)) for part in execution.parts(geometry, direction)
+    ):
+        return
+    before = [a.copy() for a in operands]
+    whole = _run(algorithm, direction, geometry, operands, truth.shape, dtype, last, None)
+    bound = algorithm.error_bound(geometry, np.dtype(dtype))
+    limit = bound.constant * _ROUNDOFF[dtype] * _scale(sums, bound)
+    if bound.scale in ("window", "plane"):
+        error = np.abs(whole - truth)
+        if not np.all(error <= limit):
+            worst = np.unravel_index(int(np.argmax(np.nan_to_num(error - limit, nan=np.inf))), error.shape)
+            at = tuple(int(i) for i in worst)
+            _fail(algorithm, geometry, dtype, direction, f"output {at} is {whole[at]}, the definition gives {truth[at]}")
+        if error.size and np.max(limit) > 0:
+            report.worst = max(report.worst, float(np.max(error / np.maximum(limit, np.max(limit) * 1e-30))))
+    elif not np.allclose(whole, truth, rtol=1e-2, atol=1e-2 * float(np.max(sums, initial=0))):
+        _fail(algorithm, geometry, dtype, direction, "the result is far from the definition")
+    if any(not np.array_equal(a, b) for a, b in zip(operands, before, strict=True)):
+        _fail(algorithm, geometry, dtype, direction, "an input was written to")
+    again = _run(algorithm, direction, geometry, operands, truth.shape, dtype, last, None)
+    if whole.tobytes() != again.tobytes():
+        _fail(algorithm, geometry, dtype, direction, "a second run gave other bits")
+    tiled = _run(algorithm, direction, geometry, operands, truth.shape, dtype, last, 2)
+    if bound.scale in ("window", "plane") and not np.all(np.abs(tiled - truth) <= 2 * limit):
+        _fail(algorithm, geometry, dtype, direction, "computed in tiles it gives another result")
+
+
+def _expected(
+    direction: str, geometry: ConvGeometry, x: np.ndarray, w: np.ndarray, g: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """The truth, S of every output, and the operands of a pass."""
+    if direction == "forward":
+        return definition(x, w, geometry), definition(np.abs(x), np.abs(w), geometry), [x, w]
+    if direction == "weight_grad":
+        return definition_weight_grad(x, g, geometry), definition_weight_grad(np.abs(x), np.abs(g), geometry), [x, g]
+    truth, sums = (_scatter(a, b, geometry) for a, b in ((g, w), (np.abs(g), np.abs(w))))
+    return truth, sums, [g, w]
+
+
+def _scatter(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The input gradient by its definition: every output gives back along its window."""
+    dx = np.zeros(geometry.x_shape, np.result_type(g, w, np.float64))
+    per_in, per_out = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
+    for p, t in product(np.ndindex(*geometry.out_shape), np.ndindex(*geometry.kernel)):
+        at = tuple(
+            i * s + j * d - lo
+            for i, j, s, d, (lo, _) in zip(p, t, geometry.stride, geometry.dilation, geometry.padding, strict=True)
+        )
+        if all(0 <= a < n for a, n in zip(at, geometry.in_shape, strict=True)):
+            for group in range(geometry.groups):
+                outs = slice(group * per_out, (group + 1) * per_out)
+                into = (slice(None), slice(group * per_in, (group + 1) * per_in), *at)
+                dx[into] += g[(slice(None), outs, *p)] @ w[(outs, slice(None), *t)].astype(dx.dtype)
+    return dx
+
+
+def _run(
+    algorithm: Algorithm,
+    direction: str,
+    geometry: ConvGeometry,
+    operands: list[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: str,
+    last: bool,
+    tile: int | None,
+) -> np.ndarray:
+    """One pass through the executor, into poisoned memory; `tile` forces outputs into boxes of that size."""
+    out = np.full(shape, np.nan, dtype)
+    if last and direction != "weight_grad":
+        out = np.moveaxis(np.ascontiguousarray(np.moveaxis(out, 1, -1)), -1, 1)
+    runner = algorithm if tile is None else _Tiled(algorithm, tile)
+
+    def pick(part: ConvGeometry, exact_footprint: bool) -> Algorithm:
+        return runner
+
+    a, b = operands
+    limit = 2**62
+    with np.errstate(all="ignore"):
+        if direction == "weight_grad":
+            execution.weight_grad(pick, a, b, geometry, out, limit)
+        else:
+            weights = b if direction == "forward" else input_grad_weights(b, geometry.groups)
+            execution.correlate(pick, a, weights, execution.parts(geometry, direction), out, limit)
+    return out
+
+
+class _Tiled(Algorithm):
+    """Another algorithm that asks for small tiles."""
+
+    def __init__(self, inner: Algorithm, size: int) -> None:
+        self.inner, self.size, self.name = inner, size, inner.name
+        self.cost, self.prepare = inner.cost, inner.prepare  # type: ignore[method-assign]
+        self.forward, self.weight_grad = inner.forward, inner.weight_grad  # type: ignore[method-assign]
+        self.exact_footprint = True
+
+    def tile(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> tuple[int, tuple[int, ...]]:
+        return 1, tuple(min(self.size, n) for n in geometry.out_shape)
+
+
+def _check_claims(algorithm: Algorithm, rng: np.random.Generator) -> None:
+    """Exactness on integers and the footprint of a NaN, on the problems where the algorithm runs."""
+    double = np.dtype(np.float64)
+    drawn = problems(rng)
+    able = []
+    for _ in range(400):
+        geometry = next(drawn)
+        if algorithm.why_not(geometry, double) is None and total(geometry.in_shape) > 0:
+            able.append(geometry)
+        if len(able) == 12:
+            break
+    for geometry in able:
+        x, w = rng.integers(-9, 10, geometry.x_shape), rng.integers(-9, 10, geometry.w_shape)
+        operands = [x.astype(np.float64), w.astype(np.float64)]
+        y = _run(algorithm, "forward", geometry, operands, geometry.y_shape, "float64", False, None)
+        truth = definition(operands[0], operands[1], geometry)
+        if algorithm.exact_on_integers and not np.array_equal(y, truth):
+            _fail(algorithm, geometry, "float64", "forward", "claims exact_on_integers, but integer data are not exact")
+        if algorithm.exact_footprint:
+            operands[0][(0, 0, *(n // 2 for n in geometry.in_shape))] = np.nan
+            y = _run(algorithm, "forward", geometry, operands, geometry.y_shape, "float64", False, None)
+            if not np.array_equal(np.isnan(y), np.isnan(definition(operands[0], operands[1], geometry))):
+                _fail(algorithm, geometry, "float64", "forward", "claims exact_footprint, but a NaN reached other outputs")
