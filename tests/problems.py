@@ -311,6 +311,8 @@ def draw_groups(dice: Dice, depthwise: bool = False) -> tuple[int, int, int]:
     per_group = dice.pick(1, 1, 2, 3, 4, 5, 8, 17, 33, 0 if dice.chance(0.2) else 1)
     outs = dice.pick(1, 1, 2, 3, 4, 5, 8, 16, 0 if dice.chance(0.1) else 1)
     groups = dice.pick(1, 1, 1, 1, 2, 3, 4)
+    if dice.chance(0.04):
+        per_group, outs = dice.pick(64, 128, 300, 577), dice.int(1, 2)
     return groups, groups * per_group, groups * outs
 
 
@@ -377,7 +379,7 @@ def draw_conv(dice: Dice, operator: str, seed: int) -> Problem:
     dilated = tuple(map(reference.dilated_length, lengths, input_dilation))
     mode = dice.pick(*MODES) if dice.chance(0.25) else "zeros"
     words = ("valid", "same", "same", "same_lower", "full", "causal") + ("same_torch",) * (set(stride) <= {1})
-    padding = draw_padding(dice, rank, kernel, dilation, words, negative=mode == "zeros")
+    padding = draw_padding(dice, rank, kernel, dilation, words, negative=True)
     demand(all(lengths) or (mode in ("zeros", "constant") and not isinstance(padding, str)))
     pairs = padding_pairs(padding, dilated, kernel, stride, dilation)
     demand(all(length + lo + hi >= 0 for length, (lo, hi) in zip(dilated, pairs, strict=True)))
@@ -444,13 +446,15 @@ def draw_transpose(dice: Dice, operator: str, seed: int) -> Problem:
     groups, channels, outs = draw_groups(dice, depthwise=dice.chance(0.1))
     lengths = dice.ints(rank, 1, {0: 0, 1: 12, 2: 6, 3: 4, 4: 3}[rank])
     samples = dice.pick(1, 1, 2, 3, 0 if dice.chance(0.3) else 1)
-    padding = draw_padding(dice, rank, kernel, dilation, ("valid", "same"), negative=False)
+    words = ("valid", "same", "same", "same_lower", "full", "causal") + ("same_torch",) * (set(stride) <= {1})
+    padding = draw_padding(dice, rank, kernel, dilation, words, negative=True)
     extra = tuple(
         dice.int(0, max(s, d) - 1) * dice.chance(0.5) for s, d in zip(stride, dilation, strict=True)
     )
-    if padding == "same":
-        size = tuple(length * s for length, s in zip(lengths, stride, strict=True))
-        pairs = padding_pairs("same", size, kernel, stride, dilation)
+    whole = tuple(length * s for length, s in zip(lengths, stride, strict=True))
+    if padding in ("same", "same_lower"):
+        size = tuple(n - dice.int(0, s - 1) * dice.chance(0.3) for n, s in zip(whole, stride, strict=True))
+        pairs = padding_pairs(padding, size, kernel, stride, dilation)
         extra = (0,) * rank
     else:
         pairs = padding_pairs(padding, lengths, kernel, stride, dilation)
@@ -471,7 +475,7 @@ def draw_transpose(dice: Dice, operator: str, seed: int) -> Problem:
         options["padding"] = padding
     if any(extra) and dice.chance(0.7):
         options["output_padding"] = spell(dice, extra)
-    elif any(extra) or dice.chance(0.1):
+    elif any(extra) or dice.chance(0.1) or (padding in ("same", "same_lower") and size != whole):
         options["output_size"] = size
     if geometry["flip"]:
         options["flip"] = True

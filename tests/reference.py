@@ -6,7 +6,8 @@ overlap which interval.
 
 Everything is canonical: `x` is (N, C, *in), `w` is (O, C/G, *k) (the transposed operator: (C, O/G, *k), C
 its input), strides and dilations are tuples with one int per spatial axis, padding is ((lo, hi), ...).
-Floats are computed in float64, complex numbers in complex128, integers in Python ints, which never overflow.
+Floats are computed in float64, complex numbers in complex128, integers in Python ints, which never overflow;
+a caller who judges float64 results passes long doubles, and gets sums of long doubles.
 """
 
 from __future__ import annotations
@@ -135,11 +136,13 @@ def pad(x, pads, mode: str = "zeros", value: float = 0.0, input_dilation=None) -
 
 
 def exact(array) -> np.ndarray:
-    """The array in the type the reference computes in: float64, complex128, or Python ints."""
+    """The array in the type the reference computes in: at least float64 or complex128, or Python ints."""
     array = np.asarray(array)
     if array.dtype == object or np.issubdtype(array.dtype, np.integer):
         return array.astype(object)
-    return array.astype(np.complex128 if np.issubdtype(array.dtype, np.complexfloating) else np.float64)
+    if array.dtype.kind in "fc":
+        return array.astype(np.result_type(array.dtype, np.float64))
+    return array.astype(np.float64)  # bfloat16
 
 
 def together(*arrays) -> list[np.ndarray]:

@@ -1,24 +1,25 @@
 """Every convolution x algorithm x pass x dtype against the loops of reference.py, on drawn problems.
 
-    |computed - reference| <= 32 u S                    accuracy="strict", for every output
-                           <= 128 u max S of the plane  accuracy="standard"
-                           <= 8 u Amp                   accuracy="fast", Winograd
-                           <= 16 u sum of norms         accuracy="fast", Fourier
+    |computed - reference| <= 32 u S            accuracy="strict", for every output
+                           <= 64 u R            accuracy="standard"
+                           <= 8 u Amp           accuracy="fast", Winograd
+                           <= 16 u sum of norms accuracy="fast", Fourier
 
 with u the unit roundoff and S the sum of the |products| of one output; integers are equal.  300 problems of
 each operator run by default, 10,000 with `-m long`.  A failure prints the problem as `draw(operator, seed)`.
 
-A transform mixes its inputs before it multiplies, so its error follows the largest input of the plane and all taps,
+A transform mixes its inputs before it multiplies, so its error follows the largest input of the plane and all
+taps, even those that meet nothing but padding:
 
     R = sum over channels of max |x| sum |w|            (max |g| sum |w|; max |x| sum |g|)
 
-which is a small multiple of max S when all numbers are of one size, and not otherwise.  On data that spread over
-many orders of magnitude (`style == "scales"`) "standard" is held to 128 u R, and a test of its own shows why.
+That is three or four times the largest S of a plane of equal numbers, and can be any multiple of it: a test
+below shows how little it takes.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ import npconv
 import reference
 from npconv.algorithms import OWN as OWN_ALGORITHMS
 from npconv.algorithms import cook_toom
-from problems import Problem, View, accuracy_unit, disagreement, draw, result_type
+from problems import KernelView, Problem, View, accuracy_unit, disagreement, draw, result_type
 
 CHUNK = 50
 CHUNKS = [
@@ -78,7 +79,7 @@ def sizes(problem: Problem) -> tuple[dict, dict]:
 
 
 def planes(problem: Problem, of_input: Callable, of_kernel: Callable) -> list[np.ndarray]:
-    """The three passes on one number per channel plane: `of_input` of the plane that slides, `of_kernel` of the other."""
+    """The passes on one number per plane: `of_input` of what is slid over, `of_kernel` of what slides."""
     s, geometry = sizes(problem)
     transposed, groups = problem.operator == "conv_transpose", geometry["groups"]
     point = {"stride": (), "padding": (), "dilation": (), "groups": groups}
@@ -88,7 +89,7 @@ def planes(problem: Problem, of_input: Callable, of_kernel: Callable) -> list[np
     def one(array, reduce):
         return reduce(array, axes) if axes else array
 
-    # What slides over what: x and w forward, g and w backward, and for dw the input of the conv and its output.
+    # For dw it is the gradient that slides: over x, or over g when the operator is the transposed one.
     data = np.maximum(one(s["x"], of_input), border)
     n_c, o_i = s["x"].shape[:2], s["w"].shape[:2]
     w, g = one(s["w"], of_kernel), one(s["g"], of_input)
@@ -124,6 +125,15 @@ FUNCTIONS = {
 }
 
 
+def precise(arrays: dict) -> dict:
+    """Double precision as long doubles: a plain sum of doubles would be judged by its equal."""
+    wider = {"float64": np.longdouble, "complex128": np.clongdouble}
+    return {
+        name: array if array is None else array.astype(wider.get(array.dtype.name, array.dtype), copy=False)
+        for name, array in arrays.items()
+    }
+
+
 def results(operator: str, arrays: dict, geometry: dict) -> Iterator[np.ndarray]:
     """What the reference gives for the three passes."""
     g, x, w, bias = (arrays[name] for name in ("g", "x", "w", "bias"))
@@ -151,7 +161,7 @@ def passes(problem: Problem) -> list[Pass]:
             NAMES,
             FUNCTIONS[operator](),
             (("x", "w", "bias"), ("g", "w"), ("x", "g")),
-            results(operator, c, problem.geometry),
+            results(operator, precise(c), problem.geometry),
             results(operator, *sizes(problem)),
             (views["g"], views["x"], views["w"]),
             shapes,
@@ -191,9 +201,7 @@ def unit(problem: Problem, case: Pass) -> float:
 
 
 def standard_bound(problem: Problem, case: Pass) -> np.ndarray:
-    """128 u max S of the plane; 128 u R where the numbers are of very different sizes."""
-    plane = case.sums.max(axis=tuple(range(2, case.sums.ndim)), keepdims=True, initial=0)
-    return 128 * unit(problem, case) * (np.maximum(plane, case.reach) if problem.style == "scales" else plane)
+    return 64 * unit(problem, case) * case.reach
 
 
 def check_pass(problem: Problem, case: Pass, algorithm: str) -> str | None:
@@ -229,6 +237,16 @@ def test_the_list_of_algorithms_is_complete():
     assert tuple(algorithm.name for algorithm in OWN_ALGORITHMS) == OWN
 
 
+@pytest.mark.xfail(strict=True, reason="128 u max S bounds no transform")
+def test_a_transform_keeps_128_u_max_s():
+    """A large tap over the padding is in no S, but in every transform."""
+    x = np.array([[[1.0, 1.0]]], np.float32)
+    w = np.array([[[1e6, 1.0, 1.0 / 3.0]]], np.float32)
+    y = npconv.conv(x, w, padding=((2, 0),), algorithm="winograd_f2", accuracy="standard")
+    exact = np.array([1.0 / 3.0, 1.0 + 1.0 / 3.0])
+    assert np.abs(y[0, 0] - exact).max() <= 128 * 2.0**-24 * exact.max()
+
+
 def test_every_algorithm_takes_part():
     """No algorithm hides behind refusals: on 200 problems each runs in every pass."""
     ran: Counter = Counter()
@@ -239,9 +257,9 @@ def test_every_algorithm_takes_part():
                 if algorithm != "loops" or products(problem) <= FEW_PRODUCTS:
                     ran[algorithm, case.name, check_pass(problem, case, algorithm)] += 1
     for name in NAMES:
-        for algorithm in ("direct", "gemm", "fft", "depthwise", "loops"):
+        for algorithm in ("direct", "gemm", "depthwise", "loops"):
             assert ran[algorithm, name, "strict"] >= 5, (algorithm, name, ran)
-        for algorithm in ("winograd_f2", "winograd_f4"):
+        for algorithm in ("fft", "winograd_f2", "winograd_f4"):
             assert ran[algorithm, name, "standard"] >= 5, (algorithm, name, ran)
 
 
@@ -266,6 +284,83 @@ def test_grads_are_the_single_passes(operator, start):
         assert function(g, x, w, bias=False, **problem.options).bias is None
 
 
+# --- sums of thousands of terms
+
+
+def long_sums(x_shape, w_shape, dtype) -> Problem:
+    """Positive numbers, which never cancel: the largest errors a plain sum can make."""
+    rng = np.random.default_rng(11)
+    out = tuple(n - k + 1 for n, k in zip(x_shape[2:], w_shape[2:], strict=True))
+    shapes = {"x": x_shape, "w": w_shape, "g": (x_shape[0], w_shape[0], *out)}
+    arrays = {name: rng.uniform(0.5, 1, shape).astype(dtype) for name, shape in shapes.items()}
+    rank = len(out)
+    geometry = {"stride": (1,) * rank, "padding": ((0, 0),) * rank, "dilation": (1,) * rank, "groups": 1}
+    view = View((x_shape[0],), tuple(range(len(x_shape))))
+    views = {"x": view, "g": view, "w": KernelView((), view.order)}
+    return Problem("conv", -1, {}, {"bias": None, **arrays}, geometry, views)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape"),
+    [
+        ((1, 256, 5, 5), (2, 256, 3, 3)),  # 2,304 terms forward
+        ((1, 2, 5, 5), (1_000, 2, 3, 3)),  # 9,000 backward
+        ((2, 2, 70, 70), (2, 2, 3, 3)),  # 9,248 for the weights
+        ((1, 4_000), (3, 4_000)),
+    ],
+)
+def test_long_sums_keep_the_strict_bound(x_shape, w_shape, dtype):
+    problem = long_sums(x_shape, w_shape, np.dtype(dtype))
+    for case in passes(problem):
+        for algorithm in set(ALGORITHMS) - {"loops"}:
+            check_pass(problem, case, algorithm)
+
+
+# --- NaN and infinities
+
+
+def spoiled(array: np.ndarray, rng: np.random.Generator, *values: float) -> np.ndarray:
+    """A copy with one or two elements replaced."""
+    array = array.copy()
+    if array.size:
+        array.flat[rng.integers(0, array.size, 2)] = rng.choice(values, 2)
+    return array
+
+
+@pytest.mark.parametrize("start", CHUNKS)
+def test_non_finite_numbers_reach_their_windows_and_no_others(start):
+    """The zeros of the padding take part: 0 inf is NaN.  Whether those of input_dilation do is left open."""
+    everything = np.nan, np.inf, -np.inf
+    for seed in range(start, start + CHUNK, 3):
+        problem = draw("conv", seed)
+        c, rng = problem.canonical, np.random.default_rng(seed)
+        if any(c[name].dtype.name not in ("float32", "float64") for name in ("x", "w")):
+            continue
+        x, g = spoiled(c["x"], rng, *everything), spoiled(c["g"], rng, *everything)
+        w = spoiled(c["w"], rng, *everything)
+        gaps = set(problem.geometry["input_dilation"]) - {1}
+        changes = (
+            {"w": w} if seed % 2 and not gaps else {"x": x},
+            {"g": g},
+            {"g": g} if seed % 2 and not gaps else {"x": x},
+        )
+        for which, change in enumerate(changes):
+            changed = replace(problem, canonical=c | change)
+            with np.errstate(invalid="ignore"):
+                case = passes(changed)[which]
+            reached = ~np.isfinite(case.expected)
+            for algorithm in ALGORITHMS:
+                if algorithm == "loops" and products(problem) > FEW_PRODUCTS:
+                    continue
+                y = run_pass(changed, case, algorithm=algorithm)
+                if y is not None:
+                    wrong = reached != ~np.isfinite(y)
+                    assert not wrong.any(), (
+                        f"{case.name}, {algorithm}: {wrong.sum()} wrong; {list(change)} {changed}"
+                    )
+
+
 # --- the fast tier
 
 
@@ -273,7 +368,7 @@ def amplification(m: int, kernel: tuple[int, ...]) -> float:
     """Amp <= this times R: what |A^T| (|G| |w| * |B^T| |x|) makes of one tap and of inputs that are all 1."""
     factor = 1.0
     for k in kernel:
-        if k > 1:
+        if 1 < k <= 11 - m:  # there are points for no more; longer ones ran only if there was nothing to sum
             a, g, b = (np.abs(matrix) for matrix in cook_toom.matrices(m, k).arrays)
             factor *= (a @ (g * b.sum(axis=1, keepdims=True))).max()
     return factor
@@ -291,7 +386,7 @@ FAST = ("fft_single", "winograd_f2", "winograd_f4", "winograd_f6")
 
 @pytest.mark.parametrize("start", CHUNKS)
 def test_fast_algorithms_keep_their_own_bound(start):
-    """Where padding repeats the input (modes) a gradient adds up several of these bounds; zeros alone are drawn."""
+    """With zero padding: the other modes repeat the input, and a gradient adds up several of these bounds."""
     for seed in range(start, start + CHUNK):
         problem = draw("conv", seed)
         if problem.geometry["padding_mode"] != "zeros":

@@ -121,7 +121,9 @@ def torch_padded(x, geometry):
         flat = [size for pair in reversed(pairs) for size in pair]
         return F.pad(x, flat, value=geometry.get("padding_value", 0.0))
     for axis, pair in enumerate(pairs):
-        index = np.pad(np.arange(x.shape[2 + axis]), pair, mode=NUMPY_MODES[mode])
+        lo, hi = pair
+        index = np.pad(np.arange(x.shape[2 + axis]), (max(lo, 0), max(hi, 0)), mode=NUMPY_MODES[mode])
+        index = index[max(-lo, 0) : len(index) - max(-hi, 0)]
         x = x.index_select(2 + axis, torch.as_tensor(index))
     return x
 
@@ -177,11 +179,9 @@ def test_conv_transpose_is_that_of_torch():
         y = TRANSPOSES[rank_of(problem)](
             x, turned, None, stride, groups=geometry["groups"], dilation=dilation
         )
-        cut = [
-            (-lo, want - (have - lo))
-            for (lo, _), want, have in zip(geometry["padding"], size, y.shape[2:], strict=True)
-        ]
-        y = F.pad(y, [amount for pair in reversed(cut) for amount in pair])
+        for axis, ((lo, _), want) in enumerate(zip(geometry["padding"], size, strict=True), start=2):
+            flat = [0, 0] * (y.ndim - 1 - axis) + [max(-lo, 0), max(lo + want - y.shape[axis], 0)]
+            y = F.pad(y, flat).narrow(axis, max(lo, 0), want)
         if bias is not None:
             y = y + bias.reshape(-1, *(1,) * len(size))
         y.backward(g)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .geometry import Ints, did_you_mean, one_int, total
+from .geometry import LARGEST, Ints, did_you_mean, one_int, total
 
 F = TypeVar("F", bound=Callable[..., Any])
 EXACT_IN_FLOAT64 = 2**53
@@ -93,7 +93,7 @@ def _refusal(dtype: np.dtype, name: str = "x") -> str | None:
     if dtype.kind == "b":
         return f"booleans have no sums of products; use {name}.astype(np.uint8) to count"
     if dtype.names:
-        return f"structured with fields {dtype.names}; use one field, {name}[{dtype.names[0]!r}]"
+        return f"its fields {dtype.names} are numbers of their own; use one field, {name}[{dtype.names[0]!r}]"
     if dtype.kind in "mM":
         return f"dates and durations have no products; use {name}.astype(np.int64)"
     if dtype.kind in "SU":
@@ -147,6 +147,7 @@ def _as_array(op: str, name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}.to_numpy()")
     if not isinstance(value, (list, tuple, int, float, complex, np.generic)) and not hasattr(value, "__array__"):
         shown = f"{value!r:.60} of type {kind.__name__}" if isinstance(value, (str, bytes)) else f"a {kind.__name__}"
+        shown = "None" if value is None else shown
         raise TypeError(f"{op}: {name} must be an array or a nested list of numbers, got {shown}; use np.asarray on numbers")
     try:
         return np.asarray(value)
@@ -255,10 +256,11 @@ def check_memory(op: str, needed: int, what: str) -> None:
 def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, np.ndarray]) -> np.ndarray:
     """A fresh output array, or the caller's `out` once it is proved fit."""
     if out is None:
-        # NumPy multiplies the sizes that are not 0, even where the whole has no elements
-        check_memory(op, total([n for n in shape if n]) * dtype.itemsize, f"an output of shape {shape}")
+        check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
+        if total([n for n in shape if n]) * dtype.itemsize > LARGEST:  # NumPy counts so even where an axis is empty
+            raise ValueError(f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; use less padding")
         return np.empty(shape, dtype)
-    fresh = f"out=np.empty({shape}, np.{dtype})"
+    fresh = f"out=np.empty({shape}, {dtype.name!r})"
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{op}: out must be a NumPy array, got a {type(out).__name__}; use {fresh}")
     if out.shape != shape:

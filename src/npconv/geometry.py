@@ -169,6 +169,8 @@ def did_you_mean(value: object, allowed: Sequence[str], listed: Sequence[str] | 
 
 def _nearest_int(value: Any) -> str:
     """What to write instead of a number that is no int."""
+    if isinstance(value, bool):
+        return str(int(value))
     if isinstance(value, float) and math.isfinite(value):
         near = sorted({math.floor(value), math.ceil(value)})
         return " or ".join(str(n) for n in near)
@@ -210,7 +212,8 @@ def per_axis(op: str, name: str, value: Any, rank: int, low: int | None = None) 
     if len(values) != rank and len(values) != 1:
         raise ValueError(
             f"{op}: {name} has {len(values)} values, needs {'1 or ' if rank != 1 else ''}{rank} "
-            f"for {spatial_axes(rank)}, got {name}={value!r:.200}"
+            f"for {spatial_axes(rank)}, got {name}={value!r:.200}; "
+            "write one int to use it on every axis"
         )
     if len(values) == 1:
         values *= rank
@@ -468,6 +471,145 @@ class ConvGeometry:
 
 # --------------------------------------------------------------------------- a pooling
 @dataclass(frozen=True)
+class WindowAxis:
+    """The windows of a pooling along one axis: tap t of window o reads position ``o s + t d - lo`` if that is an input."""
+
+    size: int
+    taps: int
+    stride: int
+    dilation: int
+    lo: int
+    hi: int
+    out: int
+
+    @property
+    def effective(self) -> int:
+        return effective_kernel(self.taps, self.dilation)
+
+    @property
+    def end(self) -> int:
+        """Where the inputs end that a window may read; a negative high padding crops."""
+        return self.size + min(0, self.hi)
+
+    @property
+    def starts(self) -> range:
+        """The position of tap 0, window by window."""
+        return range(-self.lo, -self.lo + self.out * self.stride, self.stride)
+
+    def readers(self, t: int) -> tuple[int, int]:
+        """The half-open range of windows whose tap `t` reads an input."""
+        before = self.lo - t * self.dilation
+        first = min(self.out, max(0, ceil_div(before, self.stride)))
+        return first, max(first, min(self.out, (self.end - 1 + before) // self.stride + 1))
+
+    def tap(self, t: int) -> tuple[slice, slice]:
+        """Tap `t` as two slices of one length: the windows that read an input with it, and those inputs."""
+        first, stop = self.readers(t)
+        if first == stop:
+            return slice(0, 0), slice(0, 0)
+        begin = first * self.stride + t * self.dilation - self.lo
+        return slice(first, stop), slice(begin, begin + (stop - first - 1) * self.stride + 1, self.stride)
+
+    @cached_property
+    def inner(self) -> tuple[int, int]:
+        """The half-open range of windows that read inputs with all their taps."""
+        first, stop = self.readers(0)[0], self.readers(self.taps - 1)[1]
+        return first, max(first, stop)
+
+    @property
+    def inner_span(self) -> slice:
+        """The inputs that the inner windows read together."""
+        first, stop = self.inner
+        begin = first * self.stride - self.lo
+        return slice(begin, begin + (stop - first - 1) * self.stride + self.effective)
+
+    def inner_tap(self, t: int) -> slice:
+        """The inputs that tap `t` of the inner windows reads."""
+        first, stop = self.inner
+        begin = first * self.stride - self.lo + t * self.dilation
+        return slice(begin, begin + (stop - first - 1) * self.stride + 1, self.stride)
+
+    def reads(self, o: int) -> range:
+        """The inputs that window `o` reads."""
+        start = o * self.stride - self.lo
+        first = start + max(0, ceil_div(-start, self.dilation)) * self.dilation
+        return range(first, max(first, min(self.end, start + self.effective)), self.dilation)
+
+    def first_tap(self, o: int) -> int:
+        """The first tap of window `o` that does not lie before the inputs."""
+        return max(0, ceil_div(self.lo - o * self.stride, self.dilation))
+
+    def counts(self, include_pad: bool) -> list[int]:
+        """How many taps of each window lie in the padded input, or in the input itself (rule R13)."""
+        first, stop = self.inner
+        padded = self.size + self.lo + self.hi
+        return [
+            self.taps
+            if first <= o < stop
+            else len(range(o * self.stride, min(padded, o * self.stride + self.effective), self.dilation))
+            if include_pad
+            else len(self.reads(o))
+            for o in range(self.out)
+        ]
+
+    def first_empty(self) -> int | None:
+        """The first window that reads no input at all, if there is one."""
+        if self.dilation > self.end:  # only then can two taps stand on either side of all inputs
+            for o in range(min(self.out, max(0, ceil_div(self.lo, self.stride)))):
+                if not self.reads(o):
+                    return o
+        beyond = max(0, ceil_div(self.end + self.lo, self.stride))
+        return beyond if beyond < self.out else None
+
+
+@dataclass(frozen=True)
+class BinAxis:
+    """The bins of an adaptive pooling along one axis, of unequal width (rule R19)."""
+
+    size: int
+    out: int
+    inner = (0, 0)  # no two neighbours need be alike, so none are treated as such
+    dilation = 1
+
+    @cached_property
+    def bins(self) -> tuple[tuple[int, int], ...]:
+        return tuple(adaptive_bin(i, self.size, self.out) for i in range(self.out))
+
+    @property
+    def taps(self) -> int:
+        """The width of the widest bin."""
+        return max((stop - start for start, stop in self.bins), default=1)
+
+    @property
+    def starts(self) -> list[int]:
+        return [start for start, _ in self.bins]
+
+    def tap(self, t: int) -> tuple[slice, list[int]]:
+        """All bins, and what each reads with its tap `t`; a narrow bin reads its last input again."""
+        return slice(None), [min(start + t, stop - 1) for start, stop in self.bins]
+
+    def reads(self, o: int) -> range:
+        """The inputs in bin `o`."""
+        return range(*self.bins[o])
+
+    def first_tap(self, o: int) -> int:
+        """Bins hold no padding."""
+        return 0
+
+    def counts(self, include_pad: bool) -> list[int]:
+        """The widths of the bins."""
+        return [stop - start for start, stop in self.bins]
+
+
+def adaptive_axis(size: int, out: int) -> WindowAxis | BinAxis:
+    """The bins of one axis; where `out` divides `size` they are the windows of an ordinary pooling."""
+    if out and size and size % out == 0:
+        width = size // out
+        return WindowAxis(size, width, width, 1, 0, 0, out)
+    return BinAxis(size, out)
+
+
+@dataclass(frozen=True)
 class PoolGeometry:
     """The sizes of one pooling over the spatial axes of (N, C, *in)."""
 
@@ -494,26 +636,14 @@ class PoolGeometry:
         )
 
     @cached_property
-    def covering_pads(self) -> Pads:
-        """The padding under which every window lies inside: ceil rounding overhangs the declared one."""
+    def axes(self) -> tuple[WindowAxis, ...]:
+        """One `WindowAxis` per spatial axis."""
         return tuple(
-            (lo, closing_pad(n, lo, e, s, out))
-            for n, (lo, _), e, s, out in zip(
-                self.in_shape, self.padding, self.effective, self.stride, self.out_shape, strict=True
+            WindowAxis(n, k, s, d, lo, hi, out)
+            for n, k, s, d, (lo, hi), out in zip(
+                self.in_shape, self.kernel, self.stride, self.dilation, self.padding, self.out_shape, strict=True
             )
         )
-
-    def empty_window(self) -> tuple[int, int] | None:
-        """The first (axis, window) none of whose taps meets a real input, if there is one."""
-        for i, (size, k, s, d, (lo, _), out) in enumerate(
-            zip(self.in_shape, self.kernel, self.stride, self.dilation, self.padding, self.out_shape, strict=True)
-        ):
-            inner = range(ceil_div(lo, s), max(0, (size + lo - effective_kernel(k, d)) // s + 1))
-            for o in (*range(min(inner.start, out)), *range(max(inner.stop, 0), out)):
-                tap = max(0, ceil_div(lo - o * s, d))
-                if tap >= k or not 0 <= o * s - lo + tap * d < size:
-                    return i, o
-        return None
 
     @classmethod
     def read(

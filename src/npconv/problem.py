@@ -25,18 +25,21 @@ from .arguments import (
     read_bytes,
 )
 from .geometry import (
+    LARGEST,
     ConvGeometry,
     Ints,
     Pads,
     check_windows,
     did_you_mean,
     dilated_size,
+    formula_text,
     one_int,
     per_axis,
     resolve_padding,
+    spatial_axes,
     total,
 )
-from .layouts import KernelLayout, Layout, input_layout, kernel_layout
+from .layouts import KernelLayout, Layout, guess, input_layout, kernel_layout
 from .windows import MODES, pad, pad_mode, pad_mode_adjoint
 
 
@@ -133,6 +136,8 @@ class ConvProblem:
         if self.padded is None:
             return view
         view = pad(view, ((0, 0),) * self.geometry.rank, self.input_dilation)
+        if self.padded.mode == "constant":
+            check_fill(self.op, self.padded.value, x.dtype)
         mode = "zeros" if tangent and self.padded.mode == "constant" else self.padded.mode
         return pad_mode(view, self.padded.pads, mode, self.padded.value)
 
@@ -146,6 +151,7 @@ class ConvProblem:
         spent = 0
         if x is not None and self.padded is not None:
             spent += total(self.geometry.x_shape) * x.itemsize
+            check_memory(self.op, spent, f"an input padded to {self.geometry.in_shape}")
         if compute != result:
             spent += total(result_shape) * compute.itemsize
         return spent
@@ -252,10 +258,21 @@ class ConvProblem:
 # --------------------------------------------------------------------------- reading
 def check_rank(op: str, name: str, ndim: int, shape: Ints, rank: int | None, needed: str) -> int:
     """The spatial rank that weights of `shape` have, or an error that shows what a weight array looks like."""
-    if ndim < 2 or (rank is not None and ndim != rank + 2):
-        axes = "" if rank is None else f" of {rank + 2} axes"
-        raise ValueError(f"{op}: {name}.shape is {shape}, expected {needed}{axes}; one axis per spatial axis of x")
+    if ndim < 2:
+        raise ValueError(
+            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {needed}, 2 or more; use an array with both channel axes"
+        )
+    if rank is not None and ndim != rank + 2:
+        spelled = needed.replace("*k", {1: "k", 2: "kh, kw", 3: "kd, kh, kw"}.get(rank, "*k"))
+        raise ValueError(
+            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {rank + 2}: {spelled}; use {_of_rank(op, ndim - 2)}"
+        )
     return ndim - 2
+
+
+def _of_rank(op: str, rank: int) -> str:
+    """The relative of `op` for another rank: conv3d of conv2d; conv, which takes any, where there is none."""
+    return f"{op[:-2]}{rank}d" if 1 <= rank <= 3 else op[:-2]
 
 
 def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, letters: bool) -> None:
@@ -263,14 +280,14 @@ def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, le
     ndim = len(shape)
     if letters or (ndim >= rank + 1 and not (exact and ndim > rank + 2)):
         return
-    few = ndim < rank + 1
     allowed = f"{rank + 1} or {rank + 2}" if exact else f"{rank + 1} or more"
-    missing = ", ".join(["None"] * max(1, rank + 2 - ndim))
-    other = op[:-2] + f"{ndim - 2}d" if exact and op[-1] == "d" and 1 <= ndim - 2 <= 3 else "conv"
-    hint = f"add batch and channel axes: {name}[{missing}]" if few else f"use {other}"
+    hint = f"use {_of_rank(op, ndim - 2)}"
+    if ndim == rank:
+        hint = f"add batch and channel axes: {name}[None, None]"
+    elif ndim < rank:
+        hint = f"use an array with batch and channel axes and {spatial_axes(rank)}"
     raise ValueError(
-        f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed} for {rank} spatial "
-        f"{'axis' if rank == 1 else 'axes'}; {hint}"
+        f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed} for {spatial_axes(rank)}; {hint}"
     )
 
 
@@ -281,7 +298,9 @@ def read(
     layout, given = options["layout"], options["kernel_layout"]
     for name, value in (("layout", layout), ("kernel_layout", given)):
         if not isinstance(value, str) and not (name == "kernel_layout" and value is None):
-            raise TypeError(f"{op}: {name} must be a string, got {value!r} of type {type(value).__name__}")
+            raise TypeError(
+                f"{op}: {name} must be a string, got {value!r:.60} of type {type(value).__name__}; use 'channels_last'"
+            )
     needed = "(O, C/groups, *k)" if layout != "channels_last" else "(*k, C/groups, O)"
     exact = rank is not None
     rank = check_rank(op, "w", len(w_shape), w_shape, rank, needed)
@@ -295,11 +314,19 @@ def read(
     _check_channels(op, x_shape, w_shape, x_layout, w_layout, (channels, out_channels, per_group, groups))
     for i, k in enumerate(kernel):
         if k < 1:
-            raise ValueError(f"{op}: kernel size must be >= 1, got {k} on axis {i} of w.shape {w_shape}")
+            raise ValueError(
+                f"{op}: kernel size must be >= 1, got {k} on spatial axis {i} of w.shape {w_shape}; use 1 or more taps"
+            )
     stride = per_axis(op, "stride", options["stride"], rank, 1)
     dilation = per_axis(op, "dilation", options["dilation"], rank, 1)
     input_dilation = per_axis(op, "input_dilation", options["input_dilation"], rank, 1)
     dilated = tuple(dilated_size(n, D) for n, D in zip(sizes, input_dilation, strict=True))
+    for i, (size, D) in enumerate(zip(dilated, input_dilation, strict=True)):
+        if size > LARGEST:
+            raise ValueError(
+                f"{op}: input_dilation {D} makes the size of spatial axis {i} {size}, which exceeds 2^63-1 = {LARGEST}; "
+                "use less input_dilation"
+            )
     pads = resolve_padding(op, options["padding"], dilated, tuple(kernel), stride, dilation)
     check_windows(op, dilated, tuple(kernel), dilation, pads)
     geometry = ConvGeometry(
@@ -307,7 +334,6 @@ def read(
     )
     padded = _read_mode(op, options, pads, dilated, geometry)
     if padded is not None:
-        check_memory(op, total((batch, channels, *geometry.padded_shape)), f"an input padded to {geometry.padded_shape}")
         geometry = replace(
             geometry, in_shape=geometry.padded_shape, padding=((0, 0),) * rank, input_dilation=(1,) * rank
         )
@@ -328,21 +354,40 @@ def read(
     )
 
 
+def check_fill(op: str, value: Any, dtype: np.dtype) -> None:
+    """Refuse a padding value that x's dtype cannot hold; NumPy would truncate it in silence."""
+    real = complex(value).imag == 0
+    whole = real and float(complex(value).real).is_integer()
+    if dtype.kind == "c" or (dtype.kind not in "iu" and real):
+        return
+    if dtype.kind not in "iu" or not whole:
+        wide = "complex128" if not real else "float64"
+        raise TypeError(f"{op}: padding_value={value} does not fit x of dtype {dtype}; use x.astype(np.{wide})")
+    limits = np.iinfo(dtype)
+    if not limits.min <= int(complex(value).real) <= limits.max:
+        raise ValueError(
+            f"{op}: padding_value={value} does not fit x of dtype {dtype}, {limits.min}..{limits.max}; use x.astype(np.int64)"
+        )
+
+
 def _read_mode(
     op: str, options: Mapping[str, Any], pads: Pads, dilated: Ints, geometry: ConvGeometry
 ) -> Padded | None:
     mode = choice(op, "padding_mode", options["padding_mode"], MODES)
     value = options["padding_value"]
     if isinstance(value, bool) or not isinstance(value, (int, float, complex, np.number)):
-        raise TypeError(f"{op}: padding_value must be a number, got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"{op}: padding_value must be a number, got {value!r:.60} of type {type(value).__name__}; write a float such as 0.5"
+        )
     if mode != "constant" and value != 0:
-        raise ValueError(f"{op}: padding_value={value} needs padding_mode='constant', got padding_mode={mode!r}")
+        raise ValueError(f"{op}: padding_value={value} needs padding_mode='constant', got {mode!r}; use both or neither")
     if mode == "zeros" or (mode == "constant" and value == 0) or all(p == (0, 0) for p in pads):
         return None
     for i, (size, p) in enumerate(zip(dilated, pads, strict=True)):
         if size == 0 and p != (0, 0) and mode != "constant":
             raise ValueError(
-                f"{op}: padding_mode={mode!r} on axis {i} has nothing to copy, its size is 0; use padding_mode='zeros'"
+                f"{op}: padding_mode={mode!r} on spatial axis {i} has nothing to copy, its size is 0; "
+                "use padding_mode='zeros'"
             )
     return Padded(pads, mode, value)
 
@@ -350,41 +395,72 @@ def _read_mode(
 def _check_channels(
     op: str, x_shape: Ints, w_shape: Ints, x_layout: Layout, w_layout: KernelLayout, sizes: tuple[int, int, int, int]
 ) -> None:
+    """Refuse channels that do not fit each other or the groups, with a guess at the cause."""
     channels, out_channels, per_group, groups = sizes
-    if channels != per_group * groups:
-        last = x_layout.name == "channels_last"
-        other_axis = x_shape[x_layout.batch_axes] if last else x_shape[-1]
-        guess = ""
-        if len(x_shape) > 2 and other_axis == per_group * groups and not set(x_layout.name) <= set("NCDHWL"):
-            name, letters = ("channels_first", "NCHW") if last else ("channels_last", "NHWC")
-            guess = f"; did you mean layout={name!r} (like {letters!r})?"
-        elif out_channels == channels and groups == 1:
-            guess = f"; is w transposed? its {'last' if w_layout.name == 'channels_last' else 'first'} axis has {out_channels}"
-        elif per_group and channels % per_group == 0:
-            guess = f"; did you mean groups={channels // per_group}?"
+    if channels == per_group * groups and out_channels % groups == 0:
+        return
+    arrays = (
+        f"(x.shape {x_shape}, w.shape {w_shape}, layout {x_layout.name!r}, kernel_layout {w_layout.name!r})"
+    )
+    if channels != per_group * groups and channels % groups == 0:
+        hint = _channel_hint(x_shape, w_shape, x_layout, w_layout, sizes)
         raise ValueError(
             f"{op}: x has {channels} channels but w takes {per_group} * groups = {per_group} * {groups} = "
-            f"{per_group * groups} (x.shape {x_shape}, w.shape {w_shape}, layout {x_layout.name!r}, "
-            f"kernel_layout {w_layout.name!r}){guess}"
+            f"{per_group * groups} {arrays}{hint}"
         )
-    if out_channels % groups:
-        raise ValueError(
-            f"{op}: the {out_channels} output channels of w (w.shape {w_shape}) are not divisible by groups={groups}"
+    what, count = ("x", channels) if channels % groups else ("w", out_channels)
+    raise ValueError(
+        f"{op}: {what} has {count} {'output ' if what == 'w' else ''}channels, not divisible by groups={groups}: "
+        f"{count} = {count // groups} * {groups} + {count % groups} {arrays}; use a multiple of {groups} channels"
+    )
+
+
+def _channel_hint(
+    x_shape: Ints, w_shape: Ints, x_layout: Layout, w_layout: KernelLayout, sizes: tuple[int, int, int, int]
+) -> str:
+    """What the caller may have meant: other groups, another layout, or more spatial axes."""
+    channels, out_channels, per_group, groups = sizes
+    needed = channels // per_group if per_group else 0
+    regroup = ""
+    if needed and channels % per_group == 0 and out_channels % needed == 0:
+        regroup = f"; did you mean groups={needed}?"
+    if per_group == 1 and regroup:  # depthwise weights
+        return regroup
+    if x_layout.batch_axes > 1:
+        return (
+            f"; w has {len(w_shape)} axes, so {spatial_axes(x_layout.rank)}, and the other {x_layout.batch_axes} axes of x "
+            f"are batch; use w of {len(x_shape)} axes if that is not meant"
         )
+    return (
+        guess(x_shape, w_shape, x_layout, w_layout, groups)
+        or regroup
+        or f"; use w with {channels // groups} input channels"
+    )
 
 
 def check_bias(op: str, bias: np.ndarray, channels: int) -> None:
     """Refuse a bias that is not one number per output channel."""
     if bias.shape != (channels,):
-        raise ValueError(f"{op}: bias.shape is {bias.shape}, expected ({channels},), one number per output channel of w")
+        fix = "bias.reshape(-1)" if bias.size == channels else f"{channels} numbers"
+        raise ValueError(
+            f"{op}: bias.shape is {bias.shape}, expected ({channels},), one number per output channel of w; use {fix}"
+        )
 
 
 def check_gradient(p: ConvProblem, g: np.ndarray) -> None:
     """Refuse a gradient whose shape is not that of the output."""
-    if g.shape != p.y_shape:
-        geometry = p.geometry
-        raise ValueError(
-            f"{p.op}: g.shape is {g.shape}, expected {p.y_shape}, the output of x.shape {p.x_shape} and w.shape {p.w_shape} "
-            f"with stride {geometry.stride}, padding {p.padded.pads if p.padded else geometry.padding} and dilation "
-            f"{geometry.dilation}: (in + lo + hi - dilation (k - 1) - 1) // stride + 1"
-        )
+    if g.shape == p.y_shape:
+        return
+    geometry, formula = p.geometry, "(in + lo + hi - dilation * (k - 1) - 1) // stride + 1"
+    if g.ndim == len(p.y_shape):
+        given = p.x_layout.canonical_shape(g.shape)[2:]
+        wrong = [i for i, (a, b) in enumerate(zip(given, geometry.out_shape, strict=True)) if a != b]
+        pads = p.padded.pads if p.padded else geometry.padding
+        for i in wrong[:1]:
+            size = dilated_size(p.in_shape[i], p.input_dilation[i])
+            numbers = (size, *pads[i], geometry.kernel[i], geometry.dilation[i], geometry.stride[i])
+            formula += f", on spatial axis {i} {formula_text(*numbers)}"
+    raise ValueError(
+        f"{p.op}: g.shape is {g.shape}, expected {p.y_shape}, the output of x.shape {p.x_shape} and w.shape {p.w_shape}: "
+        f"{formula}; use the shapes and options of the forward call"
+    )

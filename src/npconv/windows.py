@@ -132,6 +132,24 @@ def conv_view(padded: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     return view(padded, geometry.out_shape, geometry.kernel, geometry.stride, geometry.dilation)
 
 
+def plane_runs(padded: np.ndarray, geometry: ConvGeometry, length: int) -> np.ndarray:
+    """For stride 1, runs of `length` elements from each tap's position: (N, C, *padded) -> (N, C, *k, length)."""
+    planes = np.ascontiguousarray(padded)
+    taps = tuple(b * d for b, d in zip(planes.strides[2:], geometry.dilation, strict=True))
+    shape, strides = (*planes.shape[:2], *geometry.kernel, length), (*planes.strides[:2], *taps, planes.itemsize)
+    return np.lib.stride_tricks.as_strided(planes, shape, strides, writeable=False)
+
+
+def row_runs(padded: np.ndarray, geometry: ConvGeometry, length: int) -> np.ndarray:
+    """The same with channels innermost, a run per output row: (N, C, *padded) -> (N, *out[:-1], *k, length)."""
+    pixels = np.ascontiguousarray(np.moveaxis(padded, 1, -1))
+    steps = pixels.strides[1:-1]
+    taps = tuple(b * d for b, d in zip(steps, geometry.dilation, strict=True))
+    shape = (geometry.batch, *geometry.out_shape[:-1], *geometry.kernel, length)
+    strides = (pixels.strides[0], *steps[:-1], *taps, pixels.itemsize)
+    return np.lib.stride_tricks.as_strided(pixels, shape, strides, writeable=False)
+
+
 def tap_slice(tap: Ints, out: Ints, stride: Ints, dilation: Ints) -> tuple[Any, ...]:
     """The index of everything that one tap reads: ``padded[tap_slice(...)]`` is (N, C, *out)."""
     return (

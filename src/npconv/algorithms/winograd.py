@@ -22,6 +22,8 @@ from .base import Algorithm, Cost, ErrorBound
 
 #: Bytes of transformed tiles worked on at once.
 TILE_BYTES = 8 << 20
+#: Bytes of transformed weights worked on at once.
+PREPARE_BYTES = 1 << 20
 #: Amplification up to which a nesting keeps the "standard" bound; F(4, 3) in two dimensions has 69.
 STANDARD_AMPLIFICATION = 72
 #: Finite interpolation points that cook_toom has defaults for.
@@ -99,13 +101,17 @@ class Winograd(Algorithm):
         return [None if k == 1 else cook_toom.matrices(self.m, k).arrays[which] for k in geometry.kernel]
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
-        """G w: (*n, G, O/G, C/G), transformed in double precision and rounded once."""
-        wide = np.result_type(dtype, np.float64)
-        taps_first = np.asarray(np.moveaxis(w, (0, 1), (-2, -1)), wide)
-        transformed = _nested(taps_first, self._matrices(geometry, 1))
-        group = geometry.groups
-        shape = (total(self._inputs(geometry)), group, geometry.out_channels // group, geometry.in_channels // group)
-        return transformed.reshape(shape).astype(dtype)
+        """G w: (*n, G, O/G, C/G), transformed in double precision a few kernels at a time, and rounded once."""
+        wide, matrices = np.result_type(dtype, np.float64), self._matrices(geometry, 1)
+        taps_first = np.moveaxis(w, (0, 1), (-2, -1))
+        o, per_in = w.shape[:2]
+        positions = total(self._inputs(geometry))
+        transformed = np.empty((positions, o, per_in), dtype)
+        step = max(1, PREPARE_BYTES // max(1, positions * per_in * wide.itemsize))
+        for i in range(0, o, step):
+            some = np.asarray(taps_first[..., i : i + step, :], wide)
+            transformed[:, i : i + step] = _nested(some, matrices).reshape(positions, -1, per_in)
+        return transformed.reshape(positions, geometry.groups, o // geometry.groups, per_in)
 
     def forward(self, x: np.ndarray, prepared: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         group, tiles = geometry.groups, geometry.batch * total(self._counts(geometry))

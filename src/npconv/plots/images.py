@@ -1,0 +1,218 @@
+"""Images and feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+from .style import BLUE, SIGNED, axes_of, figure_of, has_sign, magnitude
+
+
+def image(
+    values: ArrayLike, *, ax: Axes | None = None, title: str | None = None, limit: float | None = None
+) -> AxesImage:
+    """Draw an image (H, W), or (H, W, 3) of uint8 or of floats in [0, 1], with its size under the title.
+
+    Parameters
+    ----------
+    values : array_like
+        Integers from 0 to 255 other than uint8 must be converted first: they would be ambiguous.
+    ax : matplotlib.axes.Axes, optional
+        Where; pyplot's current axes by default.
+    title : str, optional
+        A line above the size.
+    limit : float, optional
+        From -limit to limit where there are negative values, else from 0; the largest magnitude by default.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+
+    Raises
+    ------
+    ValueError
+        If the array is neither (H, W) nor (H, W, 3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from npconv import plots
+    >>> drawn = plots.image(np.array([[-2.0, 0.0, 1.0]]), ax=Figure().subplots())
+    >>> drawn.get_clim(), drawn.axes.get_title()
+    ((-2.0, 2.0), '1 × 3')
+    """
+    array = np.asarray(values)
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] == 3):
+        raise ValueError(f"plots.image: values.shape is {array.shape}, expected (H, W) or (H, W, 3)")
+    axes = axes_of(ax)
+    if array.ndim == 3:
+        drawn = axes.imshow(array if array.dtype == np.uint8 else np.clip(array, 0, 1))
+    else:
+        array = array.astype(np.float64)
+        size = magnitude(array) if limit is None else limit
+        if has_sign(array):
+            drawn = axes.imshow(array, cmap=SIGNED, vmin=-size, vmax=size)
+        else:
+            drawn = axes.imshow(array, cmap="gray", vmin=0, vmax=size)
+    label = f"{array.shape[0]} × {array.shape[1]}"
+    axes.set_title(label if title is None else f"{title}\n{label}")
+    axes.set_axis_off()
+    return drawn
+
+
+def boxed(
+    values: ArrayLike,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> tuple[AxesImage, Rectangle]:
+    """An image with a frame around the pixels values[rows[0]:rows[1], columns[0]:columns[1]].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from npconv import plots
+    >>> drawn, frame = plots.boxed(np.ones((9, 9)), (2, 5), (3, 6), ax=Figure().subplots())
+    >>> frame.get_width(), frame.get_height()
+    (3, 3)
+    """
+    drawn = image(values, ax=ax, title=title)
+    (top, bottom), (left, right) = rows, columns
+    frame = Rectangle(
+        (left - 0.5, top - 0.5),
+        right - left,
+        bottom - top,
+        fill=False,
+        edgecolor="white",
+        linewidth=2.5,
+        zorder=3,
+    )
+    drawn.axes.add_patch(frame)
+    inner = Rectangle(
+        frame.get_xy(), right - left, bottom - top, fill=False, edgecolor=BLUE, linewidth=1.2, zorder=4
+    )
+    drawn.axes.add_patch(inner)
+    return drawn, frame
+
+
+def image_grid(
+    images: Sequence[Any] | np.ndarray,
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int = 3,
+    title: str | None = None,
+    limit: float | None = None,
+    figure: FigureBase | None = None,
+) -> list[AxesImage]:
+    """Draw images or feature maps (C, H, W) in rows, each with its size.
+
+    Parameters
+    ----------
+    images : sequence of array_like
+        Each as for `image`.
+    titles : sequence of str, optional
+        One per image.
+    columns : int
+        How many side by side.
+    title : str, optional
+        Above all of them.
+    limit : float, optional
+        One scale for all; each has its own otherwise.
+    figure : matplotlib.figure.FigureBase, optional
+        A figure or subfigure; a new pyplot figure by default.
+
+    Returns
+    -------
+    list of matplotlib.image.AxesImage
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from npconv import plots
+    >>> maps = np.arange(30.0).reshape(5, 2, 3)
+    >>> len(plots.image_grid(maps, columns=3, title="layer 1", figure=Figure()))
+    5
+    """
+    every = [np.asarray(picture) for picture in images]
+    if not every:
+        raise ValueError("plots.image_grid: images is empty")
+    if titles is not None and len(titles) != len(every):
+        raise ValueError(f"plots.image_grid: {len(titles)} titles for {len(every)} images")
+    columns = min(columns, len(every))
+    rows = -(-len(every) // columns)
+    height, width = every[0].shape[:2]
+    inches = 7.2 / columns
+    whole = figure_of(
+        figure, (7.2, rows * (inches * min(height / width, 2) + (0.3 if titles is None else 0.5)) + 0.3)
+    )
+    grid = whole.subplots(rows, columns, squeeze=False).ravel()
+    drawn = [
+        image(picture, ax=ax, title=None if titles is None else titles[i], limit=limit)
+        for i, (picture, ax) in enumerate(zip(every, grid, strict=False))
+    ]
+    for empty in grid[len(every) :]:
+        empty.set_axis_off()
+    if title is not None:
+        whole.suptitle(title)
+    return drawn
+
+
+def feature_maps(
+    layers: Mapping[str, ArrayLike], *, maps: int = 3, figure: Figure | None = None
+) -> dict[str, list[AxesImage]]:
+    """The first few feature maps of every layer, a row per layer, labelled with the layer's name and shape.
+
+    Parameters
+    ----------
+    layers : mapping of str to array_like
+        Name to feature maps, each (C, H, W).
+    maps : int
+        How many of the C to show.
+    figure : matplotlib.figure.Figure, optional
+        A new pyplot figure by default.
+
+    Returns
+    -------
+    dict of str to list of matplotlib.image.AxesImage
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from npconv import plots
+    >>> layers = {"layer 1": np.ones((8, 5, 5)), "layer 2": np.ones((4, 3, 3))}
+    >>> drawn = plots.feature_maps(layers, figure=Figure())
+    >>> [(name, len(row)) for name, row in drawn.items()]
+    [('layer 1', 3), ('layer 2', 3)]
+    """
+    arrays = {name: np.asarray(values) for name, values in layers.items()}
+    for name, array in arrays.items():
+        if array.ndim != 3:
+            raise ValueError(f"plots.feature_maps: {name!r} has shape {array.shape}, expected (C, H, W)")
+    ratio = max(array.shape[1] / array.shape[2] for array in arrays.values())
+    whole = figure_of(figure, (7.2, len(arrays) * (7.2 / maps * min(ratio, 2) + 0.75)))
+    rows = whole.subfigures(len(arrays), 1, squeeze=False)[:, 0]
+    drawn = {}
+    for (name, array), row in zip(arrays.items(), rows, strict=True):
+        channels, height, width = array.shape
+        shown = array[:maps]
+        drawn[name] = [
+            image(one, ax=ax)
+            for one, ax in zip(shown, np.atleast_1d(row.subplots(1, len(shown))), strict=True)
+        ]
+        for i, one in enumerate(drawn[name]):
+            one.axes.set_title(f"map {i + 1}", fontsize="small")
+        row.suptitle(f"{name}: {channels} maps of {height} × {width}")
+    return drawn

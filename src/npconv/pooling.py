@@ -1,0 +1,341 @@
+"""Pooling over windows: the maximum, the average, the p-norm. Their gradients are in `pooling_grads`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .arguments import choice, flag, operation, output
+from .geometry import one_int
+from .indices import SPACES, number_strides
+from .pool_problem import PoolProblem, compute_dtype, float_dtype, read_pool, real_operand
+from .reduction import along, each_tap, reduce_windows, winner_numbers, winning_taps
+
+Array = NDArray[Any]
+#: Powers within these bounds lost nothing to overflow or underflow; others are computed again, scaled.
+SAFE_SUMS = (1e-280, 1e300)
+
+
+@operation
+def max_pool(
+    x: ArrayLike,
+    kernel: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    cover_all: bool = False,
+    return_indices: bool = False,
+    indices: str = "plane",
+    layout: str = "channels_first",
+    out: Array | None = None,
+) -> Array | tuple[Array, Array]:
+    """Slide a window over every channel of `x` and keep the largest value.
+
+        (N, C, *in) -> (N, C, *out)       out = (in + lo + hi - dilation (k - 1) - 1) // stride + 1
+
+    Parameters
+    ----------
+    x : array_like
+        (*batch, C, *in), real. A tuple `kernel` tells the rank; for an int, letters do, or all axes after two.
+    kernel : int or sequence of int
+        Window size.
+    stride : int or sequence of int, optional
+        Step between windows; the kernel by default.
+    padding : int, sequence of int, sequence of (lo, hi), or str
+        The grammar of `npconv.conv`. Padding never wins (rule R14); it must be smaller than the effective kernel.
+    dilation : int or sequence of int
+        Step between the taps of a window.
+    ceil_mode : bool
+        Round the output size up, but drop a window that would start in the high padding (torch and ONNX, rule R3).
+    cover_all : bool
+        Round it up and drop nothing (Chainer).
+    return_indices : bool
+        Also return where each maximum is: of equal ones the first, and the first NaN of all (rule R15).
+    indices : {"plane", "onnx", "onnx_column_major", "tf", "tf_batch"}
+        What an index counts (rule R16): in the unpadded plane as torch, or as ONNX or TensorFlow do.
+    layout : str
+        "channels_first", "channels_last", or letters such as "NCHW" and "HWC".
+    out : ndarray, optional
+        C-contiguous array of the result's shape and dtype to write the maxima into.
+
+    Returns
+    -------
+    ndarray or (ndarray, ndarray)
+        The maxima, of x's dtype and layout; with `return_indices` also int64 indices.
+
+    Raises
+    ------
+    ValueError
+        A value or shape is out of range, or a window reads no input at all.
+    TypeError
+        An argument is of the wrong kind, or x is bool or complex.
+    MemoryLimitError
+        The output cannot fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npconv.pooling import max_pool
+    >>> max_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    >>> max_pool(np.array([[[1.0, 3.0, 3.0, 2.0]]]), (2,), return_indices=True)
+    (array([[[3., 3.]]]), array([[[1, 2]]]))
+    """
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+        "cover_all": cover_all,
+        "layout": layout,
+    }
+    return run_max_pool("max_pool", None, x, kernel, options, return_indices, indices, out)
+
+
+def run_max_pool(
+    op: str,
+    rank: int | None,
+    x: Any,
+    kernel: Any,
+    options: dict[str, Any],
+    return_indices: Any = False,
+    indices: Any = "plane",
+    out: Array | None = None,
+) -> Array | tuple[Array, Array]:
+    """`max_pool` under the name `op`, its rank fixed or free; the door that max_pool2d and its relatives share."""
+    x = real_operand(op, "x", x)
+    p = read_pool(op, x.shape, kernel, options, rank)
+    wanted, space = flag(op, "return_indices", return_indices), choice(op, "indices", indices, SPACES)
+    return maxima(p, x, wanted, space, out)
+
+
+def maxima(p: PoolProblem, x: Array, wanted: bool, space: str, out: Array | None) -> Array | tuple[Array, Array]:
+    """The largest value of every window of a problem that was read, and if wanted its index."""
+    p.refuse_empty_windows()
+    y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
+    xs, ys = p.layout.canonical(x), p.layout.canonical(y)
+    compute = compute_dtype(x.dtype)
+    xs = xs.astype(compute, copy=False)
+    best = ys if compute == y.dtype else np.empty_like(xs, shape=ys.shape)
+    with np.errstate(all="ignore"):
+        reduce_windows(np.maximum, xs, p.axes, best)
+        if best is not ys:
+            ys[...] = best
+        if not wanted:
+            return y
+        numbers = np.empty(y.shape, np.int64)
+        codes = winning_taps(xs, best, p.axes)
+        winner_numbers(codes, p.axes, number_strides(space, p.canonical_shape), p.layout.canonical(numbers))
+    return y, numbers
+
+
+@operation
+def avg_pool(
+    x: ArrayLike,
+    kernel: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    cover_all: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+    layout: str = "channels_first",
+    out: Array | None = None,
+) -> Array:
+    """Slide a window over every channel of `x` and take the mean.
+
+        (N, C, *in) -> (N, C, *out)       out = (in + lo + hi - dilation (k - 1) - 1) // stride + 1
+
+    Parameters
+    ----------
+    x, kernel, stride, padding, dilation, ceil_mode, cover_all, layout, out
+        As for `npconv.max_pool`; padding counts as zeros.
+    count_include_pad : bool
+        What the sum is divided by (rule R13): the taps inside the padded input, where an overhang that rounding up
+        adds does not count (True, torch's default), or the taps that read an input (False, TensorFlow and ONNX).
+    divisor : int, optional
+        Divide by this instead.
+
+    Returns
+    -------
+    ndarray
+        In x's layout and dtype; float64 for integers. A window that counts nothing gives 0.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryLimitError
+        As `npconv.max_pool`; also if `divisor` is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npconv.pooling import avg_pool
+    >>> avg_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
+    >>> avg_pool(np.ones((1, 1, 4)), (2,), padding=1, count_include_pad=False)
+    array([[[1., 1., 1.]]])
+    """
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+        "cover_all": cover_all,
+        "layout": layout,
+    }
+    return run_avg_pool("avg_pool", None, x, kernel, options, count_include_pad, divisor, out)
+
+
+def run_avg_pool(
+    op: str,
+    rank: int | None,
+    x: Any,
+    kernel: Any,
+    options: dict[str, Any],
+    count_include_pad: Any = True,
+    divisor: Any = None,
+    out: Array | None = None,
+) -> Array:
+    """`avg_pool` under the name `op`, its rank fixed or free; the door that avg_pool2d and its relatives share."""
+    x = real_operand(op, "x", x)
+    p = read_pool(op, x.shape, kernel, options, rank)
+    return means(p, x, divisors(p, count_include_pad, divisor), out)
+
+
+def divisors(p: PoolProblem, count_include_pad: Any, divisor: Any) -> int | Array:
+    """What each window's sum is divided by: one number, or an array that broadcasts against (N, C, *out)."""
+    include = flag(p.op, "count_include_pad", count_include_pad)
+    if divisor is not None:
+        return one_int(p.op, "divisor", divisor, 1)
+    ndim = len(p.axes) + 2
+    product: Any = 1
+    for axis, windows in enumerate(p.axes, 2):
+        counts = windows.counts(include)
+        if counts and min(counts) == max(counts):
+            product = product * max(1, counts[0])
+        else:  # a window that counts nothing sums to 0, which 1 leaves as it is
+            product = product * along(axis, ndim, np.maximum(counts, 1).astype(np.float64))
+    return product
+
+
+def means(p: PoolProblem, x: Array, divisor: int | Array, out: Array | None) -> Array:
+    """The sum of every window over its divisor, for a problem that was read."""
+    y = output(p.op, out, p.y_shape, float_dtype(x.dtype), {"x": x})
+    compute = compute_dtype(y.dtype)
+    ys, xs = p.layout.canonical(y), p.layout.canonical(x).astype(compute, copy=False)
+    sums = ys if compute == y.dtype else np.empty_like(xs, shape=ys.shape)
+    with np.errstate(all="ignore"):
+        reduce_windows(np.add, xs, p.axes, sums)
+        by = divisor if isinstance(divisor, int) else divisor.astype(compute)
+        if not (isinstance(by, int) and by == 1):
+            np.divide(sums, by, out=sums)
+        if sums is not ys:
+            ys[...] = sums
+    return y
+
+
+@operation
+def lp_pool(
+    x: ArrayLike,
+    kernel: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    p: float = 2.0,
+    ceil_mode: bool = False,
+    cover_all: bool = False,
+    layout: str = "channels_first",
+    out: Array | None = None,
+) -> Array:
+    """Slide a window over every channel of `x` and take the p-norm (rule R18).
+
+        y[n, c, o] = (sum over the window of |x|^p)^(1/p)
+
+    Parameters
+    ----------
+    x, kernel, stride, padding, dilation, ceil_mode, cover_all, layout, out
+        As for `npconv.max_pool`; padding counts as zeros.
+    p : float
+        Above 0; `inf` gives the largest |x|.
+
+    Returns
+    -------
+    ndarray
+        In x's layout and dtype; float64 for integers. A window that reads nothing gives 0.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryLimitError
+        As `npconv.max_pool`; also if `p` is not above 0.
+
+    Notes
+    -----
+    Powers are summed in float64. Where they leave its range, the window is divided by its largest |x| first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npconv.pooling import lp_pool
+    >>> lp_pool(np.array([[[-3.0, 4.0, -1.0, 0.0]]]), (2,))
+    array([[[5., 1.]]])
+    """
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": ceil_mode,
+        "cover_all": cover_all,
+        "layout": layout,
+    }
+    op = "lp_pool"
+    x = real_operand(op, "x", x)
+    problem, power = read_pool(op, x.shape, kernel, options), read_power(op, p)
+    y = output(op, out, problem.y_shape, float_dtype(x.dtype), {"x": x})
+    with np.errstate(all="ignore"):
+        problem.layout.canonical(y)[...] = norms(problem, problem.layout.canonical(x), power)
+    return y
+
+
+def read_power(op: str, p: Any) -> float:
+    """The exponent of a norm."""
+    if isinstance(p, (bool, np.bool_)) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{op}: p must be a number, got {p!r:.60} of type {type(p).__name__}; use p=2.0")
+    if not p > 0:
+        raise ValueError(f"{op}: p must be > 0, got {p}; use p=2.0, or p=np.inf for the largest |x|")
+    return float(p)
+
+
+def norms(problem: PoolProblem, x: Array, p: float) -> Array:
+    """The p-norm of every window of a canonical x, in float64."""
+    size = np.abs(x.astype(np.float64))
+    y = np.empty_like(size, shape=(*x.shape[:2], *problem.out_shape))
+    if math.isinf(p):
+        reduce_windows(np.maximum, size, problem.axes, y)
+        return y
+    reduce_windows(np.add, size if p == 1 else size**p, problem.axes, y)
+    lost = (y < SAFE_SUMS[0]) | (y > SAFE_SUMS[1])
+    y **= 1 / p
+    if lost.any():
+        largest = np.empty_like(y)
+        reduce_windows(np.maximum, size, problem.axes, largest)
+        lost &= (largest > 0) & np.isfinite(largest)
+        if lost.any():
+            y[lost] = _scaled_norms(problem, size, largest, p)[lost]
+    return y
+
+
+def _scaled_norms(problem: PoolProblem, size: Array, largest: Array, p: float) -> Array:
+    total = np.zeros_like(largest)
+    for windows, values in each_tap(size, problem.axes):
+        total[(..., *windows)] += (values / largest[(..., *windows)]) ** p
+    return largest * total ** (1 / p)
