@@ -4,9 +4,14 @@
     python -m benchmarks.accuracy --minutes 15 --json F   as many as fit, and the numbers in F
     python -m benchmarks.accuracy --only 1234             one case, printed pass by pass
 
-With u the unit roundoff, S the sum of |products| of one output and max S the largest S of its plane, the columns
-are the largest err / (u S), err / (u max S) and, for Winograd, err / (u Amp): Amp is S computed with the absolute
-values of the transforms. float32 is compared with float64; float64 with `math.fsum` over exact products.
+u is the unit roundoff; the columns are the largest err / (u scale) for four scales:
+
+    S       the sum of |products| of the output itself
+    max S   the largest S of the output's plane
+    R       sum over channels of max |x| sum |w|, whatever the windows meet: what a transform sees
+    Amp     S computed with the absolute values of Winograd's transforms
+
+float32 is compared with float64; float64 with `math.fsum` over exact products.
 """
 
 from __future__ import annotations
@@ -23,13 +28,14 @@ import numpy as np
 import npconv
 from npconv import execution
 from npconv.algorithms import OWN, cook_toom
-from npconv.algorithms.base import DIRECTIONS, input_grad_weights
+from npconv.algorithms.base import DIRECTIONS, Algorithm, input_grad_weights
 from npconv.algorithms.winograd import Winograd
 from npconv.geometry import ConvGeometry, closing_pad, effective_kernel, total
 
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 KINDS = ("normal", "positive", "log-normal", "rows x1e4", "integer", "constant")
 MOST_CHANNELS, MOST_KERNEL, MOST_POSITIONS = 512, 7, 200_000
+SCALES = ("window", "plane", "transform", "norms")
 LOOPS_MACS = 30_000  # the nest of Python loops gets no more
 
 
@@ -51,7 +57,7 @@ class Case:
 
 # --------------------------------------------------------------------------- drawing
 def log_uniform(rng: np.random.Generator, high: float, low: float = 1) -> int:
-    return int(round(math.exp(rng.uniform(math.log(low), math.log(high)))))
+    return round(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
 def draw(number: int) -> Case:
@@ -101,7 +107,8 @@ def draw(number: int) -> Case:
         for lo, e, s, n in zip(lows, spans, stride, out, strict=True)
     )
     pads = tuple(
-        (lo, closing_pad(size, lo, e, s, n)) for size, lo, e, s, n in zip(sizes, lows, spans, stride, out, strict=True)
+        (lo, closing_pad(size, lo, e, s, n))
+        for size, lo, e, s, n in zip(sizes, lows, spans, stride, out, strict=True)
     )
     geometry = ConvGeometry(
         batch, channels, outputs, sizes, kernel, stride, dilation, pads, (1,) * rank, groups
@@ -133,23 +140,27 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], kind: str, *, rows:
     return data
 
 
-# --------------------------------------------------------------------------- the truth, without npconv's algorithms
+# --------------------------------------------------------------------------- the truth, by other means
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 def windows(x: np.ndarray, pads: Any, kernel: Any, stride: Any, dilation: Any, out: Any) -> np.ndarray:
     """(N, C, *in) -> (N, C, *out, *k), by padding and a strided view."""
     padded = np.pad(x, ((0, 0), (0, 0), *((max(0, lo), max(0, hi)) for lo, hi in pads)))
-    crop = tuple(slice(max(0, -lo), n - max(0, -hi)) for n, (lo, hi) in zip(padded.shape[2:], pads, strict=True))
+    crop = tuple(
+        slice(max(0, -lo), n - max(0, -hi)) for n, (lo, hi) in zip(padded.shape[2:], pads, strict=True)
+    )
     padded = padded[(..., *crop)]
     steps = padded.strides[2:]
     strides = (*padded.strides[:2], *(a * s for a, s in zip(steps, stride, strict=True)))
     strides += tuple(a * d for a, d in zip(steps, dilation, strict=True))
-    return np.lib.stride_tricks.as_strided(padded, (*padded.shape[:2], *out, *kernel), strides, writeable=False)
+    return np.lib.stride_tricks.as_strided(
+        padded, (*padded.shape[:2], *out, *kernel), strides, writeable=False
+    )
 
 
 def factors(case: Case, direction: str) -> tuple[Pair, tuple[int, ...], tuple[int, ...]]:
-    """The pass as matrix products per group: (a, b) with result[i] = a[i] @ b[i], its shape, and how to transpose it."""
+    """The pass as products, ``result[group] = a[group] @ b[group]``; its shape; the order of its axes."""
     geometry = case.geometry
     x, w, g = (array.astype(np.float64) for array in case.arrays)
     rank, group, n = geometry.rank, geometry.groups, geometry.batch
@@ -158,7 +169,9 @@ def factors(case: Case, direction: str) -> tuple[Pair, tuple[int, ...], tuple[in
         dense = np.zeros((*g.shape[:2], *turned.dilated_shape))
         dense[(..., *(slice(None, None, s) for s in geometry.stride))] = g
         x, w, geometry = dense, input_grad_weights(w, group), turned
-    seen = windows(x, geometry.padding, geometry.kernel, geometry.stride, geometry.dilation, geometry.out_shape)
+    seen = windows(
+        x, geometry.padding, geometry.kernel, geometry.stride, geometry.dilation, geometry.out_shape
+    )
     per_in, positions = geometry.in_channels // group, total(geometry.out_shape)
     seen = seen.reshape(n, group, per_in, *seen.shape[2:])
     if direction == "weight_grad":  # (G, O/G, N p) @ (G, N p, C/G t)
@@ -166,7 +179,8 @@ def factors(case: Case, direction: str) -> tuple[Pair, tuple[int, ...], tuple[in
         columns = seen.transpose(order).reshape(group, n * positions, per_in * geometry.taps)
         rows = g.reshape(n, group, -1, positions).transpose(1, 2, 0, 3).reshape(group, -1, n * positions)
         return (rows, columns), geometry.w_shape, ()
-    order = (1, 2, *range(3 + rank, 3 + 2 * rank), 0, *range(3, 3 + rank))  # (G, O/G, C/G t) @ (G, C/G t, N p)
+    # (G, O/G, C/G t) @ (G, C/G t, N p)
+    order = (1, 2, *range(3 + rank, 3 + 2 * rank), 0, *range(3, 3 + rank))
     columns = seen.transpose(order).reshape(group, per_in * geometry.taps, n * positions)
     rows = w.reshape(group, -1, per_in * geometry.taps)
     return (rows, columns), (geometry.out_channels, n, *geometry.out_shape), (1, 0, *range(2, 2 + rank))
@@ -177,7 +191,9 @@ def truth(case: Case, direction: str, rng: np.random.Generator) -> tuple[np.ndar
     (a, b), shape, order = factors(case, direction)
     result, sums = a @ b, np.abs(a) @ np.abs(b)
     if case.dtype == "float64":
-        wanted = rng.choice(result.size, min(result.size, max(1, 100_000 // max(1, a.shape[2])), 64), replace=False)
+        wanted = rng.choice(
+            result.size, min(result.size, max(1, 100_000 // max(1, a.shape[2])), 64), replace=False
+        )
         exact = np.full(result.shape, np.nan)
         for flat in wanted:
             i, row, column = np.unravel_index(int(flat), result.shape)
@@ -187,8 +203,24 @@ def truth(case: Case, direction: str, rng: np.random.Generator) -> tuple[np.ndar
     return (result.transpose(order), sums.transpose(order)) if order else (result, sums)
 
 
+def reach(case: Case, direction: str) -> np.ndarray:
+    """R of every plane: (N, O), (N, C) or (O, C/G), with two or more axes of length 1."""
+    x, w, g = (np.abs(array).astype(np.float64) for array in case.arrays)
+    rank, group = case.geometry.rank, case.geometry.groups
+    space = tuple(range(2, 2 + rank))
+    slid, slides = (g, input_grad_weights(w, group)) if direction == "input_grad" else (x, w)
+    largest = slid.max(space, initial=0).reshape(slid.shape[0], group, -1).swapaxes(0, 1)  # (G, N, C/G)
+    if direction == "weight_grad":
+        sums = g.sum(space).reshape(g.shape[0], group, -1).transpose(1, 2, 0)  # (G, O/G, N)
+        result = (sums @ largest).reshape(w.shape[:2])
+    else:
+        sums = slides.sum(space).reshape(group, -1, largest.shape[2])  # (G, O/G, C/G)
+        result = (largest @ sums.swapaxes(1, 2)).swapaxes(0, 1).reshape(slid.shape[0], -1)
+    return result.reshape(*result.shape, *(1,) * rank)
+
+
 def exact_dot(a: np.ndarray, b: np.ndarray) -> float:
-    """The sum of products, rounded once: every product as the sum of two floats (Dekker 1971), then `math.fsum`."""
+    """The sum of products, rounded once: products as sums of two floats (Dekker 1971), then `math.fsum`."""
     highs, lows = zip(*(split(v) for v in (a, b)), strict=True)
     product = a * b
     rest = ((highs[0] * highs[1] - product) + highs[0] * lows[1] + lows[0] * highs[1]) + lows[0] * lows[1]
@@ -222,7 +254,9 @@ def amplified(case: Case, direction: str, algorithm: Winograd) -> np.ndarray:
         return magnitudes
 
     geometry = case.geometry
-    out = np.empty({"forward": geometry.y_shape, "input_grad": geometry.x_shape}.get(direction, geometry.w_shape))
+    out = np.empty(
+        {"forward": geometry.y_shape, "input_grad": geometry.x_shape}.get(direction, geometry.w_shape)
+    )
     if direction == "weight_grad":
         execution.weight_grad(pick, x, g, geometry, out, 2**62)
     else:
@@ -255,10 +289,14 @@ def run(case: Case, direction: str, name: str) -> np.ndarray | None:
         return None
 
 
-def is_standard(case: Case, direction: str, algorithm: Winograd) -> bool:
-    """Whether the algorithm promises 128 u max S for every part of the pass."""
+def promise(case: Case, direction: str, algorithm: Algorithm) -> str:
+    """The bound that holds for every part of the pass: its constant and its scale."""
     parts = [part.geometry for part in execution.parts(case.geometry, direction) if part.geometry]
-    return all(algorithm.error_bound(part, np.dtype(case.dtype)).scale == "plane" for part in parts)
+    bounds = {algorithm.error_bound(part, np.dtype(case.dtype)) for part in parts}
+    if not bounds:
+        return "1 window"  # no output reads an input: all are zero
+    weakest = max(bounds, key=lambda bound: (SCALES.index(bound.scale), bound.constant))
+    return "log2 norms" if weakest.scale == "norms" else f"{weakest.constant:g} {weakest.scale}"
 
 
 def ratio(error: np.ndarray, scale: np.ndarray, u: float) -> float:
@@ -276,6 +314,7 @@ def measure(case: Case) -> list[dict[str, Any]]:
     for direction in DIRECTIONS:
         expected, sums = truth(case, direction, rng)
         plane = np.broadcast_to(sums.max(tuple(range(2, sums.ndim)), keepdims=True, initial=0), sums.shape)
+        reached = np.broadcast_to(reach(case, direction), sums.shape)
         terms = case.geometry.terms
         if direction == "weight_grad":
             terms = case.geometry.batch * total(case.geometry.out_shape)
@@ -296,48 +335,82 @@ def measure(case: Case) -> list[dict[str, Any]]:
                 "kind": case.kind,
                 "case": case.number,
                 "terms": terms,
-                "S": ratio(error, sums, u),
+                "window": ratio(error, sums, u),
                 "plane": ratio(error, plane, u),
+                "reach": ratio(error, reached, u),
+                "promise": promise(case, direction, algorithm),
             }
-            if isinstance(algorithm, Winograd) and case.dtype == "float32":
+            if isinstance(algorithm, Winograd):
                 row["Amp"] = ratio(error, amplified(case, direction, algorithm), u)
-                row["standard"] = is_standard(case, direction, algorithm)
             rows.append(row)
     return rows
 
 
 # --------------------------------------------------------------------------- reporting
+COLUMNS = {"window": "err/(u S)", "plane": "err/(u max S)", "reach": "err/(u R)", "Amp": "err/(u Amp)"}
+
+
 def table(rows: list[dict[str, Any]], *keys: str) -> list[str]:
     """A Markdown table: the maxima of the rows that agree in `keys`."""
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
-    names = ("S", "plane", "Amp")
-    lines = ["| " + " | ".join((*keys, "results", "err/(u S)", "err/(u max S)", "err/(u Amp)")) + " |"]
-    lines.append("|" + "---|" * (len(keys) + 4))
+    lines = ["| " + " | ".join((*keys, "results", *COLUMNS.values(), "kept")) + " |"]
+    lines.append("|" + "---|" * (len(keys) + 2 + len(COLUMNS)))
     for key, group in found.items():
-        cells = [f"{max(r[name] for r in group):.3g}" if name in group[0] else "" for name in names]
-        lines.append("| " + " | ".join((*key, str(len(group)), *cells)) + " |")
+        cells = [f"{max(r[name] for r in group):.3g}" if name in group[0] else "" for name in COLUMNS]
+        lines.append("| " + " | ".join((*key, str(len(group)), *cells, kept(group))) + " |")
     return lines
+
+
+def broken(row: dict[str, Any]) -> float:
+    """The error as a multiple of the bound promised; the norms of "fast" Fourier are not measured."""
+    constant, scale = row["promise"].split()
+    if scale == "norms":
+        return 0.0
+    return row[{"window": "window", "plane": "plane", "transform": "Amp"}[scale]] / float(constant)
+
+
+def kept(rows: list[dict[str, Any]]) -> str:
+    """Whether every row kept the bound; if not, how many broke it."""
+    count = sum(broken(row) > 1 for row in rows)
+    return f"{count} not" if count else "yes"
 
 
 def report(rows: list[dict[str, Any]], cases: int) -> str:
     order = {a.name: i for i, a in enumerate(OWN)}
-    rows = sorted(rows, key=lambda r: (r["dtype"], order[r["algorithm"]], DIRECTIONS.index(r["direction"])))
+    rows = sorted(
+        rows,
+        key=lambda r: (r["dtype"], order[r["algorithm"]], r["promise"], DIRECTIONS.index(r["direction"])),
+    )
     lines = [f"{cases} cases, {len(rows)} results"]
-    for keys in (("dtype", "algorithm"), ("dtype", "algorithm", "direction"), ("dtype", "algorithm", "kind")):
-        lines += ["", *table(rows, *keys)]
-    for name in ("S", "plane"):
-        lines += ["", f"largest by {name}:"]
-        for algorithm in order:
-            worst = max((r for r in rows if r["algorithm"] == algorithm), key=lambda r: r[name], default=None)
-            if worst:
-                lines.append(f"{worst}")
+    even = [row for row in rows if row["kind"] != "constant"]
+    lines += ["", "Data of five kinds:", "", *table(even, "dtype", "algorithm", "promise", "direction")]
+    lines += [
+        "",
+        "Constant data:",
+        "",
+        *table([r for r in rows if r["kind"] == "constant"], "dtype", "algorithm", "promise"),
+    ]
+    lines += ["", "By kind:", "", *table(rows, "algorithm", "promise", "kind")]
+    lines += ["", "The worst by algorithm and pass, as a multiple of its bound:"]
+    for name in order:
+        for direction in DIRECTIONS:
+            group = [
+                r for r in rows if r["algorithm"] == name and r["direction"] == direction and broken(r) > 1
+            ]
+            for row in sorted(group, key=broken, reverse=True)[:3]:
+                lines.append(
+                    f"{name} {direction}: {broken(row):.3g} times {row['promise']}, case {row['case']} "
+                    f"({row['kind']}, {row['dtype']}, {row['terms']} terms)"
+                )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")

@@ -570,7 +570,7 @@ class DepthwiseView(View):
 
 
 def draw_unfold(dice: Dice, operator: str, seed: int) -> Problem:
-    """unfold and fold: x, and the columns as g."""
+    """x to unfold, and columns to fold as g."""
     rank, _, kernel, stride, dilation = draw_common(dice)
     demand(rank > 0)
     lengths = dice.ints(rank, 1, SIZES[rank])
@@ -652,7 +652,10 @@ def draw_pool(dice: Dice, operator: str, seed: int) -> Problem:
         demand(lo < span and hi < span and lo + length + hi >= span)
     rule = "floor" if isinstance(padding, str) else dice.pick("floor", "floor", "ceil", "cover_all")
     geometry: dict[str, Any] = {"stride": stride, "padding": pairs, "dilation": dilation, "rule": rule}
-    out = reference.Windows(lengths, kernel, **geometry).out
+    windows = reference.Windows(lengths, kernel, **geometry)
+    out = windows.out
+    # The largest of nothing is refused; an average or a norm of nothing is 0.
+    demand(operator != "max_pool" or all(inside for _, inside, _ in windows))
     samples, channels = dice.pick(1, 1, 2, 3), dice.pick(1, 2, 3, 5)
     limited(out, kernel, samples * channels * 4)
     by_tuple = dice.chance(0.5)
@@ -806,7 +809,6 @@ DRAWERS: dict[str, Callable[[Dice, str, int], Problem]] = {
     "separable_conv": draw_special,
     "local_conv": draw_special,
     "unfold": draw_unfold,
-    "fold": draw_unfold,
     "max_pool": draw_pool,
     "avg_pool": draw_pool,
     "lp_pool": draw_pool,

@@ -79,20 +79,20 @@ RANK_AND_SHAPE = [
         "1",
         lambda: conv2d(ones(1, 3, 4, 8, 8), W),
         ValueError,
-        "conv2d: x.shape is (1, 3, 4, 8, 8), 5 axes, expected 3 or 4 for 2 spatial axes; use conv3d",
+        "conv2d: x.shape is (1, 3, 4, 8, 8), 5 axes, expected 3 or 4 for the 2 spatial axes of w; use conv3d",
     ),
     Refused(
         "2",
         lambda: conv2d(ones(8, 8), W),
         ValueError,
-        "conv2d: x.shape is (8, 8), 2 axes, expected 3 or 4 for 2 spatial axes; "
+        "conv2d: x.shape is (8, 8), 2 axes, expected 3 or 4 for the 2 spatial axes of w; "
         "add batch and channel axes: x[None, None]",
     ),
     Refused(
         "3",
         lambda: conv2d(F(1), W),
         ValueError,
-        "conv2d: x.shape is (), 0 axes, expected 3 or 4 for 2 spatial axes; "
+        "conv2d: x.shape is (), 0 axes, expected 3 or 4 for the 2 spatial axes of w; "
         "use an array with batch and channel axes and 2 spatial axes",
     ),
     Refused(
@@ -208,24 +208,25 @@ RANK_AND_SHAPE = [
         lambda: npconv.conv_grads(ones(1, 4, 3, 2), X, W, stride=2, padding=((0, 1), (1, 0))),
         ValueError,
         "conv_grads: g.shape is (1, 4, 3, 2), expected (1, 4, 4, 4), the output of x.shape (1, 3, 8, 8) and "
-        "w.shape (4, 3, 3, 3): (in + lo + hi - dilation * (k - 1) - 1) // stride + 1, on spatial axis 0 "
-        "(8 + 0 + 1 - 1 * (3 - 1) - 1) // 2 + 1 = 4; use the shapes and options of the forward call",
+        "w.shape (4, 3, 3, 3) with stride (2, 2), padding ((0, 1), (1, 0)), dilation (1, 1) and input_dilation (1, 1), "
+        "so on spatial axis 0 (8 + 0 + 1 - 1 * (3 - 1) - 1) // 2 + 1 = 4; "
+        "use the shapes and options of the forward call",
     ),
     Refused(
         "12b",
         lambda: npconv.conv_input_grad(ones(1, 5, 6, 6), W, input_shape=(1, 3, 8, 8)),
         ValueError,
-        "conv_input_grad: g.shape is (1, 5, 6, 6), expected (1, 4, 6, 6), the output of x.shape (1, 3, 8, 8) and "
-        "w.shape (4, 3, 3, 3): (in + lo + hi - dilation * (k - 1) - 1) // stride + 1; "
-        "use the shapes and options of the forward call",
+        "conv_input_grad: g.shape is (1, 5, 6, 6), expected (1, 4, 6, 6), the output of input_shape (1, 3, 8, 8) "
+        "and w.shape (4, 3, 3, 3) with stride (1, 1), padding ((0, 0), (0, 0)), dilation (1, 1) and "
+        "input_dilation (1, 1); use the shapes and options of the forward call",
     ),
     Refused(
         "12c",
         lambda: npconv.conv_weight_grad(X, ones(4, 6, 6), kernel_shape=(4, 3, 3, 3)),
         ValueError,
         "conv_weight_grad: g.shape is (4, 6, 6), expected (1, 4, 6, 6), the output of x.shape (1, 3, 8, 8) and "
-        "w.shape (4, 3, 3, 3): (in + lo + hi - dilation * (k - 1) - 1) // stride + 1; "
-        "use the shapes and options of the forward call",
+        "kernel_shape (4, 3, 3, 3) with stride (1, 1), padding ((0, 0), (0, 0)), dilation (1, 1) and "
+        "input_dilation (1, 1); use the shapes and options of the forward call",
     ),
 ]
 
@@ -474,14 +475,14 @@ SIZES = [
         lambda: conv(X, W, padding=2**40),
         npconv.MemoryLimitError,
         "conv: an output of shape (1, 4, 2199023255558, 2199023255558) needs 77371252455758479646261824 bytes, "
-        "the limit is MEMORY bytes of machine memory; use chunks of x or less padding",
+        "the limit is MEMORY bytes of machine memory; use chunks of x or less padding or input_dilation",
     ),
     Refused(
         "51b",
         lambda: conv(X, W, padding=2**40, stride=2**40, padding_mode="reflect"),
         npconv.MemoryLimitError,
-        "conv: an input padded to (2199023255560, 2199023255560) needs 58028439341933924850963200 bytes, "
-        "the limit is MEMORY bytes of machine memory; use chunks of x or less padding",
+        "conv: an input padded to (2199023255560, 2199023255560) needs 58028439341924412850963200 bytes, "
+        "the limit is MEMORY bytes of machine memory; use chunks of x or less padding or input_dilation",
     ),
     Refused(
         "52",
@@ -522,7 +523,7 @@ SIZES = [
         lambda: conv(HUGE, ones(4, 1, 3, 3)),
         npconv.MemoryLimitError,
         "conv: an output of shape (1, 4, 1048574, 1048574) needs 17592118935616 bytes, "
-        "the limit is MEMORY bytes of machine memory; use chunks of x or less padding",
+        "the limit is MEMORY bytes of machine memory; use chunks of x or less padding or input_dilation",
     ),
 ]
 

@@ -211,15 +211,14 @@ MAXIMA = ("max_pool", "adaptive_max_pool", "global_max_pool", "fractional_max_po
 @each_chunk
 @pytest.mark.parametrize("operator", MAXIMA)
 def test_a_maximum_and_its_gradient_are_adjoint(operator, start):
-    """<g, pool(x)> = <dx, x>, since each output is one input; windows of padding alone are left out."""
+    """<g, pool(x)> = <dx, x>, since each output is one input."""
     pool, grad = getattr(npconv, operator), getattr(npconv, operator + "_grad")
     for problem in drawn(operator, start):
         x, g = (finite(array) for array in double(problem, "x", "g"))
         y = pool(x, *problem.arguments, **problem.options)
         dx = grad(g, x, *problem.arguments, **problem.options)
-        seen = np.isfinite(y)
-        scale = float((np.abs(g) * np.abs(np.where(seen, y, 0))).sum()) + 1e-300
-        same(problem, scale, inner(g[seen], y[seen]), inner(dx, x))
+        scale = float((np.abs(g) * np.abs(y)).sum()) + 1e-300
+        same(problem, scale, inner(g, y), inner(dx, x))
 
 
 def finite(array: np.ndarray) -> np.ndarray:
@@ -232,6 +231,8 @@ def test_lp_pool_is_homogeneous(start):
     """A norm: <dx, x> = <g, y> (Euler), and dx does not change when x is scaled."""
     for problem in drawn("lp_pool", start):
         x, g = (finite(array) for array in double(problem, "x", "g"))
+        if problem.options.get("p") == np.inf and np.unique(np.abs(x)).size < x.size:
+            continue  # the largest of equal ones has no derivative
         y = npconv.lp_pool(x, *problem.arguments, **problem.options)
         dx = npconv.lp_pool_grad(g, x, *problem.arguments, **problem.options)
         scale = float((np.abs(g) * y).sum()) + 1e-300

@@ -15,20 +15,24 @@ PACKAGE = "npconv"
 # A package named here stands for all modules inside it that no earlier line names.
 ORDER: list[set[str]] = [
     {"npconv.geometry", "npconv.gradcheck", "npconv.compiled"},
-    {"npconv.windows", "npconv.layouts", "npconv.arguments"},
-    {"npconv.algorithms.base"},
+    {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction"},
+    {"npconv.algorithms.base", "npconv.indices"},
     {"npconv.algorithms.*"},
     {"npconv.algorithms"},
     {"npconv.execution"},
     {"npconv.dispatch"},
-    {"npconv.problem"},
-    {"npconv.convolution", "npconv.pooling", "npconv.plan"},
-    {"npconv.transposed", "npconv.separable"},
-    {"npconv.local", "npconv.unfolding", "npconv.ranked"},
+    {"npconv.problem", "npconv.pool_problem"},
+    {"npconv.convolution", "npconv.pool_passes", "npconv.plan"},
+    {"npconv.transposed", "npconv.separable", "npconv.pooling_grads"},
+    {"npconv.local", "npconv.unfolding", "npconv.unpooling", "npconv.fractional"}
+    | {"npconv.pooling", "npconv.adaptive", "npconv.global_pooling"},
+    {"npconv.ranked"},
+    {"npconv.ranked_pools"},
     {"npconv.nn", "npconv.filters", "npconv.testing"},
     {"npconv"},
     {"npconv.plots", "npconv.integrations"},
-    {"npconv.explorer", "npconv.cli", "npconv.demo"},
+    {"npconv.explorer", "npconv.demo"},
+    {"npconv.cli"},
 ]
 SIBLINGS_ALLOWED = {("npconv.algorithms.winograd", "npconv.algorithms.cook_toom")}
 
@@ -153,21 +157,37 @@ def test_the_reader_of_imports_reads(name, source, ours):
 
 
 @pytest.fixture(scope="module")
-def loaded_by_import(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Top-level names that `import npconv` adds to a fresh interpreter which has NumPy already."""
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """What a fresh interpreter loads beyond NumPy: by the import, and by touching every public name."""
     code = (
         "import sys, numpy; before = set(sys.modules); import npconv; "
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+        "print(*set(sys.modules) - before); "
+        "[getattr(npconv, name) for name in (*npconv.__all__, 'filters', 'gradcheck', 'testing')]; "
+        "npconv.conv(numpy.ones((1, 9, 9)), numpy.ones((1, 1, 3, 3))); "
+        "print(*set(sys.modules) - before)"
     )
     elsewhere, environment = tmp_path_factory.mktemp("elsewhere"), {**os.environ, "PYTHONPATH": str(SRC)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=elsewhere, env=environment)
-    return set(done.stdout.split())
+    by_import, by_use = (set(line.split()) for line in done.stdout.splitlines())
+    return {"import": by_import, "use": by_use}
 
 
-def test_import_loads_no_extra(loaded_by_import):
-    assert not loaded_by_import & HEAVY
+def top_level(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
 
 
-def test_import_needs_numpy_and_the_standard_library_only(loaded_by_import):
-    assert loaded_by_import - set(sys.stdlib_module_names) - {PACKAGE, "numpy"} == set()
+@pytest.mark.parametrize("when", ["import", "use"])
+def test_no_extra_is_loaded(loaded, when):
+    assert top_level(loaded[when]) & HEAVY == set()
+
+
+@pytest.mark.parametrize("when", ["import", "use"])
+def test_numpy_and_the_standard_library_suffice(loaded, when):
+    assert top_level(loaded[when]) - set(sys.stdlib_module_names) - {PACKAGE, "numpy"} == set()
+
+
+def test_what_was_loaded_was_seen(loaded):
+    """The two tests above would pass on an empty list."""
+    assert {"npconv", "npconv.convolution", "npconv.pooling", "npconv.filters"} <= loaded["use"]
+    assert "npconv.plots" not in loaded["use"]

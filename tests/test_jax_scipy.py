@@ -1,8 +1,9 @@
 """Agreement with JAX and SciPy where torch has no such case.
 
-JAX: rank 0 and 4, input dilation, negative and asymmetric padding, "same" with a stride, any letters, local convolution,
-patches in any rank, and the weight gradient as `batch_group_count`.  SciPy and NumPy: true convolution and the border modes.
-All in float64, to 160 u max S, S the sum of |products|: the peer run on absolute values.
+JAX: rank 0 and 4, input dilation, negative and asymmetric padding, "same" with a stride, any letters, local
+convolution, patches in any rank, and the weight gradient as `batch_group_count`. SciPy and NumPy: true
+convolution and the border modes. All in float64, to 160 u max S, S the sum of |products|: the peer run on
+absolute values.
 """
 
 import numpy as np
@@ -134,8 +135,15 @@ def test_letters_are_dimension_numbers(seed):
     y = npconv.conv(xt, wt, layout=layout, kernel_layout=kernel, **ordered(layout))
     theirs = ordered(kernel) | {"letters": (layout, kernel, layout)}
     agree(layout, y, jax_conv(xt, wt, **theirs), jax_conv(*sizes(xt, wt), **theirs))
-    last = npconv.conv(np.moveaxis(x, 1, -1), w.transpose(*range(2, w.ndim), 1, 0), layout="channels_last", **options)
-    agree("channels_last", np.moveaxis(last, -1, 1), jax_conv(x, w, **options), jax_conv(*sizes(x, w), **options))
+    last = npconv.conv(
+        np.moveaxis(x, 1, -1), w.transpose(*range(2, w.ndim), 1, 0), layout="channels_last", **options
+    )
+    agree(
+        "channels_last",
+        np.moveaxis(last, -1, 1),
+        jax_conv(x, w, **options),
+        jax_conv(*sizes(x, w), **options),
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -153,7 +161,12 @@ def test_the_weight_gradient_is_a_convolution_with_batch_groups(seed):
         slack = [
             (size + lo + hi - ((k - 1) * d + 1)) % s
             for size, (lo, hi), k, d, s in zip(
-                x.shape[2:], options["padding"], w.shape[2:], options["dilation"], options["stride"], strict=True
+                x.shape[2:],
+                options["padding"],
+                w.shape[2:],
+                options["dilation"],
+                options["stride"],
+                strict=True,
             )
         ]
         pads = [(lo, hi - cut) for (lo, hi), cut in zip(options["padding"], slack, strict=True)]
@@ -188,7 +201,13 @@ def test_local_conv(seed):
     def run(x, w, bias, g):
         def forward(x, w):
             return lax.conv_general_dilated_local(
-                x, w.reshape(2, -1, *out), options["stride"], options["padding"], kernel, None, options["dilation"]
+                x,
+                w.reshape(2, -1, *out),
+                options["stride"],
+                options["padding"],
+                kernel,
+                None,
+                options["dilation"],
             )
 
         y, back = jax.vjp(forward, x, w)
@@ -224,7 +243,10 @@ def test_unfold_and_fold(seed):
 
 @pytest.mark.parametrize("seed", range(15))
 def test_conv_transpose_is_jaxs_input_dilation(seed):
-    """Its definition by another road: x dilated by the stride, padded by e - 1 - lo, over the flipped swapped kernel."""
+    """Its definition by another road.
+
+    X dilated by the stride, padded by e - 1 - lo, over the flipped swapped kernel.
+    """
     dice, rng = Dice("jax transpose", seed), np.random.default_rng(seed)
     rank = seed % 5
     kernel, stride, dilation = (dice.ints(rank, 1, 3) for _ in range(3))
@@ -256,7 +278,10 @@ def test_conv_transpose_is_jaxs_input_dilation(seed):
 @pytest.mark.parametrize("mode", ["full", "valid"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_flip_is_the_mathematical_convolution(rank, mode):
-    """Rule R11: scipy.signal.convolve flips, correlate does not (and conjugates, which on real data is nothing)."""
+    """Rule R11.
+
+    Scipy.signal.convolve flips, correlate does not (and conjugates, which on real data is nothing).
+    """
     rng = np.random.default_rng(rank)
     x, w = rng.standard_normal((7,) * rank), rng.standard_normal((2, 3, 4)[:rank])
     for flip, peer in ((True, signal.convolve), (False, signal.correlate)):
@@ -278,7 +303,10 @@ SAME = {
 @pytest.mark.parametrize("k", [2, 3, 4, 5])
 @pytest.mark.parametrize("name", SAME)
 def test_which_same_is_scipys(name, k):
-    """Rule R7: a centred crop of "full" of the first input's shape; where the odd one goes depends on the function."""
+    """Rule R7: a centred crop of "full" of the first input's shape.
+
+    Where the odd one goes depends on the function.
+    """
     rng, (flip, padding) = np.random.default_rng(k), SAME[name]
     x, w = rng.standard_normal((9, 8)), rng.standard_normal((k, k))
     y = npconv.conv(x[None, None], w[None, None], padding=padding, flip=flip)[0, 0]
@@ -309,13 +337,22 @@ def test_border_modes_against_ndimage(mode, shape):
     agree(mode, y, theirs, ndimage.correlate(abs(x), abs(w), mode=NDIMAGE[mode]))
 
 
-NUMPY = {"constant": "constant", "reflect": "reflect", "symmetric": "symmetric", "replicate": "edge", "circular": "wrap"}
+NUMPY = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "symmetric": "symmetric",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 
 
 @pytest.mark.parametrize("mode", NUMPY)
 @pytest.mark.parametrize("seed", range(20))
 def test_padding_modes_against_numpy_pad(mode, seed):
-    """Any amount on any side, up to many times the axis; a kernel of one tap shows the padded array itself, bit for bit."""
+    """Any amount on any side, up to many times the axis.
+
+    A kernel of one tap shows the padded array itself, bit for bit.
+    """
     dice, rng = Dice("np.pad", seed), np.random.default_rng(seed)
     rank = dice.int(1, 3)
     x = rng.standard_normal((1, 2, *dice.ints(rank, 1, 4)))
@@ -328,9 +365,13 @@ def test_padding_modes_against_numpy_pad(mode, seed):
     agree(mode, y, expected)
     # and the gradient gives every copy back to where it came from: the transpose of the map, column by column
     g = rng.integers(-4, 5, y.shape).astype(float)
-    dx = npconv.conv_input_grad(g, identity, input_shape=x.shape, padding=pads, padding_mode=mode, padding_value=value)
+    dx = npconv.conv_input_grad(
+        g, identity, input_shape=x.shape, padding=pads, padding_mode=mode, padding_value=value
+    )
     places = np.arange(x.size).reshape(x.shape)
-    copies = np.pad(places, [(0, 0), (0, 0), *pads], NUMPY[mode], **({"constant_values": -1} if extra else {}))
+    copies = np.pad(
+        places, [(0, 0), (0, 0), *pads], NUMPY[mode], **({"constant_values": -1} if extra else {})
+    )
     sums = np.zeros(x.size)
     np.add.at(sums, copies[copies >= 0], g[copies >= 0])
     agree("dx", dx, sums.reshape(x.shape))

@@ -1,8 +1,10 @@
-"""ONNX's own node tests: every one that the installed onnx generates for the operators npconv has, none skipped.
+"""ONNX's own node tests: every one that the installed onnx generates for the operators npconv has, none
+skipped.
 
-onnx makes each test, a model of one node with inputs and stored outputs, when its generator is asked; `ADAPTORS` turns
-the node's attributes into npconv calls.  The dtype must be the stored one; the values agree to 160 u max S, S found by
-running the node on absolute values.  The quantised operators (ConvInteger, QLinearConv) are out of scope.
+onnx makes each test, a model of one node with inputs and stored outputs, when its generator is asked;
+`ADAPTORS` turns the node's attributes into npconv calls. The dtype must be the stored one; the values agree
+to 160 u max S, S found by running the node on absolute values. The quantised operators (ConvInteger,
+QLinearConv) are out of scope.
 """
 
 import warnings
@@ -65,7 +67,9 @@ def pool_options(attributes, rank):
 def max_pool(attributes, x):
     kernel = tuple(attributes["kernel_shape"])
     space = "onnx_column_major" if attributes.get("storage_order", 0) else "onnx"
-    return npconv.max_pool(x, kernel, return_indices=True, indices=space, **pool_options(attributes, len(kernel)))
+    return npconv.max_pool(
+        x, kernel, return_indices=True, indices=space, **pool_options(attributes, len(kernel))
+    )
 
 
 def average_pool(attributes, x):
@@ -75,7 +79,9 @@ def average_pool(attributes, x):
 
 def lp_pool(attributes, x):
     kernel = tuple(attributes["kernel_shape"])
-    return (npconv.lp_pool(x, kernel, p=float(attributes.get("p", 2)), **pool_options(attributes, len(kernel))),)
+    return (
+        npconv.lp_pool(x, kernel, p=float(attributes.get("p", 2)), **pool_options(attributes, len(kernel))),
+    )
 
 
 def max_unpool(attributes, x, indices, output_shape=None):
@@ -109,9 +115,17 @@ ADAPTORS = {
 SELECTING = ("MaxPool", "GlobalMaxPool", "MaxUnpool")  # they copy numbers, and must do so to the last bit
 
 
+# typed in with four decimals, the inputs (four of nine taps are real) and the outputs: half a unit of the
+# last for each
+TYPED_IN = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 0.5e-4 * (4 / 9 + 1)}
+
+
 def generated() -> tuple[list, list]:
     """The tests that are one node of ours, and those of other operators whose expansion holds a Conv."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):  # generating runs onnx's code for all its operators
+    with (
+        warnings.catch_warnings(),
+        np.errstate(all="ignore"),
+    ):  # generating runs onnx's code for all its operators
         warnings.simplefilter("ignore")
         cases = collect_testcases(None)
     ours = [c for c in cases if any(node.op_type in ADAPTORS for node in c.model.graph.node)]
@@ -147,7 +161,8 @@ def test_node(case):
         for ours, stored, s in zip(found, outputs, scale, strict=False):
             assert ours.dtype == stored.dtype
             exact = node.op_type in SELECTING or stored.dtype.kind in "iu"
-            wrong = disagreement(ours, stored, 0.0 if exact else 160 * U * s.max(initial=0))
+            bound = 0.0 if exact else 160 * U * s.max(initial=0) + TYPED_IN.get(case.name, 0.0)
+            wrong = disagreement(ours, stored, bound)
             assert wrong is None, f"{case.name} {attributes}: {wrong}"
 
 
@@ -173,7 +188,10 @@ class Conv(OpRun):
 
 @pytest.mark.parametrize("case", INSIDE, ids=lambda c: c.name)
 def test_operators_that_expand_to_conv(case):
-    """CausalConvWithState is a function of Conv and others; the evaluator runs it with our Conv, in float16 too."""
+    """CausalConvWithState is a function of Conv and others.
+
+    The evaluator runs it with our Conv, in float16 too.
+    """
     session = ReferenceEvaluator(case.model, new_ops=[Conv])
     names = [i.name for i in case.model.graph.input]
     for inputs, outputs in case.data_sets:
@@ -184,9 +202,10 @@ def test_operators_that_expand_to_conv(case):
             np.testing.assert_allclose(ours, stored, rtol=case.rtol, atol=case.atol)
 
 
-@pytest.mark.parametrize("per_group", (1, 2))
+@pytest.mark.parametrize("per_group", [1, 2])
 def test_conv_transpose_of_groups_where_the_reference_evaluator_is_wrong(per_group):
-    """onnx 1.23.2's evaluator adds the bias of channel 0 to every group, and for O/G > 1 cannot place the outputs.
+    """onnx 1.23.2's evaluator adds the bias of channel 0 to every group, and for O/G > 1 cannot place the
+    outputs.
 
     So the truth is the definition, written out: group i maps input channels [i C/G, (i+1) C/G) to outputs
     [i O/G, (i+1) O/G).  The stored outputs of the two node tests of groups have neither a bias nor O/G > 1.

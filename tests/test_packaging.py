@@ -48,9 +48,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(names):
     assert {name.split("/")[0] for name in names} == {"npconv", f"npconv-{npconv.__version__}.dist-info"}
     assert "npconv/py.typed" in names
     in_source = {
-        path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "npconv").rglob("*.py")
+        path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "npconv").rglob("*.py*")
     }
-    assert {name for name in names if name.endswith(".py")} == in_source
+    assert {name for name in names if name.endswith((".py", ".pyi"))} == {
+        name for name in in_source if name.endswith((".py", ".pyi"))
+    }
 
 
 def test_the_wheel_needs_numpy_only(metadata):

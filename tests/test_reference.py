@@ -8,7 +8,7 @@ never by the reference.
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everyone uses
+import torch.nn.functional as F
 
 import reference
 from problems import draw
@@ -242,7 +242,11 @@ def test_depthwise_and_separable_are_those_of_torch(operator):
 
 def test_local_conv_is_a_conv_per_position():
     """torch has no local conv: each position is one conv2d, cut to that position."""
-    for problem in drawn("local_conv", suits_torch, 40):
+
+    def suits(problem):
+        return suits_torch(problem) and reference.count(problem.canonical["g"].shape[2:]) <= 40
+
+    for problem in drawn("local_conv", suits, 40):
         data, geometry = problem.canonical, dict(problem.geometry)
         groups = geometry.pop("groups")
         x, w, bias = leaf(data["x"]), leaf(data["w"]), leaf(data["bias"])
@@ -287,7 +291,7 @@ def test_conv_is_that_of_jax_at_any_rank():
         real = all(problem.canonical[name].dtype.kind != "c" for name in ("x", "w"))
         return real and not unusual and 0 not in problem.canonical["w"].shape
 
-    for problem in drawn("conv", suits, 40):
+    for problem in drawn("conv", suits, 30):
         data, geometry = problem.canonical, problem.geometry
         axes = tuple(range(2, data["x"].ndim))
 
@@ -374,12 +378,7 @@ def test_max_pool_is_that_of_torch():
         agree(problem, "y", ours, y)
         if np.isnan(wide(data["x"])).any():  # torch takes the last NaN of a window, we the first
             continue
-        real = (
-            own >= 0
-        )  # a dilated window may hold no pixel at all; torch then names a place outside the plane
-        assert np.array_equal(own[real], winners.numpy()[real]), problem
-        if not real.all():
-            continue
+        assert np.array_equal(own, winners.numpy()), problem
         y.backward(torch.tensor(wide(data["g"])))
         agree(problem, "dx", reference.max_pool_grad(data["g"], own, x.shape[2:]), x.grad)
 
@@ -417,7 +416,7 @@ def test_avg_pool_is_that_of_torch():
 
 def test_pools_are_those_of_jax_with_dilation_and_any_padding():
     lax = pytest.importorskip("jax.lax")
-    for problem in drawn("avg_pool", lambda p: p.geometry["rule"] == "floor", 40):
+    for problem in drawn("avg_pool", lambda p: p.geometry["rule"] == "floor", 30):
         geometry, rank = problem.geometry, rank_of(problem)
         x = wide(problem.canonical["x"])
         box = {

@@ -1,7 +1,8 @@
-"""Agreement with torch: every operator it has too, forward and backward, on problems drawn within torch's limits.
+"""Agreement with torch: every operator it has too, forward and backward, on problems drawn within torch's
+limits.
 
-Convolutions are compared in float64 to 160 u max S, S the sum of |products| of one output: 128 u is our standard tier, 32 u
-a generous bound on torch's own sum.  S comes from torch, run on absolute values.
+Convolutions are compared in float64 to 160 u max S, S the sum of |products| of one output: 128 u is our
+standard tier, 32 u a generous bound on torch's own sum. S comes from torch, run on absolute values.
 """
 
 import numpy as np
@@ -46,7 +47,10 @@ def backward(function, operands: dict, g) -> tuple:
 
 
 def compare_with_autograd(ours, grads, theirs, operands: dict, rng) -> None:
-    """Forward and every gradient; `grads` takes (g, operands) to a named tuple with the operands' names as fields."""
+    """Forward and every gradient.
+
+    `grads` takes (g, operands) to a named tuple with the operands' names as fields.
+    """
     y = ours(**operands)
     g = numbers(rng, y.shape, y.dtype)
     expected, slopes = backward(theirs, operands, g)
@@ -67,9 +71,13 @@ def draw_conv(seed: int, complex_too: bool = False, transpose: bool = False):
     kernel = dice.ints(rank, 1, 4 if rank < 3 else 3)
     dilation, stride = dice.ints(rank, 1, 3), dice.ints(rank, 1, 3)
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    # torch pads both sides alike; a transposed convolution cuts that much off, so there it is kept below the kernel
+    # torch pads both sides alike; a transposed convolution cuts that much off, so there it is kept below the
+    # kernel
     padding = tuple(dice.int(0, max(0, (e - 1) // 2) if transpose else 3) for e in reach)
-    sizes = tuple(dice.int(1 if transpose else max(1, e - 2 * p), LONGEST[rank] + e) for e, p in zip(reach, padding, strict=True))
+    sizes = tuple(
+        dice.int(1 if transpose else max(1, e - 2 * p), LONGEST[rank] + e)
+        for e, p in zip(reach, padding, strict=True)
+    )
     groups = dice.pick(1, 1, 2, 3)
     inner, outer = groups * dice.int(1, 3), groups * dice.int(1, 3)
     dtype = np.complex128 if complex_too else np.float64
@@ -78,7 +86,9 @@ def draw_conv(seed: int, complex_too: bool = False, transpose: bool = False):
     operands = {"x": x, "w": numbers(rng, (*first, *kernel), dtype), "bias": numbers(rng, outer, dtype)}
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     if transpose:
-        options["output_padding"] = tuple(dice.int(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
+        options["output_padding"] = tuple(
+            dice.int(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True)
+        )
     return rank, operands, options, rng
 
 
@@ -100,12 +110,17 @@ def test_conv_and_its_gradients(seed):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_complex_conv_and_its_gradients(seed):
-    """The gradients are conjugate ones, as torch's: dx is the adjoint of the forward map, not its transpose."""
+    """The gradients are conjugate ones, as torch's.
+
+    Dx is the adjoint of the forward map, not its transpose.
+    """
     rank, operands, options, rng = draw_conv(seed, complex_too=True)
     y = npconv.conv(**operands, **options)
     g = numbers(rng, y.shape, np.complex128)
     expected, slopes = backward(torch_conv(rank, options), operands, g)
-    sums, slope_sums = backward(torch_conv(rank, options), {n: np.abs(a) for n, a in operands.items()}, np.abs(g))
+    sums, slope_sums = backward(
+        torch_conv(rank, options), {n: np.abs(a) for n, a in operands.items()}, np.abs(g)
+    )
     grads = npconv.conv_grads(g, operands["x"], operands["w"], **options)
     # a complex product is four real ones and two sums: |error| <= 4 times the real bound
     agree("y", y, expected, sums, 4 * 160)
@@ -142,7 +157,12 @@ def test_double_backward_is_a_composition(seed):
         agree(f"dL/d{name}", ours, theirs, s)
     y, dy = npconv.conv_jvp(x, w, a, b, **options)
     agree("jvp", dy, expected[0], sums[0])  # the JVP is the same bilinear form
-    agree("jvp's y", y, CONV[rank](tensor(x), tensor(w), **options), CONV[rank](tensor(abs(x)), tensor(abs(w)), **options))
+    agree(
+        "jvp's y",
+        y,
+        CONV[rank](tensor(x), tensor(w), **options),
+        CONV[rank](tensor(abs(x)), tensor(abs(w)), **options),
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -159,7 +179,10 @@ def test_conv_transpose_and_its_gradients(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_complex_conv_transpose(seed):
-    """The transpose, not the adjoint: forward does not conjugate w, its gradients conjugate like any others."""
+    """The transpose, not the adjoint.
+
+    Forward does not conjugate w, its gradients conjugate like any others.
+    """
     rank, operands, options, rng = draw_conv(seed, complex_too=True, transpose=True)
     y = npconv.conv_transpose(**operands, **options)
     g = numbers(rng, y.shape, np.complex128)
@@ -175,10 +198,15 @@ def test_complex_conv_transpose(seed):
         agree(f"d{name}", getattr(grads, name), slopes[name], slope_sums[name], 4 * 160)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")  # torch, of its own copy
+@pytest.mark.filterwarnings(
+    "ignore:Using padding='same' with even kernel:UserWarning"
+)  # torch, of its own copy
 @pytest.mark.parametrize("seed", range(18))
 def test_padding_same(seed):
-    """torch's "same" puts the odd one at the end and refuses a stride; ours goes by the name same_torch (rule R6)."""
+    """torch's "same" puts the odd one at the end and refuses a stride.
+
+    Ours goes by the name same_torch (rule R6).
+    """
     rank, operands, options, rng = draw_conv(seed)
     options |= {"stride": (1,) * rank}
     compare_with_autograd(
@@ -224,9 +252,11 @@ def test_padding_modes(mode, seed):
     )
 
 
-@pytest.mark.parametrize("rank", (1, 2, 3))
+@pytest.mark.parametrize("rank", [1, 2, 3])
 def test_aliases_take_torchs_positional_order(rank):
-    """conv2d(x, w, bias, stride, padding, dilation, groups), and for the transpose output_padding, groups, dilation."""
+    """conv2d(x, w, bias, stride, padding, dilation, groups), and for the transpose output_padding, groups,
+    dilation.
+    """
     rng = np.random.default_rng(rank)
     x, w, bias = numbers(rng, (2, 4, *(7,) * rank)), numbers(rng, (6, 2, *(3,) * rank)), numbers(rng, 6)
     for theirs, ours, order in (
@@ -236,15 +266,26 @@ def test_aliases_take_torchs_positional_order(rank):
         given = x if ours.__name__ == f"conv{rank}d" else numbers(rng, (2, 6, *(4,) * rank))
         values = [tensor(v) if isinstance(v, np.ndarray) else v for v in order]
         sizes = [v.abs() if isinstance(v, torch.Tensor) else v for v in values]
-        expected, sums = theirs(tensor(given), tensor(w), *values), theirs(tensor(abs(given)), tensor(abs(w)), *sizes)
+        expected, sums = (
+            theirs(tensor(given), tensor(w), *values),
+            theirs(tensor(abs(given)), tensor(abs(w)), *sizes),
+        )
         agree(ours.__name__, ours(given, w, *order), expected, sums)
 
 
 def test_unbatched_and_empty_batch():
-    """Rule R23: torch takes (C, *in) too. Rule R24: an empty batch gives an empty result and zero weight gradients."""
+    """Rule R23: torch takes (C, *in) too. Rule R24.
+
+    An empty batch gives an empty result and zero weight gradients.
+    """
     rng = np.random.default_rng(0)
     x, w = numbers(rng, (3, 6, 5)), numbers(rng, (2, 3, 2, 2))
-    agree("unbatched", npconv.conv(x, w), functional.conv2d(tensor(x), tensor(w)), functional.conv2d(tensor(abs(x)), tensor(abs(w))))
+    agree(
+        "unbatched",
+        npconv.conv(x, w),
+        functional.conv2d(tensor(x), tensor(w)),
+        functional.conv2d(tensor(abs(x)), tensor(abs(w))),
+    )
     none = x[None][:0]
     y, slopes = backward(functional.conv2d, {"input": none, "weight": w}, np.zeros((0, 2, 5, 4)))
     agree("N = 0", npconv.conv(none, w), y)
@@ -265,4 +306,9 @@ def test_unfold_and_fold(seed):
     agree("unfold", columns, functional.unfold(tensor(x), kernel, **options))
     g = numbers(rng, columns.shape)
     sums = functional.fold(tensor(abs(g)), sizes, kernel, **options)
-    agree("fold", npconv.fold(g, sizes, kernel, **options), functional.fold(tensor(g), sizes, kernel, **options), sums)
+    agree(
+        "fold",
+        npconv.fold(g, sizes, kernel, **options),
+        functional.fold(tensor(g), sizes, kernel, **options),
+        sums,
+    )

@@ -1,6 +1,8 @@
-"""Agreement of the pools with torch: values, indices, ceil_mode, divisors and gradients, in 1, 2 and 3 dimensions.
+"""Agreement of the pools with torch: values, indices, ceil_mode, divisors and gradients, in 1, 2 and 3
+dimensions.
 
-Maxima and their indices agree to the last bit; sums to 160 u max S (see test_torch.py), S from torch on absolute values.
+Maxima and their indices agree to the last bit; sums to 160 u max S (see test_torch.py), S from torch on
+absolute values.
 """
 
 import numpy as np
@@ -19,26 +21,41 @@ def of_rank(name: str, rank: int):
 
 
 def draw_pool(seed: int, dilated: bool):
-    """Input and options both take: torch pads at most half an effective kernel, alike on both sides."""
+    """Input and options both take: torch pads at most half a kernel, alike on both sides."""
     dice, rng = Dice("torch pool", seed), np.random.default_rng(seed)
     rank = 1 + seed % 3
     kernel, stride = dice.ints(rank, 1, 4), dice.ints(rank, 1, 4)
     dilation = dice.ints(rank, 1, 3) if dilated else (1,) * rank
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    padding = tuple(dice.int(0, (e if dilated else k) // 2) for e, k in zip(spans, kernel, strict=True))
-    sizes = tuple(dice.int(max(1, e - 2 * p), e + LONGEST[rank]) for e, p in zip(spans, padding, strict=True))
+    padding = tuple(dice.int(0, k // 2) for k in kernel)
+    # torch's avg_pool3d, unlike its relatives, wants a kernel's worth of real pixels
+    least = [
+        e if rank == 3 and not dilated else max(1, e - 2 * p) for e, p in zip(spans, padding, strict=True)
+    ]
+    sizes = tuple(dice.int(n, e + LONGEST[rank]) for n, e in zip(least, spans, strict=True))
     options = {"stride": stride, "padding": padding, "ceil_mode": dice.chance(0.5)}
-    return rank, numbers(rng, (2, 3, *sizes)), kernel, options | ({"dilation": dilation} if dilated else {}), rng
+    return (
+        rank,
+        numbers(rng, (2, 3, *sizes)),
+        kernel,
+        options | ({"dilation": dilation} if dilated else {}),
+        rng,
+    )
 
 
 @pytest.mark.parametrize("data", ["distinct", "ties", "nan"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_max_pool(seed, data):
-    """Values, indices in the plane, and the gradient, to the last bit; ties go to the first; a NaN is the maximum."""
+    """Values, indices in the plane, and the gradient, to the last bit; ties go to the first.
+
+    A NaN is the maximum.
+    """
     rank, x, kernel, options, rng = draw_pool(seed, dilated=True)
     if data == "ties":
         x = rng.integers(-1, 2, x.shape).astype(float)
-    elif data == "nan":  # one in a plane: where a window has two, torch's index is the last one's, ours the first one's
+    elif (
+        data == "nan"
+    ):  # one in a plane: where a window has two, torch's index is the last one's, ours the first one's
         for plane in x.reshape(6, -1):
             plane[rng.integers(plane.size)] = np.nan
     y, indices = npconv.max_pool(x, kernel, return_indices=True, **options)
@@ -54,7 +71,10 @@ def test_max_pool(seed, data):
 
 
 def test_two_nans_in_a_window():
-    """torch's index is the last NaN's, because its loop takes every NaN; ours is the first one's, as np.argmax says."""
+    """torch's index is the last NaN's, because its loop takes every NaN.
+
+    Ours is the first one's, as np.argmax says.
+    """
     x = np.array([[[1.0, np.nan, 5.0, np.nan]]])
     _, theirs = functional.max_pool1d(tensor(x), 4, return_indices=True)
     _, ours = npconv.max_pool(x, (4,), return_indices=True)
@@ -88,9 +108,12 @@ def test_avg_pool(seed, counted, divisor):
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 4.0, 2.5])
 @pytest.mark.parametrize("seed", range(12))
 def test_lp_pool(seed, p):
-    """On positive data for any p, on any data for even p; torch gives NaN for odd p on negative sums (rule R18).
+    """On positive data for any p, on any data for even p.
 
-    torch takes the mean of a window that ceil_mode let overhang over its real elements only, then multiplies by the whole
+    Torch gives NaN for odd p on negative sums (rule R18).
+
+    torch takes the mean of a window that ceil_mode let overhang over its real elements only, then multiplies
+    by the whole
     kernel; ONNX and we add up what is there.  So theirs is corrected by (real elements / kernel)^(1/p).
     """
     rank, x, kernel, options, rng = draw_pool(seed, dilated=False)
@@ -102,13 +125,16 @@ def test_lp_pool(seed, p):
     ones = torch.ones(x.shape, dtype=torch.float64)
     full = float(np.prod(kernel))
     if rank == 1:  # its avg_pool has no divisor
-        real = functional.avg_pool2d(ones[:, :, None], (1, *kernel), (1, *options["stride"]), 0, options["ceil_mode"], True, 1)
+        real = functional.avg_pool2d(
+            ones[:, :, None], (1, *kernel), (1, *options["stride"]), 0, options["ceil_mode"], True, 1
+        )
         real = real[:, :, 0]
     else:
         real = of_rank("avg_pool", rank)(ones, kernel, options["stride"], 0, options["ceil_mode"], True, 1)
 
     def pool(x):
-        return of_rank("lp_pool", rank)(x, p, kernel, **options) * (real / full) ** (1 / p)
+        window = kernel if rank > 1 else kernel[0]  # lp_pool1d multiplies by what it is given
+        return of_rank("lp_pool", rank)(x, p, window, **options) * (real / full) ** (1 / p)
 
     y = npconv.lp_pool(x, kernel, p=p, **options)
     g = numbers(rng, y.shape)
@@ -129,13 +155,18 @@ def test_lp_pool_of_negative_numbers_with_odd_p():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_adaptive_pools(seed):
-    """Bins from floor(i L / o) to ceil((i + 1) L / o), larger than the input too; None keeps an axis (rule R19)."""
+    """Bins from floor(i L / o) to ceil((i + 1) L / o), larger than the input too.
+
+    None keeps an axis (rule R19).
+    """
     dice, rng = Dice("torch adaptive", seed), np.random.default_rng(seed)
     rank = 1 + seed % 3
     sizes = dice.ints(rank, 1, LONGEST[rank])
     size = tuple(dice.pick(None, dice.int(1, 9), dice.int(1, 9)) for _ in range(rank))
     x = numbers(rng, (2, 3, *sizes))
-    wanted = tuple(n if s is None else s for s, n in zip(size, sizes, strict=True))  # torch's 1-D refuses None
+    wanted = tuple(
+        n if s is None else s for s, n in zip(size, sizes, strict=True)
+    )  # torch's 1-D refuses None
     y, indices = npconv.adaptive_max_pool(x, size, return_indices=True)
     expected, places = of_rank("adaptive_max_pool", rank)(tensor(x), wanted, return_indices=True)
     agree("max", y, expected)
@@ -170,12 +201,16 @@ def test_global_pools_are_adaptive_pools_of_size_one(rank):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_fractional_max_pool(seed):
-    """torch's pseudo-random sequence for given samples; in two dimensions torch takes them in the order (W, H)."""
+    """torch's pseudo-random sequence for given samples.
+
+    In two dimensions torch takes them in the order (W, H).
+    """
     dice, rng = Dice("torch fractional", seed), np.random.default_rng(seed)
     rank = 2 + seed % 2
     kernel = dice.ints(rank, 1, 3)
     size = dice.ints(rank, 1, 4)
-    sizes = tuple(k + o - 1 + dice.int(0, 6) for k, o in zip(kernel, size, strict=True))
+    # in three dimensions torch wants one pixel more than the windows need
+    sizes = tuple(k + o - 1 + dice.int(rank - 2, 6) for k, o in zip(kernel, size, strict=True))
     x = numbers(rng, (2, 3, *sizes))
     samples = rng.random((2, 3, rank))
     theirs = tensor(samples[..., ::-1] if rank == 2 else samples, grad=False)
@@ -183,7 +218,9 @@ def test_fractional_max_pool(seed):
     y, indices = npconv.fractional_max_pool(x, kernel, return_indices=True, **options)
 
     def pool(x, **more):
-        return of_rank("fractional_max_pool", rank)(x, kernel, output_size=size, _random_samples=theirs, **more)
+        return of_rank("fractional_max_pool", rank)(
+            x, kernel, output_size=size, _random_samples=theirs, **more
+        )
 
     expected, places = pool(tensor(x), return_indices=True)
     agree("y", y, expected)
@@ -196,7 +233,10 @@ def test_fractional_max_pool(seed):
 @pytest.mark.parametrize("given_size", [True, False])
 @pytest.mark.parametrize("seed", range(18))
 def test_max_unpool(seed, given_size):
-    """The inverse of a pool whose windows do not overlap: no index comes twice, so torch's order of writing is moot."""
+    """The inverse of a pool whose windows do not overlap.
+
+    No index comes twice, so torch's order of writing is moot.
+    """
     dice, rng = Dice("torch unpool", seed), np.random.default_rng(seed)
     rank = 1 + seed % 3
     kernel = dice.ints(rank, 1, 3)
@@ -207,7 +247,8 @@ def test_max_unpool(seed, given_size):
     y = npconv.max_unpool(pooled, indices, kernel, output_size=output_size)
     g = numbers(rng, y.shape)
     places = torch.from_numpy(indices)
-    # without a size torch would infer one that is too small for indices of a larger plane; ours are of this plane
+    # without a size torch would infer one that is too small for indices of a larger plane; ours are of this
+    # plane
     expected, slopes = backward(
         lambda x: of_rank("max_unpool", rank)(x, places, kernel, output_size=output_size), {"x": pooled}, g
     )
@@ -217,12 +258,21 @@ def test_max_unpool(seed, given_size):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_aliases_take_torchs_positional_order(rank):
-    """max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode) and avg_pool2d(..., ceil_mode, count_include_pad)."""
+    """max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode) and avg_pool2d(..., ceil_mode,
+    count_include_pad).
+    """
     x = numbers(np.random.default_rng(rank), (2, 3, *(9,) * rank))
     ours, theirs = getattr(npconv, f"max_pool{rank}d"), of_rank("max_pool", rank)
     agree("max", ours(x, 3, 2, 1, 2, True), theirs(tensor(x), 3, 2, 1, 2, True))
-    for y, expected in zip(ours(x, 3, 2, 1, 2, True, True), theirs(tensor(x), 3, 2, 1, 2, True, True), strict=True):
+    for y, expected in zip(
+        ours(x, 3, 2, 1, 2, True, True), theirs(tensor(x), 3, 2, 1, 2, True, True), strict=True
+    ):
         agree("max with indices", y, expected)
     ours, theirs = getattr(npconv, f"avg_pool{rank}d"), of_rank("avg_pool", rank)
-    agree("avg", ours(x, 3, 2, 1, True, False), theirs(tensor(x), 3, 2, 1, True, False), theirs(tensor(abs(x)), 3, 2, 1, True, False))
+    agree(
+        "avg",
+        ours(x, 3, 2, 1, True, False),
+        theirs(tensor(x), 3, 2, 1, True, False),
+        theirs(tensor(abs(x)), 3, 2, 1, True, False),
+    )
     agree("default", ours(x, 3), theirs(tensor(x), 3), theirs(tensor(abs(x)), 3))

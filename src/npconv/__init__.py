@@ -1,53 +1,72 @@
-"""npconv: convolution and pooling for NumPy, forward and backward, every algorithm a short readable page."""
+"""npconv: convolution and pooling for NumPy, forward and backward, every algorithm a short readable page.
 
-from .arguments import MemoryLimitError
-from .convolution import ConvGrads, conv, conv_grads, conv_input_grad, conv_jvp, conv_weight_grad, explain
-from .local import LocalGrads, local_conv, local_conv_grads
-from .ranked import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from .separable import (
-    SeparableGrads,
-    depthwise_conv,
-    depthwise_conv_grads,
-    separable_conv,
-    separable_conv_grads,
-)
-from .transposed import (
-    conv_transpose,
-    conv_transpose_grads,
-    conv_transpose_input_grad,
-    conv_transpose_weight_grad,
-)
-from .unfolding import fold, unfold
+Names load their module when first used, so importing npconv costs next to nothing; `__init__.pyi` types them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ConvGrads",
-    "LocalGrads",
-    "MemoryLimitError",
-    "SeparableGrads",
-    "conv",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_grads",
-    "conv_input_grad",
-    "conv_jvp",
-    "conv_transpose",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "conv_transpose_grads",
-    "conv_transpose_input_grad",
-    "conv_transpose_weight_grad",
-    "conv_weight_grad",
-    "depthwise_conv",
-    "depthwise_conv_grads",
-    "explain",
-    "fold",
-    "local_conv",
-    "local_conv_grads",
-    "separable_conv",
-    "separable_conv_grads",
-    "unfold",
-]
+#: Where each public name lives.
+_HOME = {
+    "arguments": ("MemoryLimitError",),
+    "convolution": (
+        "ConvGrads",
+        "conv",
+        "conv_grads",
+        "conv_input_grad",
+        "conv_jvp",
+        "conv_weight_grad",
+        "explain",
+    ),
+    "transposed": (
+        "conv_transpose",
+        "conv_transpose_grads",
+        "conv_transpose_input_grad",
+        "conv_transpose_weight_grad",
+    ),
+    "separable": (
+        "SeparableGrads",
+        "depthwise_conv",
+        "depthwise_conv_grads",
+        "separable_conv",
+        "separable_conv_grads",
+    ),
+    "local": ("LocalGrads", "local_conv", "local_conv_grads"),
+    "unfolding": ("fold", "unfold"),
+    "pooling": ("avg_pool", "lp_pool", "max_pool"),
+    "pooling_grads": ("avg_pool_grad", "lp_pool_grad", "max_pool_grad"),
+    "adaptive": (
+        "adaptive_avg_pool",
+        "adaptive_avg_pool_grad",
+        "adaptive_max_pool",
+        "adaptive_max_pool_grad",
+    ),
+    "global_pooling": ("global_avg_pool", "global_avg_pool_grad", "global_max_pool", "global_max_pool_grad"),
+    "fractional": ("fractional_max_pool", "fractional_max_pool_grad"),
+    "unpooling": ("max_unpool", "max_unpool_grad"),
+    "ranked": ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    "ranked_pools": ("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"),
+}
+#: Modules to use by name, as in ``npconv.filters.apply``.
+_MODULES = ("filters", "gradcheck", "testing")
+
+__all__ = sorted(name for names in _HOME.values() for name in names)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    for module, names in _HOME.items():
+        if name in names:
+            value = getattr(import_module(f".{module}", __name__), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, *_MODULES])

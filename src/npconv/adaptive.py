@@ -7,10 +7,9 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import flag, operation, shape_of
-from .geometry import Ints, adaptive_axis, one_int, per_axis
+from .geometry import Ints, adaptive_axis, per_axis
+from .pool_passes import divisors, maxima, maxima_and_indices, means, routed, shared
 from .pool_problem import PoolProblem, countable, real_operand, spatial_layout
-from .pooling import divisors, maxima, means
-from .pooling_grads import routed, shared
 
 Array = NDArray[Any]
 
@@ -36,7 +35,7 @@ def adaptive_max_pool(
     return_indices: bool = False,
     layout: str = "channels_first",
     out: Array | None = None,
-) -> Array | tuple[Array, Array]:
+) -> Any:
     """The largest value of each of `size` bins.
 
         (N, C, *in) -> (N, C, *size)       bin i of o reads floor(i in / o) up to ceil((i + 1) in / o)
@@ -74,7 +73,8 @@ def adaptive_max_pool(
     op = "adaptive_max_pool"
     x = real_operand(op, "x", x)
     p = read_adaptive(op, x.shape, size, layout)
-    return maxima(p, x, flag(op, "return_indices", return_indices), "plane", out)
+    wanted = flag(op, "return_indices", return_indices)
+    return maxima_and_indices(p, x, "plane", out) if wanted else maxima(p, x, out)
 
 
 @operation
@@ -205,4 +205,3 @@ def adaptive_avg_pool_grad(
     p = read_adaptive(op, shape_of(op, "input_shape", input_shape), size, layout)
     p.check_gradient(g)
     return shared(p, g, divisors(p, False, None), out)
-

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .geometry import LARGEST, Ints, did_you_mean, one_int, total
+from .geometry import LARGEST, Ints, did_you_mean, one_int, shown, total
 
 F = TypeVar("F", bound=Callable[..., Any])
 EXACT_IN_FLOAT64 = 2**53
@@ -51,7 +51,7 @@ def _misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[st
     known = signature.parameters
     unknown = [k for k in kwargs if k not in known]
     if unknown and "options" not in known:
-        return f"unknown keyword {unknown[0]!r}, needs {did_you_mean(unknown[0], list(known))}"
+        return f"unknown keyword {shown(unknown[0])}, needs {did_you_mean(unknown[0], list(known))}"
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -146,9 +146,9 @@ def _as_array(op: str, name: str, value: Any) -> np.ndarray:
     if hasattr(value, "to_numpy"):
         raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}.to_numpy()")
     if not isinstance(value, (list, tuple, int, float, complex, np.generic)) and not hasattr(value, "__array__"):
-        shown = f"{value!r:.60} of type {kind.__name__}" if isinstance(value, (str, bytes)) else f"a {kind.__name__}"
-        shown = "None" if value is None else shown
-        raise TypeError(f"{op}: {name} must be an array or a nested list of numbers, got {shown}; use np.asarray on numbers")
+        got = f"{shown(value)} of type {kind.__name__}" if isinstance(value, (str, bytes)) else f"a {kind.__name__}"
+        got = "None" if value is None else got
+        raise TypeError(f"{op}: {name} must be an array or a nested list of numbers, got {got}; use np.asarray on numbers")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -204,11 +204,11 @@ def choice(op: str, name: str, value: Any, allowed: Sequence[str]) -> str:
     """`value` if it is one of `allowed`, else an error that guesses."""
     if not isinstance(value, str):
         raise TypeError(
-            f"{op}: {name} must be a string, got {value!r:.60} of type {type(value).__name__}; "
+            f"{op}: {name} must be a string, got {shown(value)} of type {type(value).__name__}; "
             f"use {did_you_mean(None, allowed)}"
         )
     if value not in allowed:
-        raise ValueError(f"{op}: {name}={value!r:.60} is unknown, needs {did_you_mean(value, allowed)}")
+        raise ValueError(f"{op}: {name}={shown(value)} is unknown, needs {did_you_mean(value, allowed)}")
     return value
 
 
@@ -216,7 +216,7 @@ def flag(op: str, name: str, value: Any) -> bool:
     """`value` as a bool; 0 and 1 are refused, so that positional slips show."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
-            f"{op}: {name} must be True or False, got {value!r:.60} of type {type(value).__name__}; write {name}=True"
+            f"{op}: {name} must be True or False, got {shown(value)} of type {type(value).__name__}; write {name}=True"
         )
     return bool(value)
 
@@ -225,7 +225,7 @@ def shape_of(op: str, name: str, value: Any) -> Ints:
     """`value` as a shape: a tuple of non-negative ints."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(
-            f"{op}: {name} must be a tuple of ints, got {value!r:.60} of type {type(value).__name__}; use array.shape"
+            f"{op}: {name} must be a tuple of ints, got {shown(value)} of type {type(value).__name__}; use array.shape"
         )
     return tuple(one_int(op, name, v, 0, f" entry {i}") for i, v in enumerate(value))
 
@@ -244,12 +244,17 @@ def machine_memory() -> int:
         return 2**47
 
 
+def smaller(op: str) -> str:
+    """What makes the output of `op` smaller."""
+    return "less stride, dilation or output_padding" if "transpose" in op else "less padding or input_dilation"
+
+
 def check_memory(op: str, needed: int, what: str) -> None:
     """Refuse a call whose result alone cannot fit, before anything is allocated."""
     if needed > machine_memory():
         raise MemoryLimitError(
             f"{op}: {what} needs {needed} bytes, the limit is {machine_memory()} bytes of machine memory; "
-            "use chunks of x or less padding"
+            f"use chunks of x or {smaller(op)}"
         )
 
 
@@ -258,7 +263,7 @@ def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, 
     if out is None:
         check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
         if total([n for n in shape if n]) * dtype.itemsize > LARGEST:  # NumPy counts so even where an axis is empty
-            raise ValueError(f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; use less padding")
+            raise ValueError(f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; use {smaller(op)}")
         return np.empty(shape, dtype)
     fresh = f"out=np.empty({shape}, {dtype.name!r})"
     if not isinstance(out, np.ndarray):

@@ -6,17 +6,19 @@ the other two. Double backward is a composition of `conv`, `conv_input_grad` and
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from . import dispatch
 from .algorithms.base import DIRECTIONS
 from .arguments import choice, common_dtypes, flag, operand, operation, output, shape_of
 from .problem import ConvOptions, ConvProblem, check_bias, check_gradient, read, with_defaults
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 class ConvGrads(NamedTuple):

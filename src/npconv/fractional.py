@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import flag, operand, operation
 from .geometry import Ints, fractional_starts, per_axis
 from .layouts import Layout
+from .pool_passes import maxima, maxima_and_indices, routed
 from .pool_problem import PoolProblem, real_operand, spatial_layout
-from .pooling import maxima
-from .pooling_grads import routed
 from .reduction import PlaneAxis
 
 Array = NDArray[Any]
@@ -22,17 +21,23 @@ def _sizes(op: str, output_size: Any, output_ratio: Any, sizes: Ints, kernel: In
     """The output's spatial sizes, given or as fractions of the input's."""
     if (output_size is None) == (output_ratio is None):
         given = "neither" if output_size is None else "both"
-        raise ValueError(f"{op}: needs one of output_size and output_ratio, got {given}; use output_size={sizes}")
+        raise ValueError(
+            f"{op}: needs one of output_size and output_ratio, got {given}; use output_size={sizes}"
+        )
     if output_size is not None:
         out = per_axis(op, "output_size", output_size, len(sizes), 1)
     else:
         ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * len(sizes)
         if len(ratios) != len(sizes):
-            raise ValueError(f"{op}: output_ratio has {len(ratios)} values, needs {len(sizes)}; use one per axis")
+            raise ValueError(
+                f"{op}: output_ratio has {len(ratios)} values, needs {len(sizes)}; use one per axis"
+            )
         out = tuple(int(n * _ratio(op, r, i)) for i, (n, r) in enumerate(zip(sizes, ratios, strict=True)))
     for i, (n, k, o) in enumerate(zip(sizes, kernel, out, strict=True)):
         if k > n:
-            raise ValueError(f"{op}: the kernel does not fit on axis {i}: kernel {k} > size {n}; use a smaller kernel")
+            raise ValueError(
+                f"{op}: the kernel does not fit on axis {i}: kernel {k} > size {n}; use a smaller kernel"
+            )
         if not 1 <= o <= n - k + 1:
             raise ValueError(
                 f"{op}: output size {o} on axis {i} is out of reach: needs 1 <= output size <= size - kernel + 1 = "
@@ -59,10 +64,14 @@ def _read_samples(op: str, samples: Any, rng: Any, x_shape: Ints, layout: Layout
         try:
             return np.random.default_rng(rng).random((n, c, len(sizes)))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{op}: rng={rng!r:.60} is no seed: {error}; use rng=0 or a Generator") from None
+            raise type(error)(
+                f"{op}: rng={rng!r:.60} is no seed: {error}; use rng=0 or a Generator"
+            ) from None
     array = operand(op, "samples", samples)
     if array.dtype.kind in "iuc":
-        raise TypeError(f"{op}: samples has dtype {array.dtype}, needs floats in [0, 1); use rng.random({shape})")
+        raise TypeError(
+            f"{op}: samples has dtype {array.dtype}, needs floats in [0, 1); use rng.random({shape})"
+        )
     if array.shape not in (shape, (n, c, len(sizes))):
         raise ValueError(
             f"{op}: samples.shape is {array.shape}, expected {shape}, one number per plane and axis; "
@@ -106,7 +115,7 @@ def fractional_max_pool(
     return_indices: bool = False,
     layout: str = "channels_first",
     out: Array | None = None,
-) -> Array | tuple[Array, Array]:
+) -> Any:
     """The largest value of windows that start at pseudo-random places.
 
         (N, C, *in) -> (N, C, *output_size)
@@ -160,7 +169,8 @@ def fractional_max_pool(
     op = "fractional_max_pool"
     x = real_operand(op, "x", x)
     p = _read(op, x.shape, kernel, (output_size, output_ratio), (samples, rng), layout)
-    return maxima(p, x, flag(op, "return_indices", return_indices), "plane", out)
+    wanted = flag(op, "return_indices", return_indices)
+    return maxima_and_indices(p, x, "plane", out) if wanted else maxima(p, x, out)
 
 
 @operation
@@ -211,7 +221,9 @@ def fractional_max_pool_grad(
     op = "fractional_max_pool_grad"
     g, x = real_operand(op, "g", g), real_operand(op, "x", x)
     if samples is None:
-        raise TypeError(f"{op}: samples is None, needs those of the forward call; draw them with rng.random before it")
+        raise TypeError(
+            f"{op}: samples is None, needs those of the forward call; draw them with rng.random before it"
+        )
     p = _read(op, x.shape, kernel, (output_size, output_ratio), (samples, None), layout)
     p.check_gradient(g)
     return routed(p, {"g": g, "x": x}, out)

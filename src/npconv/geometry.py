@@ -167,6 +167,12 @@ def did_you_mean(value: object, allowed: Sequence[str], listed: Sequence[str] | 
     return text
 
 
+def shown(value: object, limit: int = 60) -> str:
+    """The repr of what a caller wrote, on one line and not too long."""
+    text = " ".join(f"{value!r:.1000}".split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def _nearest_int(value: Any) -> str:
     """What to write instead of a number that is no int."""
     if isinstance(value, bool):
@@ -187,7 +193,7 @@ def one_int(op: str, name: str, value: Any, low: int | None = None, where: str =
         number = index(value)
     except TypeError:
         raise TypeError(
-            f"{op}: {name}{where} must be an integer, got {value!r:.60} of type {type(value).__name__}; "
+            f"{op}: {name}{where} must be an integer, got {shown(value)} of type {type(value).__name__}; "
             f"write {_nearest_int(value)}"
         ) from None
     if low is not None and number < low:
@@ -212,7 +218,7 @@ def per_axis(op: str, name: str, value: Any, rank: int, low: int | None = None) 
     if len(values) != rank and len(values) != 1:
         raise ValueError(
             f"{op}: {name} has {len(values)} values, needs {'1 or ' if rank != 1 else ''}{rank} "
-            f"for {spatial_axes(rank)}, got {name}={value!r:.200}; "
+            f"for {spatial_axes(rank)}, got {name}={shown(value)}; "
             "write one int to use it on every axis"
         )
     if len(values) == 1:
@@ -224,7 +230,7 @@ def padding_name(op: str, padding: str) -> str:
     """`padding` if it is one of the names, else an error that guesses."""
     if padding not in PADDING_NAMES:
         raise ValueError(
-            f"{op}: padding={padding!r:.60} is unknown, needs an int, one int or (lo, hi) pair per axis, or "
+            f"{op}: padding={shown(padding)} is unknown, needs an int, one int or (lo, hi) pair per axis, or "
             + did_you_mean(padding, PADDING_NAMES)
         )
     return padding
@@ -236,7 +242,7 @@ def explicit_pads(op: str, padding: Any, rank: int) -> Pads:
         if len(padding) != rank or not all(_is_sequence(p) and len(p) == 2 for p in padding):
             needed = ", ".join(["(lo, hi)"] * rank) + ("," if rank == 1 else "")
             raise ValueError(
-                f"{op}: padding={padding!r:.200} is malformed, expected one (lo, hi) pair per spatial axis: "
+                f"{op}: padding={shown(padding, 200)} is malformed, expected one (lo, hi) pair per spatial axis: "
                 f"({needed})"
             )
         return tuple(
@@ -523,11 +529,19 @@ class WindowAxis:
         begin = first * self.stride - self.lo
         return slice(begin, begin + (stop - first - 1) * self.stride + self.effective)
 
-    def inner_tap(self, t: int) -> slice:
-        """The inputs that tap `t` of the inner windows reads."""
+    @cached_property
+    def inner_taps(self) -> tuple[slice, ...]:
+        """The inputs that each tap of the inner windows reads."""
         first, stop = self.inner
-        begin = first * self.stride - self.lo + t * self.dilation
-        return slice(begin, begin + (stop - first - 1) * self.stride + 1, self.stride)
+        begins = range(first * self.stride - self.lo, first * self.stride - self.lo + self.effective, self.dilation)
+        length = (stop - first - 1) * self.stride + 1
+        return tuple(slice(begin, begin + length, self.stride) for begin in begins)
+
+    @cached_property
+    def outer(self) -> tuple[int, ...]:
+        """The windows that overhang the inputs."""
+        first, stop = self.inner
+        return (*range(first), *range(stop, self.out))
 
     def reads(self, o: int) -> range:
         """The inputs that window `o` reads."""
@@ -571,6 +585,11 @@ class BinAxis:
     inner = (0, 0)  # no two neighbours need be alike, so none are treated as such
     dilation = 1
 
+    @property
+    def outer(self) -> range:
+        """All bins."""
+        return range(self.out)
+
     @cached_property
     def bins(self) -> tuple[tuple[int, int], ...]:
         return tuple(adaptive_bin(i, self.size, self.out) for i in range(self.out))
@@ -592,9 +611,17 @@ class BinAxis:
         """The inputs in bin `o`."""
         return range(*self.bins[o])
 
+    @property
+    def end(self) -> int:
+        return self.size
+
     def first_tap(self, o: int) -> int:
         """Bins hold no padding."""
         return 0
+
+    def first_empty(self) -> int | None:
+        """The first bin, where there is nothing to put in."""
+        return 0 if self.out and not self.size else None
 
     def counts(self, include_pad: bool) -> list[int]:
         """The widths of the bins."""

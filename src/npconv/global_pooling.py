@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import flag, operation, shape_of
 from .geometry import Ints, adaptive_axis
 from .layouts import Layout
+from .pool_passes import divisors, maxima, means, routed, shared
 from .pool_problem import PoolProblem, real_operand, spatial_layout
-from .pooling import divisors, maxima, means
-from .pooling_grads import routed, shared
 
 Array = NDArray[Any]
 
@@ -84,7 +83,7 @@ def global_max_pool(
     op = "global_max_pool"
     x = real_operand(op, "x", x)
     p, keep = _read(op, x.shape, layout), flag(op, "keepdims", keepdims)
-    y = maxima(p, x, False, "plane", out)
+    y = maxima(p, x, out)
     return y if keep else y.reshape(_flat_shape(p))
 
 

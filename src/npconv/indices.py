@@ -55,8 +55,12 @@ def to_plane(
     numbers = layout.canonical(indices)
     n, c = numbers.shape[:2]
     ones = (1,) * (numbers.ndim - 2)
-    starts = np.add.outer(np.arange(n, dtype=np.int64) * per_sample, np.arange(c, dtype=np.int64) * per_channel)
-    local = numbers.astype(np.int64) - starts.reshape(n, c, *ones)  # a uint64 too large turns negative: refused
+    starts = np.add.outer(
+        np.arange(n, dtype=np.int64) * per_sample, np.arange(c, dtype=np.int64) * per_channel
+    )
+    local = numbers.astype(np.int64) - starts.reshape(
+        n, c, *ones
+    )  # a uint64 too large turns negative: refused
     unit = shape[1] if space.startswith("tf") else 1
     size = total(shape[2:])
     bad = (local < 0) | (local >= size * unit)

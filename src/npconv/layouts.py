@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from .geometry import Ints, did_you_mean, total
+from .geometry import Ints, did_you_mean, shown, total
 
 NAMES = ("channels_first", "channels_last")
 #: Common layouts in letters, to guess from; any order of any letters is accepted.
@@ -74,23 +74,35 @@ class KernelLayout:
         return tuple(new)
 
 
-def _letters(op: str, name: str, text: object, needed: str) -> str:
+def _text(op: str, name: str, layout: object, examples: tuple[str, ...]) -> str:
+    """`layout` if it is a string, which also makes it fit to be remembered."""
+    if not isinstance(layout, str):
+        raise TypeError(
+            f"{op}: {name} must be a string, got {shown(layout)} of type {type(layout).__name__}; "
+            f"use one such as {NAMES[1]!r} or {examples[0]!r}"
+        )
+    return layout
+
+
+def _letters(op: str, name: str, text: str, needed: str) -> str:
     """`text` if it is a layout in letters, else an error."""
     example = "'NCHW' or 'HWC'" if needed == "C" else "'OIHW' or 'HWIO'"
-    if not isinstance(text, str):
-        raise TypeError(f"{op}: {name} must be a string, got {text!r:.60} of type {type(text).__name__}; use {example}")
     ok = text.isalpha() and text.isupper() and len(set(text)) == len(text) and all(c in text for c in needed)
     if not ok or (needed == "C" and ({"O", "I"} & set(text))) or (needed == "OI" and ({"N", "C"} & set(text))):
         raise ValueError(
-            f"{op}: {name}={text!r:.60} is unknown, needs letters such as {example}, or "
+            f"{op}: {name}={shown(text)} is unknown, needs letters such as {example}, or "
             + did_you_mean(text, NAMES + (INPUTS if needed == "C" else KERNELS), NAMES)
         )
     return text
 
 
-@lru_cache(maxsize=256)
 def input_layout(op: str, layout: str, ndim: int, rank: int) -> Layout:
     """Read `layout` for an array of `ndim` axes, `rank` of them spatial; `ndim` must suffice."""
+    return _input_layout(op, _text(op, "layout", layout, INPUTS), ndim, rank)
+
+
+@lru_cache(maxsize=256)
+def _input_layout(op: str, layout: str, ndim: int, rank: int) -> Layout:
     if layout in NAMES:
         batch = ndim - rank - 1
         spatial = range(batch + 1, ndim) if layout == NAMES[0] else range(batch, ndim - 1)
@@ -112,9 +124,14 @@ def input_layout(op: str, layout: str, ndim: int, rank: int) -> Layout:
     return Layout(text, int(batched), tuple(order))
 
 
-@lru_cache(maxsize=256)
 def kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> KernelLayout:
     """Read `layout` for weights; None follows the inputs' layout (k I O when their channels are last)."""
+    text = None if layout is None else _text(op, "kernel_layout", layout, KERNELS)
+    return _kernel_layout(op, text, _text(op, "layout", inputs, INPUTS), ndim)
+
+
+@lru_cache(maxsize=256)
+def _kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> KernelLayout:
     if layout is None:
         layout = NAMES[1] if inputs == NAMES[1] or (inputs not in NAMES and inputs.endswith("C")) else NAMES[0]
     if layout == NAMES[0]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import (
     Dtypes,
@@ -24,7 +23,10 @@ from .problem import DEFAULTS, ConvProblem, read
 from .separable import channels_are_last
 from .windows import pad, pad_geometry, tap_slice
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 class LocalGrads(NamedTuple):

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, TypedDict
 
 import numpy as np
 
-from .arguments import check_memory, common_dtypes, flag, integer_compute, largest_magnitude, operand, real_dtype
-from .geometry import BinAxis, Ints, PoolGeometry, WindowAxis, did_you_mean, spatial_axes
+from .arguments import (
+    check_memory,
+    common_dtypes,
+    flag,
+    integer_compute,
+    largest_magnitude,
+    operand,
+    real_dtype,
+)
+from .geometry import Ints, PoolGeometry, did_you_mean, spatial_axes
 from .layouts import NAMES, Layout, input_layout
-from .reduction import Axis, overlap
+from .reduction import Axis, along, overlap
 
 
 class PoolOptions(TypedDict, total=False):
@@ -53,19 +62,49 @@ class PoolProblem:
     axes: tuple[Any, ...]
     described: str  # for messages: what beside x.shape made the output's shape
 
-    @property
+    @cached_property
     def canonical_shape(self) -> Ints:
         """(N, C, *in)."""
         return self.layout.canonical_shape(self.x_shape)
 
-    @property
+    @cached_property
     def out_shape(self) -> Ints:
         return tuple(windows.out for windows in self.axes)
 
-    @property
+    @cached_property
     def y_shape(self) -> Ints:
         """The caller's output shape."""
         return self.layout.user_shape(self.x_shape, self.canonical_shape[1], self.out_shape)
+
+    @cached_property
+    def taps_in_padded(self) -> int | np.ndarray:
+        """How many taps of each window lie in the padded input (rule R13)."""
+        return self._counts(True)
+
+    @cached_property
+    def taps_in_input(self) -> int | np.ndarray:
+        """How many taps of each window read an input."""
+        return self._counts(False)
+
+    def _counts(self, include_pad: bool) -> int | np.ndarray:
+        """One number for all windows, or an array that broadcasts against (N, C, *out); 1 where nothing counts."""
+        product: Any = 1
+        for axis, windows in enumerate(self.axes, 2):
+            counts = windows.counts(include_pad)
+            if counts and min(counts) == max(counts):
+                product = product * max(1, counts[0])
+            else:
+                product = product * along(axis, len(self.axes) + 2, np.maximum(counts, 1).astype(np.float64))
+        return product
+
+    @cached_property
+    def empty_window(self) -> tuple[int, int] | None:
+        """The first (axis, window) that reads no input."""
+        for i, windows in enumerate(self.axes):
+            o = windows.first_empty()
+            if o is not None:
+                return i, o
+        return None
 
     def check_gradient(self, g: np.ndarray, name: str = "g") -> None:
         """Refuse a gradient, or saved indices, of another shape than the output."""
@@ -77,33 +116,37 @@ class PoolProblem:
 
     def refuse_empty_windows(self) -> None:
         """A maximum over nothing has no value and no index."""
-        for i, windows in enumerate(self.axes):
-            o = windows.first_empty() if isinstance(windows, WindowAxis) else None
-            if isinstance(windows, BinAxis) and windows.out and not windows.size:
-                o = 0
-            if o is not None:
-                raise ValueError(
-                    f"{self.op}: window {o} on axis {i} reads no input: its first tap stands at {windows.starts[o]}, "
-                    f"taps are {windows.dilation} apart, inputs stand at 0 to {windows.size - 1}; "
-                    "use less padding or pad the input first"
-                )
+        if self.empty_window is None:
+            return
+        i, o = self.empty_window
+        windows = self.axes[i]
+        raise ValueError(
+            f"{self.op}: window {o} on axis {i} reads no input: its taps stand at {windows.starts[o]} + "
+            f"{windows.dilation} t for t < {windows.taps}, the inputs at 0 <= position < {windows.end}; "
+            "use less padding, or pad x first"
+        )
 
 
-def spatial_layout(op: str, name: str, shape: Ints, spatial: Any, layout: Any, rank: int | None = None) -> Layout:
+def spatial_layout(
+    op: str, name: str, shape: Ints, spatial: Any, layout: Any, rank: int | None = None
+) -> Layout:
     """The layout of an array whose rank a tuple `spatial` tells; else letters, else all axes after batch and channel."""
     if not isinstance(layout, str):
         raise TypeError(f"{op}: layout must be a string, got {layout!r:.60} of type {type(layout).__name__}")
     ndim, letters, exact = len(shape), layout not in NAMES, rank is not None
-    if rank is None:
-        if isinstance(spatial, (tuple, list)) or getattr(spatial, "ndim", 0) == 1:
-            rank = len(spatial)
-        else:
-            rank = len(set(layout) - set("NC")) if letters else max(1, ndim - 2)
-    if not letters and (ndim < rank + 1 or (exact and ndim > rank + 2)):
-        allowed = f"{rank + 1} or {rank + 2}" if exact else f"{rank + 1} or more"
-        fix = f"use {name}[None, None]" if ndim == rank else "use one axis per batch, channel and space"
+    if rank is None and (isinstance(spatial, (tuple, list)) or getattr(spatial, "ndim", 0) == 1):
+        rank = len(spatial)
+    if rank is None and letters:
+        rank = len(set(layout) - set("NC"))
+    if rank is None:  # never 0: a plane without batch and channel axes would go through untouched
+        rank, fewest = max(1, ndim - 2), 3
+    else:
+        fewest = rank + 1
+    if not letters and (ndim < fewest or (exact and ndim > rank + 2)):
+        allowed = f"{rank + 1} or {rank + 2}" if exact else f"{fewest} or more"
+        fix = f"use {name}[None, None]" if ndim < fewest else "use the operator without a number in its name"
         raise ValueError(
-            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed} for {spatial_axes(rank)}; {fix}"
+            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed}: batch, channels and {spatial_axes(rank)}; {fix}"
         )
     return input_layout(op, layout, ndim, rank)
 
@@ -112,22 +155,40 @@ def read_pool(
     op: str, x_shape: Ints, kernel: Any, options: Mapping[str, Any], rank: int | None = None
 ) -> PoolProblem:
     """Validate and normalise a pooling with windows from its shapes; nothing is allocated."""
-    layout = spatial_layout(op, "x", x_shape, kernel, options["layout"], rank)
-    geometry = PoolGeometry.read(
-        op,
-        layout.canonical_shape(x_shape)[2:],
-        kernel,
-        options["stride"],
-        options["padding"],
-        options["dilation"],
-        flag(op, "ceil_mode", options["ceil_mode"]),
-        flag(op, "cover_all", options["cover_all"]),
-    )
+    rounding = flag(op, "ceil_mode", options["ceil_mode"]), flag(op, "cover_all", options["cover_all"])
+    window = kernel, options["stride"], options["padding"], options["dilation"]
+    read = _read_once if all(_is_plain(value) for value in window) else _read
+    if not isinstance(options["layout"], str):
+        read = _read  # which refuses it
+    return read(op, x_shape, window, rounding, options["layout"], rank)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `value` can be looked up: 1, 1.0 and True are equal, but only the first is right."""
+    kind = type(value)
+    return kind is int or value is None or kind is str or (kind is tuple and all(map(_is_plain, value)))
+
+
+def _read(
+    op: str,
+    x_shape: Ints,
+    window: tuple[Any, Any, Any, Any],
+    rounding: tuple[bool, bool],
+    layout: str,
+    rank: int | None,
+) -> PoolProblem:
+    kernel, stride, padding, dilation = window
+    order = spatial_layout(op, "x", x_shape, kernel, layout, rank)
+    sizes = order.canonical_shape(x_shape)[2:]
+    geometry = PoolGeometry.read(op, sizes, kernel, stride, padding, dilation, *rounding)
     described = (
         f"kernel {geometry.kernel}, stride {geometry.stride}, padding {geometry.padding}, "
         f"dilation {geometry.dilation} and rounding {geometry.rounding!r}"
     )
-    return countable(PoolProblem(op, layout, x_shape, geometry.axes, described))
+    return countable(PoolProblem(op, order, x_shape, geometry.axes, described))
+
+
+_read_once = lru_cache(maxsize=1024)(_read)
 
 
 def countable(p: PoolProblem) -> PoolProblem:

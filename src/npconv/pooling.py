@@ -1,22 +1,21 @@
-"""Pooling over windows: the maximum, the average, the p-norm. Their gradients are in `pooling_grads`."""
+"""Pooling over windows: the maximum, the average, the p-norm, and their gradients."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import choice, flag, operation, output
-from .geometry import one_int
-from .indices import SPACES, number_strides
-from .pool_problem import PoolProblem, compute_dtype, float_dtype, read_pool, real_operand
-from .reduction import along, each_tap, reduce_windows, winner_numbers, winning_taps
+from .indices import SPACES
+from .pool_passes import divisors, maxima, maxima_and_indices, means, norms, read_power
+from .pool_problem import float_dtype, read_pool, real_operand
+from .pooling_grads import avg_pool_grad, lp_pool_grad, max_pool_grad
+
+__all__ = ["avg_pool", "avg_pool_grad", "lp_pool", "lp_pool_grad", "max_pool", "max_pool_grad"]
 
 Array = NDArray[Any]
-#: Powers within these bounds lost nothing to overflow or underflow; others are computed again, scaled.
-SAFE_SUMS = (1e-280, 1e300)
 
 
 @operation
@@ -33,7 +32,7 @@ def max_pool(
     indices: str = "plane",
     layout: str = "channels_first",
     out: Array | None = None,
-) -> Array | tuple[Array, Array]:
+) -> Any:  # a union would make every caller unpack a type that `return_indices` already tells
     """Slide a window over every channel of `x` and keep the largest value.
 
         (N, C, *in) -> (N, C, *out)       out = (in + lo + hi - dilation (k - 1) - 1) // stride + 1
@@ -107,32 +106,12 @@ def run_max_pool(
     return_indices: Any = False,
     indices: Any = "plane",
     out: Array | None = None,
-) -> Array | tuple[Array, Array]:
+) -> Any:
     """`max_pool` under the name `op`, its rank fixed or free; the door that max_pool2d and its relatives share."""
     x = real_operand(op, "x", x)
     p = read_pool(op, x.shape, kernel, options, rank)
     wanted, space = flag(op, "return_indices", return_indices), choice(op, "indices", indices, SPACES)
-    return maxima(p, x, wanted, space, out)
-
-
-def maxima(p: PoolProblem, x: Array, wanted: bool, space: str, out: Array | None) -> Array | tuple[Array, Array]:
-    """The largest value of every window of a problem that was read, and if wanted its index."""
-    p.refuse_empty_windows()
-    y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
-    xs, ys = p.layout.canonical(x), p.layout.canonical(y)
-    compute = compute_dtype(x.dtype)
-    xs = xs.astype(compute, copy=False)
-    best = ys if compute == y.dtype else np.empty_like(xs, shape=ys.shape)
-    with np.errstate(all="ignore"):
-        reduce_windows(np.maximum, xs, p.axes, best)
-        if best is not ys:
-            ys[...] = best
-        if not wanted:
-            return y
-        numbers = np.empty(y.shape, np.int64)
-        codes = winning_taps(xs, best, p.axes)
-        winner_numbers(codes, p.axes, number_strides(space, p.canonical_shape), p.layout.canonical(numbers))
-    return y, numbers
+    return maxima_and_indices(p, x, space, out) if wanted else maxima(p, x, out)
 
 
 @operation
@@ -211,38 +190,6 @@ def run_avg_pool(
     return means(p, x, divisors(p, count_include_pad, divisor), out)
 
 
-def divisors(p: PoolProblem, count_include_pad: Any, divisor: Any) -> int | Array:
-    """What each window's sum is divided by: one number, or an array that broadcasts against (N, C, *out)."""
-    include = flag(p.op, "count_include_pad", count_include_pad)
-    if divisor is not None:
-        return one_int(p.op, "divisor", divisor, 1)
-    ndim = len(p.axes) + 2
-    product: Any = 1
-    for axis, windows in enumerate(p.axes, 2):
-        counts = windows.counts(include)
-        if counts and min(counts) == max(counts):
-            product = product * max(1, counts[0])
-        else:  # a window that counts nothing sums to 0, which 1 leaves as it is
-            product = product * along(axis, ndim, np.maximum(counts, 1).astype(np.float64))
-    return product
-
-
-def means(p: PoolProblem, x: Array, divisor: int | Array, out: Array | None) -> Array:
-    """The sum of every window over its divisor, for a problem that was read."""
-    y = output(p.op, out, p.y_shape, float_dtype(x.dtype), {"x": x})
-    compute = compute_dtype(y.dtype)
-    ys, xs = p.layout.canonical(y), p.layout.canonical(x).astype(compute, copy=False)
-    sums = ys if compute == y.dtype else np.empty_like(xs, shape=ys.shape)
-    with np.errstate(all="ignore"):
-        reduce_windows(np.add, xs, p.axes, sums)
-        by = divisor if isinstance(divisor, int) else divisor.astype(compute)
-        if not (isinstance(by, int) and by == 1):
-            np.divide(sums, by, out=sums)
-        if sums is not ys:
-            ys[...] = sums
-    return y
-
-
 @operation
 def lp_pool(
     x: ArrayLike,
@@ -304,38 +251,3 @@ def lp_pool(
     with np.errstate(all="ignore"):
         problem.layout.canonical(y)[...] = norms(problem, problem.layout.canonical(x), power)
     return y
-
-
-def read_power(op: str, p: Any) -> float:
-    """The exponent of a norm."""
-    if isinstance(p, (bool, np.bool_)) or not isinstance(p, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{op}: p must be a number, got {p!r:.60} of type {type(p).__name__}; use p=2.0")
-    if not p > 0:
-        raise ValueError(f"{op}: p must be > 0, got {p}; use p=2.0, or p=np.inf for the largest |x|")
-    return float(p)
-
-
-def norms(problem: PoolProblem, x: Array, p: float) -> Array:
-    """The p-norm of every window of a canonical x, in float64."""
-    size = np.abs(x.astype(np.float64))
-    y = np.empty_like(size, shape=(*x.shape[:2], *problem.out_shape))
-    if math.isinf(p):
-        reduce_windows(np.maximum, size, problem.axes, y)
-        return y
-    reduce_windows(np.add, size if p == 1 else size**p, problem.axes, y)
-    lost = (y < SAFE_SUMS[0]) | (y > SAFE_SUMS[1])
-    y **= 1 / p
-    if lost.any():
-        largest = np.empty_like(y)
-        reduce_windows(np.maximum, size, problem.axes, largest)
-        lost &= (largest > 0) & np.isfinite(largest)
-        if lost.any():
-            y[lost] = _scaled_norms(problem, size, largest, p)[lost]
-    return y
-
-
-def _scaled_norms(problem: PoolProblem, size: Array, largest: Array, p: float) -> Array:
-    total = np.zeros_like(largest)
-    for windows, values in each_tap(size, problem.axes):
-        total[(..., *windows)] += (values / largest[(..., *windows)]) ** p
-    return largest * total ** (1 / p)

@@ -1,36 +1,17 @@
-"""Gradients of max_pool, avg_pool and lp_pool. Pooling is piecewise linear: each gradient is one pass of copies or sums."""
+"""Gradients of max_pool, avg_pool and lp_pool: g is copied, shared out, or weighted, and summed where windows overlap."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import choice, operand, operation, output, shape_of
+from .arguments import choice, common_dtypes, operand, operation, output, shape_of
 from .geometry import Ints
-from .indices import SPACES, number_strides, to_plane
-from .pool_problem import (
-    PoolOptions,
-    PoolProblem,
-    compute_dtype,
-    float_dtype,
-    read_pool,
-    real_operand,
-    routed_dtype,
-    with_defaults,
-)
-from .pooling import divisors, norms, read_power
-from .reduction import (
-    each_tap,
-    overlap,
-    reduce_windows,
-    scatter_windows,
-    spread_windows,
-    winner_numbers,
-    winning_taps,
-)
+from .indices import SPACES
+from .pool_passes import divisors, norm_gradient, read_power, routed, shared
+from .pool_problem import PoolOptions, float_dtype, read_pool, real_operand, with_defaults
 
 Array = NDArray[Any]
 
@@ -96,39 +77,6 @@ def max_pool_grad(
     return routed(p, {"g": g, "x": x}, out, saved, space)
 
 
-def routed(
-    p: PoolProblem,
-    operands: dict[str, Array],
-    out: Array | None,
-    indices: Array | None = None,
-    space: str = "plane",
-) -> Array:
-    """Every g added to the maximum of its window, for a problem that was read."""
-    g, x = operands["g"], operands["x"]
-    if indices is not None:
-        p.check_gradient(indices, "indices")
-        described = f"spatial sizes {p.canonical_shape[2:]}"
-        planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, described)
-    dx = output(p.op, out, p.x_shape, routed_dtype(p.op, operands, p.axes), operands)
-    with np.errstate(all="ignore"):
-        if indices is None:
-            planes = winners(p, p.layout.canonical(x))
-        gs = p.layout.canonical(g).astype(compute_dtype(dx.dtype), copy=False)
-        spread = scatter_windows(gs, planes, p.canonical_shape[2:], overlap(p.axes))
-        p.layout.canonical(dx)[...] = spread
-    return dx
-
-
-def winners(p: PoolProblem, x: Array) -> Array:
-    """The plane index of the maximum of every window of a canonical x."""
-    x = x.astype(compute_dtype(x.dtype), copy=False)
-    best = np.empty_like(x, shape=(*x.shape[:2], *p.out_shape))
-    reduce_windows(np.maximum, x, p.axes, best)
-    planes = np.empty(best.shape, np.int64)
-    winner_numbers(winning_taps(x, best, p.axes), p.axes, number_strides("plane", x.shape), planes)
-    return planes
-
-
 @operation
 def avg_pool_grad(
     g: ArrayLike,
@@ -182,17 +130,6 @@ def avg_pool_grad(
     return shared(p, g, divisors(p, count_include_pad, divisor), out)
 
 
-def shared(p: PoolProblem, g: Array, divisor: int | Array, out: Array | None) -> Array:
-    """Every g over its divisor, added to all inputs of its window, for a problem that was read."""
-    dx = output(p.op, out, p.x_shape, float_dtype(g.dtype), {"g": g})
-    compute = compute_dtype(dx.dtype)
-    with np.errstate(all="ignore"):
-        by = divisor if isinstance(divisor, int) else divisor.astype(compute)
-        parts = np.divide(p.layout.canonical(g).astype(compute, copy=False), by)
-        p.layout.canonical(dx)[...] = spread_windows(parts, p.axes, p.canonical_shape[2:])
-    return dx
-
-
 @operation
 def lp_pool_grad(
     g: ArrayLike,
@@ -241,26 +178,9 @@ def lp_pool_grad(
     g, x = real_operand(op, "g", g), real_operand(op, "x", x)
     problem, power = read_pool(op, x.shape, kernel, full), read_power(op, p)
     problem.check_gradient(g)
-    dtype = np.result_type(float_dtype(g.dtype), float_dtype(x.dtype))
+    dtype = float_dtype(common_dtypes(op, {"g": g.dtype, "x": x.dtype}).result)
     dx = output(op, out, problem.x_shape, dtype, {"g": g, "x": x})
     with np.errstate(all="ignore"):
         gs, xs = problem.layout.canonical(g), problem.layout.canonical(x)
-        problem.layout.canonical(dx)[...] = _norm_gradient(problem, gs, xs.astype(np.float64), power)
-    return dx
-
-
-def _norm_gradient(problem: PoolProblem, g: Array, x: Array, p: float) -> Array:
-    y = norms(problem, x, p)
-    dx = np.zeros_like(x)
-    for (windows, values), (_, target) in zip(
-        each_tap(x, problem.axes), each_tap(dx, problem.axes), strict=True
-    ):
-        norm = y[(..., *windows)]
-        if math.isinf(p):
-            share = np.sign(values) * (np.abs(values) == norm)
-        else:
-            share = np.sign(values) * (np.abs(values) / norm) ** (p - 1)
-            if p < 1:
-                share[values == 0] = 0
-        target += np.where(norm == 0, 0, share * g[(..., *windows)])  # a view of dx: windows are slices
+        problem.layout.canonical(dx)[...] = norm_gradient(problem, gs, xs.astype(np.float64), power)
     return dx

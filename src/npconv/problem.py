@@ -36,6 +36,7 @@ from .geometry import (
     one_int,
     per_axis,
     resolve_padding,
+    shown,
     spatial_axes,
     total,
 )
@@ -256,16 +257,25 @@ class ConvProblem:
 
 
 # --------------------------------------------------------------------------- reading
+def label(op: str, name: str) -> str:
+    """What the caller calls the shape of `name` (x or w): gradients and `explain` take shapes instead of arrays."""
+    if op == "explain":
+        return f"{name}_shape"
+    if op.endswith("input_grad") and name == "x":
+        return "input_shape"
+    return "kernel_shape" if op.endswith("weight_grad") and name == "w" else f"{name}.shape"
+
+
 def check_rank(op: str, name: str, ndim: int, shape: Ints, rank: int | None, needed: str) -> int:
     """The spatial rank that weights of `shape` have, or an error that shows what a weight array looks like."""
     if ndim < 2:
         raise ValueError(
-            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {needed}, 2 or more; use an array with both channel axes"
+            f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {needed}, 2 or more; use an array with both channel axes"
         )
     if rank is not None and ndim != rank + 2:
         spelled = needed.replace("*k", {1: "k", 2: "kh, kw", 3: "kd, kh, kw"}.get(rank, "*k"))
         raise ValueError(
-            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {rank + 2}: {spelled}; use {_of_rank(op, ndim - 2)}"
+            f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {rank + 2}: {spelled}; use {_of_rank(op, ndim - 2)}"
         )
     return ndim - 2
 
@@ -283,11 +293,12 @@ def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, le
     allowed = f"{rank + 1} or {rank + 2}" if exact else f"{rank + 1} or more"
     hint = f"use {_of_rank(op, ndim - 2)}"
     if ndim == rank:
-        hint = f"add batch and channel axes: {name}[None, None]"
+        array = label(op, name).endswith(".shape")
+        hint = "add batch and channel axes: " + (f"{name}[None, None]" if array else f"(1, 1, *{label(op, name)})")
     elif ndim < rank:
         hint = f"use an array with batch and channel axes and {spatial_axes(rank)}"
     raise ValueError(
-        f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed} for {spatial_axes(rank)}; {hint}"
+        f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {allowed} for the {spatial_axes(rank)} of w; {hint}"
     )
 
 
@@ -296,11 +307,6 @@ def read(
 ) -> ConvProblem:
     """Validate and normalise a convolution call from its shapes; nothing is allocated."""
     layout, given = options["layout"], options["kernel_layout"]
-    for name, value in (("layout", layout), ("kernel_layout", given)):
-        if not isinstance(value, str) and not (name == "kernel_layout" and value is None):
-            raise TypeError(
-                f"{op}: {name} must be a string, got {value!r:.60} of type {type(value).__name__}; use 'channels_last'"
-            )
     needed = "(O, C/groups, *k)" if layout != "channels_last" else "(*k, C/groups, O)"
     exact = rank is not None
     rank = check_rank(op, "w", len(w_shape), w_shape, rank, needed)
@@ -315,7 +321,7 @@ def read(
     for i, k in enumerate(kernel):
         if k < 1:
             raise ValueError(
-                f"{op}: kernel size must be >= 1, got {k} on spatial axis {i} of w.shape {w_shape}; use 1 or more taps"
+                f"{op}: kernel size must be >= 1, got {k} on spatial axis {i} of {label(op, 'w')} {w_shape}; use 1 or more taps"
             )
     stride = per_axis(op, "stride", options["stride"], rank, 1)
     dilation = per_axis(op, "dilation", options["dilation"], rank, 1)
@@ -377,7 +383,7 @@ def _read_mode(
     value = options["padding_value"]
     if isinstance(value, bool) or not isinstance(value, (int, float, complex, np.number)):
         raise TypeError(
-            f"{op}: padding_value must be a number, got {value!r:.60} of type {type(value).__name__}; write a float such as 0.5"
+            f"{op}: padding_value must be a number, got {shown(value)} of type {type(value).__name__}; write a float such as 0.5"
         )
     if mode != "constant" and value != 0:
         raise ValueError(f"{op}: padding_value={value} needs padding_mode='constant', got {mode!r}; use both or neither")
@@ -400,7 +406,7 @@ def _check_channels(
     if channels == per_group * groups and out_channels % groups == 0:
         return
     arrays = (
-        f"(x.shape {x_shape}, w.shape {w_shape}, layout {x_layout.name!r}, kernel_layout {w_layout.name!r})"
+        f"({label(op, 'x')} {x_shape}, {label(op, 'w')} {w_shape}, layout {x_layout.name!r}, kernel_layout {w_layout.name!r})"
     )
     if channels != per_group * groups and channels % groups == 0:
         hint = _channel_hint(x_shape, w_shape, x_layout, w_layout, sizes)
@@ -451,16 +457,18 @@ def check_gradient(p: ConvProblem, g: np.ndarray) -> None:
     """Refuse a gradient whose shape is not that of the output."""
     if g.shape == p.y_shape:
         return
-    geometry, formula = p.geometry, "(in + lo + hi - dilation * (k - 1) - 1) // stride + 1"
+    geometry = p.geometry
+    pads = p.padded.pads if p.padded else geometry.padding
+    formula = ""
     if g.ndim == len(p.y_shape):
         given = p.x_layout.canonical_shape(g.shape)[2:]
         wrong = [i for i, (a, b) in enumerate(zip(given, geometry.out_shape, strict=True)) if a != b]
-        pads = p.padded.pads if p.padded else geometry.padding
         for i in wrong[:1]:
             size = dilated_size(p.in_shape[i], p.input_dilation[i])
             numbers = (size, *pads[i], geometry.kernel[i], geometry.dilation[i], geometry.stride[i])
-            formula += f", on spatial axis {i} {formula_text(*numbers)}"
+            formula = f", so on spatial axis {i} {formula_text(*numbers)}"
     raise ValueError(
-        f"{p.op}: g.shape is {g.shape}, expected {p.y_shape}, the output of x.shape {p.x_shape} and w.shape {p.w_shape}: "
-        f"{formula}; use the shapes and options of the forward call"
+        f"{p.op}: g.shape is {g.shape}, expected {p.y_shape}, the output of {label(p.op, 'x')} {p.x_shape} and "
+        f"{label(p.op, 'w')} {p.w_shape} with stride {geometry.stride}, padding {pads}, dilation {geometry.dilation} and "
+        f"input_dilation {p.input_dilation}{formula}; use the shapes and options of the forward call"
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .convolution import run_conv
 from .problem import with_defaults
 from .transposed import run_transpose
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 class Conv(Protocol):
@@ -46,7 +47,7 @@ class ConvTranspose(Protocol):
     ) -> Array: ...
 
 
-def _named(function: Any, name: str, general: str, rank: int) -> Any:
+def named(function: Any, name: str, general: str, rank: int) -> Any:
     axes = "axis" if rank == 1 else "axes"
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -73,7 +74,7 @@ def _conv(rank: int) -> Conv:
         given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         return run_conv(name, rank, x, w, bias, out, with_defaults(name, options | given, ("out",)))
 
-    return _named(function, name, "conv", rank)
+    return named(function, name, "conv", rank)
 
 
 def _conv_transpose(rank: int) -> ConvTranspose:
@@ -95,7 +96,7 @@ def _conv_transpose(rank: int) -> ConvTranspose:
         given |= {"dilation": dilation, "groups": groups}
         return run_transpose(name, rank, x, w, bias, out, options | given)
 
-    return _named(function, name, "conv_transpose", rank)
+    return named(function, name, "conv_transpose", rank)
 
 
 conv1d, conv2d, conv3d = _conv(1), _conv(2), _conv(3)

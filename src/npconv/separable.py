@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypedDict, Unpack
-
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from .arguments import operand, operation
 from .convolution import ConvGrads, conv, conv_grads
 from .problem import with_defaults
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 class DepthwiseOptions(TypedDict, total=False):

@@ -7,10 +7,9 @@ Its output size is the convolution's input size, which several values share when
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import common_dtypes, flag, operand, operation, output, shape_of
 from .convolution import ConvGrads, bias_grad, run_weight_grad
@@ -26,10 +25,14 @@ from .geometry import (
     resolve_padding,
     transposed_size,
 )
-from .layouts import input_layout, kernel_layout as read_kernel_layout
+from .layouts import input_layout
+from .layouts import kernel_layout as read_kernel_layout
 from .problem import ConvOptions, ConvProblem, check_bias, check_input_rank, check_rank, read, with_defaults
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 class TransposeOptions(ConvOptions, total=False):

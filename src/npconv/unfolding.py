@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import check_memory, common_dtypes, integer_compute, largest_magnitude, operand, operation
 from .geometry import ConvGeometry, Ints, check_windows, per_axis, resolve_padding, total
@@ -14,7 +13,10 @@ from .layouts import input_layout
 from .separable import channels_are_last
 from .windows import conv_view, pad, pad_geometry, tap_slice
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 def _rank(op: str, kernel: Any, ndim: int, layout: Any) -> int:

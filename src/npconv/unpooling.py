@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import choice, common_dtypes, operand, operation, output
-from .geometry import Ints, PoolGeometry, per_axis, total, transposed_size
+from .geometry import Ints, per_axis, resolve_padding, total, transposed_size
 from .indices import SPACES, to_plane
 from .layouts import Layout
 from .pool_problem import real_operand, spatial_layout
@@ -16,14 +16,19 @@ from .pool_problem import real_operand, spatial_layout
 Array = NDArray[Any]
 
 
-def unpooled_sizes(
-    op: str, sizes: Ints, kernel: Any, stride: Any, padding: Any, output_size: Any
-) -> Ints:
+def unpooled_sizes(op: str, sizes: Ints, kernel: Any, stride: Any, padding: Any, output_size: Any) -> Ints:
     """The spatial sizes of the output: by default those of the smallest input that pools to `sizes`."""
-    k, s, pads = PoolGeometry.read_window(op, len(sizes), kernel, stride, padding)
+    rank = len(sizes)
+    k = per_axis(op, "kernel", kernel, rank, 1)
+    s = k if stride is None else per_axis(op, "stride", stride, rank, 1)
+    if isinstance(padding, str) and padding in ("same", "same_lower"):
+        raise ValueError(
+            f"{op}: padding={padding!r} needs the size that is to be found; use the (lo, hi) pairs it stood for"
+        )
+    pads = resolve_padding(op, padding, sizes, k, s, (1,) * rank)
     axes = zip(sizes, k, s, pads, strict=True)
     default = tuple(transposed_size(n, lo, hi, e, step, 0) for n, e, step, (lo, hi) in axes)
-    wanted = default if output_size is None else per_axis(op, "output_size", output_size, len(sizes), 0)
+    wanted = default if output_size is None else per_axis(op, "output_size", output_size, rank, 0)
     for i, (size, usual, step) in enumerate(zip(wanted, default, s, strict=True)):
         if size != usual and not usual - step < size < usual + step:
             raise ValueError(
@@ -39,7 +44,13 @@ def unpooled_sizes(
 
 
 def _read(
-    op: str, shape: Ints, indices: ArrayLike, kernel: Any, window: tuple[Any, Any, Any], space: Any, layout: Any
+    op: str,
+    shape: Ints,
+    indices: ArrayLike,
+    kernel: Any,
+    window: tuple[Any, Any, Any],
+    space: Any,
+    layout: Any,
 ) -> tuple[Layout, Ints, Array]:
     """The layout, the output's spatial sizes and plane indices, (N, C, *in), of arrays of `shape`."""
     order = spatial_layout(op, "x", shape, kernel, layout)
@@ -181,7 +192,9 @@ def max_unpool_grad(
             f"{op}: g.shape is {g.shape}, expected {expected}, the output of indices.shape {numbers.shape} with "
             f"kernel {kernel}, stride {stride} and padding {padding}; use the arguments of the forward call"
         )
-    dx = output(op, out, numbers.shape, common_dtypes(op, {"g": g.dtype}).result, {"g": g, "indices": numbers})
+    dx = output(
+        op, out, numbers.shape, common_dtypes(op, {"g": g.dtype}).result, {"g": g, "indices": numbers}
+    )
     positions = _whole_tensor(planes, sizes)
     owner = np.empty(g.size, np.int64)
     order_of_values = np.arange(positions.size)

@@ -76,7 +76,9 @@ def operations(geometry: ConvGeometry, blocks: Blocks) -> tuple[int, int]:
 @lru_cache(maxsize=1024)
 def plan(geometry: ConvGeometry) -> Blocks:
     """The cut with the fewest operations, from one block over all down to blocks twice the kernel."""
-    whole = tuple(fast_length(p) for p in geometry.padded_shape)
+    # blocks below about 64 points are all overhead, and a small budget must not lead there
+    least = math.ceil(64 ** (1 / geometry.rank))
+    whole = tuple(fast_length(max(least, p)) for p in geometry.padded_shape)
     candidates = [cut(geometry, whole)]
     for factor in (2, 3, 4, 6, 8, 12, 16, 32):
         lengths = tuple(

@@ -17,7 +17,6 @@ import numpy as np
 
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ..windows import channels_innermost, pad, pad_geometry, view
-from . import cook_toom
 from .base import Algorithm, Cost, ErrorBound
 
 #: Bytes of transformed tiles worked on at once.
@@ -64,10 +63,12 @@ class Winograd(Algorithm):
 
     def amplification(self, geometry: ConvGeometry) -> float:
         """How much larger the transformed products are than the plain ones, all axes together."""
+        from .cook_toom import amplification  # exact fractions, loaded when first needed
+
         factor = 1.0
         for k in geometry.kernel:
             if k > 1:
-                factor *= cook_toom.amplification(self.m, k)
+                factor *= amplification(self.m, k)
         return factor
 
     def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
@@ -98,7 +99,9 @@ class Winograd(Algorithm):
 
     def _matrices(self, geometry: ConvGeometry, which: int) -> list[np.ndarray | None]:
         """A^T, G or B^T (which = 0, 1, 2) for every axis; None where there is nothing to transform."""
-        return [None if k == 1 else cook_toom.matrices(self.m, k).arrays[which] for k in geometry.kernel]
+        from .cook_toom import matrices
+
+        return [None if k == 1 else matrices(self.m, k).arrays[which] for k in geometry.kernel]
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
         """G w: (*n, G, O/G, C/G), transformed in double precision a few kernels at a time, and rounded once."""

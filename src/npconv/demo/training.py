@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..convolution import conv, conv_grads
-from ..pooling import max_pool, max_pool_grad
+from ..pooling import max_pool
+from ..pooling_grads import max_pool_grad
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -109,7 +110,9 @@ def digits(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     return x[:cut], y[:cut], x[cut:], y[cut:]
 
 
-def train(epochs: int = 12, seed: int = 0, batch: int = 32, step: Callable[[str], None] | None = None) -> Training:
+def train(
+    epochs: int = 12, seed: int = 0, batch: int = 32, step: Callable[[str], None] | None = None
+) -> Training:
     """Train from random weights; `step` is called after every epoch with a line about it."""
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
@@ -118,7 +121,7 @@ def train(epochs: int = 12, seed: int = 0, batch: int = 32, step: Callable[[str]
     adam = Adam(p)
     losses, seen, held_out = [], [], []
     for epoch in range(epochs):
-        rate = 0.002 * (1 + np.cos(np.pi * epoch / epochs)) / 2 + 1e-4
+        rate = 0.005 * (1 + np.cos(np.pi * epoch / epochs)) / 2 + 1e-4
         order, loss, right = rng.permutation(len(y)), 0.0, 0
         for first in range(0, len(y), batch):
             chosen = order[first : first + batch]
@@ -132,10 +135,14 @@ def train(epochs: int = 12, seed: int = 0, batch: int = 32, step: Callable[[str]
         seen.append(right / len(y))
         held_out.append(float((answers == y_test).mean()))
         if step:
-            step(f"epoch {epoch + 1} of {epochs}: loss {loss:.3f}, {held_out[-1]:.1%} of held-out digits right")
+            step(
+                f"epoch {epoch + 1} of {epochs}: loss {loss:.3f}, {held_out[-1]:.1%} of held-out digits right"
+            )
     counts = np.zeros((10, 10), np.int64)
     np.add.at(counts, (y_test, answers), 1)
     wrong = answers != y_test
     pairs = [(int(a), int(b)) for a, b in zip(y_test[wrong], answers[wrong], strict=True)]
     seconds = time.perf_counter() - began
-    return Training(p, losses, seen, held_out, counts, (len(y), len(y_test)), x_test[wrong, 0], pairs, seconds)
+    return Training(
+        p, losses, seen, held_out, counts, (len(y), len(y_test)), x_test[wrong, 0], pairs, seconds
+    )

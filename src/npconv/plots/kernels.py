@@ -104,9 +104,10 @@ def filtered(
     after: ArrayLike,
     *,
     titles: Sequence[str] = ("input", "kernel", "output"),
+    limit: float | None = None,
     figure: FigureBase | None = None,
 ) -> tuple[AxesImage, list[Text], AxesImage]:
-    """Input, kernel with its numbers, and output, side by side.
+    """Input, kernel with its numbers, and output, side by side; `limit` is the scale of the output as in `image`.
 
     Examples
     --------
@@ -124,7 +125,7 @@ def filtered(
     left, middle, right = whole.subplots(1, 3, width_ratios=(2, 1, 2))
     drawn = image(before, ax=left, title=titles[0])
     _, texts = numbers(kernel, ax=middle, title=f"{titles[1]}\n{shape_text(kernel)}")
-    return drawn, texts, image(after, ax=right, title=titles[2])
+    return drawn, texts, image(after, ax=right, title=titles[2], limit=limit)
 
 
 def products(

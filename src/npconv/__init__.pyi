@@ -1,0 +1,60 @@
+from . import filters as filters
+from . import gradcheck as gradcheck
+from . import testing as testing
+from .adaptive import adaptive_avg_pool as adaptive_avg_pool
+from .adaptive import adaptive_avg_pool_grad as adaptive_avg_pool_grad
+from .adaptive import adaptive_max_pool as adaptive_max_pool
+from .adaptive import adaptive_max_pool_grad as adaptive_max_pool_grad
+from .arguments import MemoryLimitError as MemoryLimitError
+from .convolution import ConvGrads as ConvGrads
+from .convolution import conv as conv
+from .convolution import conv_grads as conv_grads
+from .convolution import conv_input_grad as conv_input_grad
+from .convolution import conv_jvp as conv_jvp
+from .convolution import conv_weight_grad as conv_weight_grad
+from .convolution import explain as explain
+from .fractional import fractional_max_pool as fractional_max_pool
+from .fractional import fractional_max_pool_grad as fractional_max_pool_grad
+from .global_pooling import global_avg_pool as global_avg_pool
+from .global_pooling import global_avg_pool_grad as global_avg_pool_grad
+from .global_pooling import global_max_pool as global_max_pool
+from .global_pooling import global_max_pool_grad as global_max_pool_grad
+from .local import LocalGrads as LocalGrads
+from .local import local_conv as local_conv
+from .local import local_conv_grads as local_conv_grads
+from .pooling import avg_pool as avg_pool
+from .pooling import lp_pool as lp_pool
+from .pooling import max_pool as max_pool
+from .pooling_grads import avg_pool_grad as avg_pool_grad
+from .pooling_grads import lp_pool_grad as lp_pool_grad
+from .pooling_grads import max_pool_grad as max_pool_grad
+from .ranked import conv1d as conv1d
+from .ranked import conv2d as conv2d
+from .ranked import conv3d as conv3d
+from .ranked import conv_transpose1d as conv_transpose1d
+from .ranked import conv_transpose2d as conv_transpose2d
+from .ranked import conv_transpose3d as conv_transpose3d
+from .ranked_pools import avg_pool1d as avg_pool1d
+from .ranked_pools import avg_pool2d as avg_pool2d
+from .ranked_pools import avg_pool3d as avg_pool3d
+from .ranked_pools import max_pool1d as max_pool1d
+from .ranked_pools import max_pool2d as max_pool2d
+from .ranked_pools import max_pool3d as max_pool3d
+from .separable import SeparableGrads as SeparableGrads
+from .separable import depthwise_conv as depthwise_conv
+from .separable import depthwise_conv_grads as depthwise_conv_grads
+from .separable import separable_conv as separable_conv
+from .separable import separable_conv_grads as separable_conv_grads
+from .transposed import conv_transpose as conv_transpose
+from .transposed import conv_transpose_grads as conv_transpose_grads
+from .transposed import conv_transpose_input_grad as conv_transpose_input_grad
+from .transposed import conv_transpose_weight_grad as conv_transpose_weight_grad
+from .unfolding import fold as fold
+from .unfolding import unfold as unfold
+from .unpooling import max_unpool as max_unpool
+from .unpooling import max_unpool_grad as max_unpool_grad
+
+__version__: str
+__all__: list[str]
+
+def __dir__() -> list[str]: ...

@@ -1,0 +1,211 @@
+"""A report of chapters as one HTML page that needs no other file, no network and no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `backticks` mark code."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Lines of arithmetic, kept as they are."""
+
+    lines: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to run; they are complete in themselves."""
+
+    lines: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a head; cells are converted with str."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file that was written, and what it shows."""
+
+    path: Path
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where the pictures go."""
+
+    path: Path
+    dpi: int = 120
+
+    def save(self, figure: Figure, name: str, caption: str, alt: str) -> Picture:
+        """Write `figure` as name.png; `alt` says in words what a reader who cannot see it misses."""
+        path = self.path / f"{name}.png"
+        figure.savefig(path, dpi=self.dpi, facecolor="white", metadata={"Software": None})
+        return Picture(path, caption, alt)
+
+
+def canvas(height: float) -> Figure:
+    """An empty figure as wide as the page, `height` inches high."""
+    return Figure(figsize=(7.2, height), layout="constrained")
+
+
+Block = Text | Formula | Code | Table | Picture
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A section of the report; `summary` is a number for the top of the page: (value, what it is)."""
+
+    name: str
+    title: str
+    blocks: Sequence[Block]
+    summary: tuple[str, str] | None = None
+    terminal: str = ""  # what a terminal shows of it
+
+
+def page(title: str, lead: str, chapters: Sequence[Chapter]) -> str:
+    """The whole report as HTML; every value is escaped, every picture is inside."""
+    only = f"default-src 'none'; img-src data:; style-src '{_digest(STYLE)}'"
+    policy = f"{only}; base-uri 'none'; form-action 'none'"
+    links = "".join(f'<li><a href="#{_safe(c.name)}">{_safe(c.title)}</a></li>' for c in chapters)
+    facts = "".join(
+        f"<div><dt>{_safe(c.summary[1])}</dt><dd>{_safe(c.summary[0])}</dd></div>"
+        for c in chapters
+        if c.summary
+    )
+    body = "\n".join(_chapter(number, c) for number, c in enumerate(chapters, 1))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_safe(policy)}">
+<meta name="color-scheme" content="light dark">
+<title>{_safe(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+<h1>{_safe(title)}</h1>
+<p class="lead">{_inline(lead)}</p>
+<dl class="facts">{facts}</dl>
+<nav aria-label="Chapters"><ol>{links}</ol></nav>
+</header>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def _chapter(number: int, chapter: Chapter) -> str:
+    blocks = "\n".join(_block(block) for block in chapter.blocks)
+    heading = f"<h2>{number}. {_safe(chapter.title)}</h2>"
+    return f'<section id="{_safe(chapter.name)}">\n{heading}\n{blocks}\n</section>'
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Text(words):
+            return f"<p>{_inline(words)}</p>"
+        case Formula(lines):
+            return f'<pre class="formula" tabindex="0">{_safe(lines)}</pre>'
+        case Code(lines):
+            return f'<p class="do">Do it yourself:</p><pre tabindex="0"><code>{_safe(lines)}</code></pre>'
+        case Table(head, rows, caption):
+            top = "".join(f'<th scope="col">{_safe(cell)}</th>' for cell in head)
+            body = "".join(
+                "<tr>" + "".join(f"<td>{_safe(cell)}</td>" for cell in row) + "</tr>" for row in rows
+            )
+            return (
+                f'<div class="scroll" tabindex="0" role="region" aria-label="{_safe(caption)}"><table>'
+                f"<caption>{_inline(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+            )
+        case Picture(path, caption, alt):
+            data = base64.b64encode(path.read_bytes()).decode()
+            return (
+                f'<figure><img src="data:image/png;base64,{data}" alt="{_safe(alt)}">'
+                f"<figcaption>{_inline(caption)} <small>{_safe(path.name)}</small></figcaption></figure>"
+            )
+
+
+def _safe(value: Any) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def _inline(words: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _safe(words))
+
+
+def _digest(style: str) -> str:
+    """The style's fingerprint: the page's own policy admits this one style and nothing else."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+STYLE = """
+:root { --paper: #ffffff; --ink: #1b1f24; --soft: #5b636e; --line: #d9dde3; --tint: #f3f5f8;
+  --blue: #005a8f; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14171b; --ink: #e6e9ed; --soft: #a3abb6; --line: #343a42; --tint: #1e2329;
+  --blue: #6cbcf0; }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 50rem; background: var(--paper);
+  color: var(--ink);
+  font: 1.0625rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0.5rem 0; }
+h2 { font-size: 1.4rem; line-height: 1.3; margin: 3.5rem 0 0.75rem; padding-top: 1rem;
+  border-top: 1px solid var(--line); }
+a { color: var(--blue); }
+.lead { font-size: 1.15rem; color: var(--soft); }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 0.75rem;
+  margin: 1.5rem 0; }
+.facts div { display: flex; flex-direction: column-reverse; justify-content: flex-end; padding: 0.7rem 0.9rem;
+  background: var(--tint); border-radius: 0.5rem; }
+.facts dt { color: var(--soft); font-size: 0.9rem; line-height: 1.35; }
+.facts dd { margin: 0; font-size: 1.4rem; font-weight: 650; }
+nav ol { padding-left: 1.4rem; }
+pre { padding: 0.8rem 1rem; background: var(--tint); border-radius: 0.5rem; overflow-x: auto; }
+pre, code { font: 0.9rem/1.5 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
+p code, caption code, figcaption code { padding: 0.1em 0.3em; background: var(--tint);
+  border-radius: 0.25rem; }
+.formula { border-left: 3px solid var(--blue); }
+.do { margin: 1.25rem 0 -0.5rem; color: var(--soft); font-size: 0.95rem; }
+figure { margin: 1.5rem 0; }
+img { display: block; width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line);
+  border-radius: 0.5rem; }
+figcaption, caption { color: var(--soft); font-size: 0.95rem; line-height: 1.5; text-align: left; }
+figcaption { padding-top: 0.4rem; }
+figcaption small { opacity: 0.8; white-space: nowrap; }
+.scroll { overflow-x: auto; margin: 1.5rem 0; }
+table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
+caption { padding-bottom: 0.4rem; }
+th, td { padding: 0.35rem 0.8rem 0.35rem 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 600; white-space: nowrap; }
+"""

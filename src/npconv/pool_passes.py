@@ -1,0 +1,188 @@
+"""The passes of pooling over a problem that was read: maxima, means, norms, and what flows back through them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arguments import flag, output
+from .geometry import one_int
+from .indices import number_strides, to_plane
+from .pool_problem import PoolProblem, compute_dtype, float_dtype, routed_dtype
+from .reduction import (
+    each_tap,
+    overlap,
+    reduce_windows,
+    scatter_windows,
+    spread_windows,
+    winner_numbers,
+    winning_taps,
+)
+
+Array = NDArray[Any]
+#: Powers within these bounds lost nothing to overflow or underflow; others are computed again, scaled.
+SAFE_SUMS = (1e-280, 1e300)
+
+
+# --------------------------------------------------------------------------- maximum
+def maxima(p: PoolProblem, x: Array, out: Array | None) -> Array:
+    """The largest value of every window."""
+    return _maxima(p, x, out)[0]
+
+
+def maxima_and_indices(p: PoolProblem, x: Array, space: str, out: Array | None) -> tuple[Array, Array]:
+    """The largest value of every window, and its index in the given space."""
+    y, xs, best = _maxima(p, x, out)
+    numbers = np.empty(y.shape, np.int64)
+    with np.errstate(all="ignore"):
+        codes = winning_taps(xs, best, p.axes)
+    winner_numbers(codes, p.axes, number_strides(space, p.canonical_shape), p.layout.canonical(numbers))
+    return y, numbers
+
+
+def _maxima(p: PoolProblem, x: Array, out: Array | None) -> tuple[Array, Array, Array]:
+    """The maxima, and x and the maxima canonical, in the dtype that was computed in."""
+    p.refuse_empty_windows()
+    y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
+    xs, ys = p.layout.canonical(x), p.layout.canonical(y)
+    compute = compute_dtype(x.dtype)
+    xs = xs.astype(compute, copy=False)
+    best = ys if compute == y.dtype else np.empty_like(xs, shape=ys.shape)
+    with np.errstate(all="ignore"):
+        reduce_windows(np.maximum, xs, p.axes, best)
+        if best is not ys:
+            ys[...] = best
+    return y, xs, best
+
+
+def routed(
+    p: PoolProblem,
+    operands: dict[str, Array],
+    out: Array | None,
+    indices: Array | None = None,
+    space: str = "plane",
+) -> Array:
+    """Every g added to the maximum of its window, for a problem that was read."""
+    g, x = operands["g"], operands["x"]
+    if indices is not None:
+        p.check_gradient(indices, "indices")
+        described = f"spatial sizes {p.canonical_shape[2:]}"
+        planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, described)
+    dx = output(p.op, out, p.x_shape, routed_dtype(p.op, operands, p.axes), operands)
+    with np.errstate(all="ignore"):
+        if indices is None:
+            planes = winners(p, p.layout.canonical(x))
+        gs = p.layout.canonical(g).astype(compute_dtype(dx.dtype), copy=False)
+        spread = scatter_windows(gs, planes, p.canonical_shape[2:], overlap(p.axes))
+        p.layout.canonical(dx)[...] = spread
+    return dx
+
+
+def winners(p: PoolProblem, x: Array) -> Array:
+    """The plane index of the maximum of every window of a canonical x."""
+    x = x.astype(compute_dtype(x.dtype), copy=False)
+    best = np.empty_like(x, shape=(*x.shape[:2], *p.out_shape))
+    reduce_windows(np.maximum, x, p.axes, best)
+    planes = np.empty(best.shape, np.int64)
+    winner_numbers(winning_taps(x, best, p.axes), p.axes, number_strides("plane", x.shape), planes)
+    return planes
+
+
+# --------------------------------------------------------------------------- mean
+def divisors(p: PoolProblem, count_include_pad: Any, divisor: Any) -> int | Array:
+    """What each window's sum is divided by: one number, or an array that broadcasts against (N, C, *out)."""
+    include = flag(p.op, "count_include_pad", count_include_pad)
+    if divisor is not None:
+        return one_int(p.op, "divisor", divisor, 1)
+    return p.taps_in_padded if include else p.taps_in_input
+
+
+def means(p: PoolProblem, x: Array, divisor: int | Array, out: Array | None) -> Array:
+    """The sum of every window over its divisor, for a problem that was read."""
+    y = output(p.op, out, p.y_shape, float_dtype(x.dtype), {"x": x})
+    compute = compute_dtype(y.dtype)
+    ys, xs = p.layout.canonical(y), p.layout.canonical(x).astype(compute, copy=False)
+    sums = ys if compute == y.dtype else np.empty_like(xs, shape=ys.shape)
+    with np.errstate(all="ignore"):
+        reduce_windows(np.add, xs, p.axes, sums)
+        _divide(sums, divisor)
+        if sums is not ys:
+            ys[...] = sums
+    return y
+
+
+def _divide(sums: Array, divisor: int | Array) -> None:
+    """Divide in place; by a power of two the product is the same number and twice as fast."""
+    if not isinstance(divisor, int):
+        np.divide(sums, divisor.astype(sums.dtype), out=sums)
+    elif divisor & (divisor - 1):
+        np.divide(sums, divisor, out=sums)
+    elif divisor > 1:
+        np.multiply(sums, 1 / divisor, out=sums)
+
+
+def shared(p: PoolProblem, g: Array, divisor: int | Array, out: Array | None) -> Array:
+    """Every g over its divisor, added to all inputs of its window, for a problem that was read."""
+    dx = output(p.op, out, p.x_shape, float_dtype(g.dtype), {"g": g})
+    compute = compute_dtype(dx.dtype)
+    with np.errstate(all="ignore"):
+        parts = p.layout.canonical(g).astype(compute, order="K")
+        _divide(parts, divisor)
+        p.layout.canonical(dx)[...] = spread_windows(parts, p.axes, p.canonical_shape[2:])
+    return dx
+
+
+# --------------------------------------------------------------------------- norm
+def read_power(op: str, p: Any) -> float:
+    """The exponent of a norm."""
+    if isinstance(p, (bool, np.bool_)) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{op}: p must be a number, got {p!r:.60} of type {type(p).__name__}; use p=2.0")
+    if not p > 0:
+        raise ValueError(f"{op}: p must be > 0, got {p}; use p=2.0, or p=np.inf for the largest |x|")
+    return float(p)
+
+
+def norms(problem: PoolProblem, x: Array, p: float) -> Array:
+    """The p-norm of every window of a canonical x, in float64."""
+    size = np.abs(x.astype(np.float64))
+    y = np.empty_like(size, shape=(*x.shape[:2], *problem.out_shape))
+    if math.isinf(p):
+        reduce_windows(np.maximum, size, problem.axes, y)
+        return y
+    reduce_windows(np.add, size if p == 1 else size**p, problem.axes, y)
+    lost = (y < SAFE_SUMS[0]) | (y > SAFE_SUMS[1])
+    y **= 1 / p
+    if lost.any():
+        largest = np.empty_like(y)
+        reduce_windows(np.maximum, size, problem.axes, largest)
+        lost &= (largest > 0) & np.isfinite(largest)
+        if lost.any():
+            y[lost] = _scaled_norms(problem, size, largest, p)[lost]
+    return y
+
+
+def _scaled_norms(problem: PoolProblem, size: Array, largest: Array, p: float) -> Array:
+    total = np.zeros_like(largest)
+    for windows, values in each_tap(size, problem.axes):
+        total[(..., *windows)] += (values / largest[(..., *windows)]) ** p
+    return largest * total ** (1 / p)
+
+
+def norm_gradient(problem: PoolProblem, g: Array, x: Array, p: float) -> Array:
+    y = norms(problem, x, p)
+    dx = np.zeros_like(x)
+    for (windows, values), (_, target) in zip(
+        each_tap(x, problem.axes), each_tap(dx, problem.axes), strict=True
+    ):
+        norm = y[(..., *windows)]
+        if math.isinf(p):
+            share = np.sign(values) * (np.abs(values) == norm)
+        else:
+            share = np.sign(values) * (np.abs(values) / norm) ** (p - 1)
+            if p < 1:
+                share[values == 0] = 0
+        target += np.where(norm == 0, 0, share * g[(..., *windows)])  # a view of dx: windows are slices
+    return dx
