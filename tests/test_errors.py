@@ -1,6 +1,7 @@
 """The 86 bad inputs of docs/errors.md: each by its number, with the type and the full text of its message.
 
-A refusal comes in under a millisecond and before anything is allocated. A case with several faces has letters (9a, 9b).
+A refusal comes in under a millisecond and before anything is allocated.  A case with several faces has
+letters (9a, 9b).
 """
 
 import re
@@ -10,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -19,6 +21,7 @@ import torch
 
 import npconv
 from npconv.algorithms import named
+from npconv.dispatch import names
 
 F = np.float32
 X = np.arange(192, dtype=F).reshape(1, 3, 8, 8)
@@ -27,6 +30,7 @@ BIAS = np.arange(4, dtype=F)
 G = np.ones((1, 4, 6, 6), F)
 SHAPES = "x.shape (1, 3, 8, 8), w.shape (4, 3, 3, 3)"
 FIRST = "layout 'channels_first', kernel_layout 'channels_first'"
+LAYOUTS = "layout 'channels_first' and kernel_layout 'channels_first'"
 HUGE = np.broadcast_to(F(1), (1, 1, 2**20, 2**20))
 PADDINGS = "one of 'valid', 'same', 'same_lower', 'same_torch', 'full', 'causal'"
 MODES = "one of 'zeros', 'constant', 'reflect', 'symmetric', 'replicate', 'circular'"
@@ -106,7 +110,8 @@ RANK_AND_SHAPE = [
         lambda: conv(X, ones(4, 3, 3)),
         ValueError,
         "conv: x has 8 channels but w takes 3 * groups = 3 * 1 = 3 "
-        f"(x.shape (1, 3, 8, 8), w.shape (4, 3, 3), {FIRST}); w has 3 axes, so 1 spatial axis, and the other 2 "
+        f"(x.shape (1, 3, 8, 8), w.shape (4, 3, 3), {FIRST}); w has 3 axes, so 1 spatial axis, and the "
+        "other 2 "
         "axes of x are batch; use w of 4 axes if that is not meant",
     ),
     Refused(
@@ -195,38 +200,43 @@ RANK_AND_SHAPE = [
         "10",
         lambda: conv(X, W, ones(3)),
         ValueError,
-        "conv: bias.shape is (3,), expected (4,), one number per output channel of w; use 4 numbers",
+        "conv: bias.shape is (3,), expected (4,), one number per output channel (by w and groups); use 4 "
+        "numbers",
     ),
     Refused(
         "11",
         lambda: conv(X, W, ones(4, 1)),
         ValueError,
-        "conv: bias.shape is (4, 1), expected (4,), one number per output channel of w; use bias.reshape(-1)",
+        "conv: bias.shape is (4, 1), expected (4,), one number per output channel (by w and groups); use "
+        "bias.reshape(-1)",
     ),
     Refused(
         "12a",
         lambda: npconv.conv_grads(ones(1, 4, 3, 2), X, W, stride=2, padding=((0, 1), (1, 0))),
         ValueError,
         "conv_grads: g.shape is (1, 4, 3, 2), expected (1, 4, 4, 4), the output of x.shape (1, 3, 8, 8) and "
-        "w.shape (4, 3, 3, 3) with stride (2, 2), padding ((0, 1), (1, 0)), dilation (1, 1) and input_dilation (1, 1), "
-        "so on spatial axis 0 (8 + 0 + 1 - 1 * (3 - 1) - 1) // 2 + 1 = 4; "
+        "w.shape (4, 3, 3, 3) with stride (2, 2), padding ((0, 1), (1, 0)), dilation (1, 1) and "
+        "input_dilation (1, 1) "
+        f"in {LAYOUTS}, so on spatial axis 0 (8 + 0 + 1 - 1 * (3 - 1) - 1) // 2 + 1 = 4; "
         "use the shapes and options of the forward call",
     ),
     Refused(
         "12b",
         lambda: npconv.conv_input_grad(ones(1, 5, 6, 6), W, input_shape=(1, 3, 8, 8)),
         ValueError,
-        "conv_input_grad: g.shape is (1, 5, 6, 6), expected (1, 4, 6, 6), the output of input_shape (1, 3, 8, 8) "
+        "conv_input_grad: g.shape is (1, 5, 6, 6), expected (1, 4, 6, 6), the output of input_shape (1, 3, "
+        "8, 8) "
         "and w.shape (4, 3, 3, 3) with stride (1, 1), padding ((0, 0), (0, 0)), dilation (1, 1) and "
-        "input_dilation (1, 1); use the shapes and options of the forward call",
+        f"input_dilation (1, 1) in {LAYOUTS}; use the shapes and options of the forward call",
     ),
     Refused(
         "12c",
         lambda: npconv.conv_weight_grad(X, ones(4, 6, 6), kernel_shape=(4, 3, 3, 3)),
         ValueError,
-        "conv_weight_grad: g.shape is (4, 6, 6), expected (1, 4, 6, 6), the output of x.shape (1, 3, 8, 8) and "
+        "conv_weight_grad: g.shape is (4, 6, 6), expected (1, 4, 6, 6), the output of x.shape (1, 3, 8, 8) "
+        "and "
         "kernel_shape (4, 3, 3, 3) with stride (1, 1), padding ((0, 0), (0, 0)), dilation (1, 1) and "
-        "input_dilation (1, 1); use the shapes and options of the forward call",
+        f"input_dilation (1, 1) in {LAYOUTS}; use the shapes and options of the forward call",
     ),
 ]
 
@@ -236,7 +246,8 @@ EMPTY_AND_DEGENERATE = [
         lambda: conv(ones(1, 3, 0, 8), W),
         ValueError,
         "conv: the kernel does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
-        "1 * (3 - 1) + 1 = 3 > padded size 0 + 0 + 0 = 0; add at least 3 padding or use a smaller kernel",
+        "1 * (3 - 1) + 1 = 3 > padded size 0 + 0 + 0 = 0; add at least 3 padding, use a smaller kernel or "
+        "check layout",
     ),
     Refused(
         "22",
@@ -249,7 +260,8 @@ EMPTY_AND_DEGENERATE = [
         lambda: conv(X, W, dilation=(1, 5), padding=((0, 0), (1, 0))),
         ValueError,
         "conv: the kernel does not fit x on spatial axis 1: effective kernel dilation (k - 1) + 1 = "
-        "5 * (3 - 1) + 1 = 11 > padded size 8 + 1 + 0 = 9; add at least 2 padding or use a smaller dilation",
+        "5 * (3 - 1) + 1 = 11 > padded size 8 + 1 + 0 = 9; add at least 2 padding, use a smaller dilation "
+        "or check layout",
     ),
 ]
 
@@ -319,14 +331,14 @@ PARAMETERS = [
         "37",
         lambda: conv(X, W, stride=(1, 1, 1)),
         ValueError,
-        "conv: stride has 3 values, needs 1 or 2 for 2 spatial axes, got stride=(1, 1, 1); "
+        "conv: stride has 3 values, needs 1 or 2 for the 2 spatial axes of w, got stride=(1, 1, 1); "
         "write one int to use it on every axis",
     ),
     Refused(
         "38",
         lambda: conv(X, W, padding=()),
         ValueError,
-        "conv: padding has 0 values, needs 1 or 2 for 2 spatial axes, got padding=(); "
+        "conv: padding has 0 values, needs 1 or 2 for the 2 spatial axes of w, got padding=(); "
         "write one int to use it on every axis",
     ),
     Refused(
@@ -334,7 +346,8 @@ PARAMETERS = [
         lambda: conv(X, W, padding=-3),
         ValueError,
         "conv: the kernel does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
-        "1 * (3 - 1) + 1 = 3 > padded size 8 - 3 - 3 = 2; add at least 1 padding or use a smaller kernel",
+        "1 * (3 - 1) + 1 = 3 > padded size 8 - 3 - 3 = 2; add at least 1 padding, use a smaller kernel or "
+        "check layout",
     ),
     Refused(
         "40",
@@ -354,14 +367,14 @@ PARAMETERS = [
         "42a",
         lambda: conv(X, W, padding=((1, 1), (1,))),
         ValueError,
-        "conv: padding=((1, 1), (1,)) is malformed, expected one (lo, hi) pair per spatial axis: "
+        "conv: padding=((1, 1), (1,)) is malformed, expected one (lo, hi) pair per spatial axis of w: "
         "((lo, hi), (lo, hi))",
     ),
     Refused(
         "42b",
         lambda: conv(X, W, padding=(1, (1, 2))),
         ValueError,
-        "conv: padding=(1, (1, 2)) is malformed, expected one (lo, hi) pair per spatial axis: "
+        "conv: padding=(1, (1, 2)) is malformed, expected one (lo, hi) pair per spatial axis of w: "
         "((lo, hi), (lo, hi))",
     ),
     Refused(
@@ -394,7 +407,7 @@ PARAMETERS = [
         lambda: conv(X, W, algorithm="winogard"),
         ValueError,
         "conv: algorithm='winogard' is unknown, needs one of "
-        + ", ".join(repr(name) for name in npconv.dispatch.names())
+        + ", ".join(repr(name) for name in names())
         + "; did you mean 'winograd'?",
     ),
     Refused(
@@ -457,7 +470,8 @@ TRANSPOSED = [
         "16a",
         lambda: conv_transpose(X, ones(3, 4, 3, 3), stride=2, output_size=(17, 20)),
         ValueError,
-        "conv_transpose: output_size 20 on axis 1 is not reachable: (in - 1) stride - lo - hi + effective kernel = "
+        "conv_transpose: output_size 20 on axis 1 is not reachable: (in - 1) stride - lo - hi + effective "
+        "kernel = "
         "(8 - 1) * 2 - 0 - 0 + 3 = 17, so 17..18",
     ),
     Refused(
@@ -474,7 +488,8 @@ SIZES = [
         "51a",
         lambda: conv(X, W, padding=2**40),
         npconv.MemoryLimitError,
-        "conv: an output of shape (1, 4, 2199023255558, 2199023255558) needs 77371252455758479646261824 bytes, "
+        "conv: an output of shape (1, 4, 2199023255558, 2199023255558) needs 77371252455758479646261824 "
+        "bytes, "
         "the limit is MEMORY bytes of machine memory; use chunks of x or less padding or input_dilation",
     ),
     Refused(
@@ -490,7 +505,8 @@ SIZES = [
         ValueError,
         "conv: padding (4611686018427387904, 4611686018427387904) makes the size of spatial axis 0 "
         "8 + 4611686018427387904 + 4611686018427387904 = 9223372036854775816, "
-        "which exceeds 2^63-1 = 9223372036854775807; use less padding",
+        "which exceeds 2^63-1 = 9223372036854775807; use less padding, or a smaller kernel or dilation if "
+        "they made it",
     ),
     Refused(
         "53",
@@ -498,7 +514,8 @@ SIZES = [
         ValueError,
         "conv: padding (1180591620717411303424, 1180591620717411303424) makes the size of spatial axis 1 "
         "8 + 1180591620717411303424 + 1180591620717411303424 = 2361183241434822606856, "
-        "which exceeds 2^63-1 = 9223372036854775807; use less padding",
+        "which exceeds 2^63-1 = 9223372036854775807; use less padding, or a smaller kernel or dilation if "
+        "they made it",
     ),
     *(
         Refused(
@@ -507,7 +524,7 @@ SIZES = [
             ValueError,
             "conv: the kernel does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
             f"{d} * (3 - 1) + 1 = {2 * d + 1} > padded size 8 + 0 + 0 = 8; "
-            f"add at least {2 * d - 7} padding or use a smaller dilation",
+            f"add at least {2 * d - 7} padding, use a smaller dilation or check layout",
         )
         for letter, d in (("a", 2**62), ("b", 2**62 + 1), ("c", 2**63 - 1))
     ),
@@ -515,8 +532,8 @@ SIZES = [
         "54d",
         lambda: conv(X, W, input_dilation=(1, 2**62)),
         ValueError,
-        "conv: input_dilation 4611686018427387904 makes the size of spatial axis 1 32281802128991715329, "
-        "which exceeds 2^63-1 = 9223372036854775807; use less input_dilation",
+        "conv: x.shape (1, 3, 8, 8) with input_dilation 4611686018427387904 makes the size of spatial axis 1 "
+        "32281802128991715329, which exceeds 2^63-1 = 9223372036854775807; use less",
     ),
     Refused(
         "56",
@@ -686,19 +703,130 @@ CONTAINERS = [
         "83a",
         lambda: conv(X, ones(3, 3, 1, 1), out=X),
         ValueError,
-        "conv: out overlaps x in memory, needs an array of its own; use out=np.empty((1, 3, 8, 8), 'float32')",
+        "conv: out overlaps x in memory, needs an array of its own; use out=np.empty((1, 3, 8, 8), "
+        "'float32')",
     ),
     Refused(
         "83b",
         lambda: conv(ones(1, 1, 3, 3), W[:1, :1], out=W[0, 0, :1, :1].reshape(1, 1, 1, 1)),
         ValueError,
-        "conv: out overlaps w in memory, needs an array of its own; use out=np.empty((1, 1, 1, 1), 'float32')",
+        "conv: out overlaps w in memory, needs an array of its own; use out=np.empty((1, 1, 1, 1), "
+        "'float32')",
     ),
 ]
 
 
+POOLED, INDICES = npconv.max_pool(X, 2, return_indices=True)
+FORWARD = (
+    "expected (1, 3, 4, 4), the output of x.shape (1, 3, 8, 8) with kernel (2, 2), stride (2, 2), "
+    "padding ((0, 0), (0, 0)), dilation (1, 1) and rounding 'floor'; use the arguments of the forward call"
+)
+
+
+def with_index(value: int) -> np.ndarray:
+    changed = INDICES.copy()
+    changed[0, 1, 2, 3] = value
+    return changed
+
+
+def outside(op: str, value: int, where: str) -> str:
+    return (
+        f"{op}: indices[0, 1, 2, 3] = {value} is outside its plane: indices_space='plane' needs "
+        f"0 <= index < 64 for {where}; use the indices that max_pool returned"
+    )
+
+
+POOLING = [
+    Refused(
+        "13a",
+        lambda: npconv.max_pool_grad(POOLED, X, 2, indices=INDICES[:, :, :3]),
+        ValueError,
+        f"max_pool_grad: indices.shape is (1, 3, 3, 4), {FORWARD}",
+    ),
+    Refused(
+        "13b",
+        lambda: npconv.max_pool_grad(POOLED, X, 2, indices=INDICES[:0]),
+        ValueError,
+        f"max_pool_grad: indices.shape is (0, 3, 4, 4), {FORWARD}",
+    ),
+    Refused(
+        "13c",
+        lambda: npconv.max_pool_grad(POOLED, X, 2, indices=INDICES.astype(F)),
+        TypeError,
+        "max_pool_grad: indices has dtype float32, needs an integer dtype; use indices.astype(np.int64)",
+    ),
+    Refused(
+        "13d",
+        lambda: npconv.max_unpool(POOLED, INDICES[:0], 2),
+        ValueError,
+        "max_unpool: indices.shape is (0, 3, 4, 4), expected (1, 3, 4, 4), that of x; use what max_pool gave",
+    ),
+    Refused(
+        "14a",
+        lambda: npconv.max_unpool(POOLED, with_index(64), 2),
+        ValueError,
+        outside("max_unpool", 64, "an output of spatial sizes (8, 8)"),
+    ),
+    Refused(
+        "14b",
+        lambda: npconv.max_unpool(POOLED, with_index(-1), 2),
+        ValueError,
+        outside("max_unpool", -1, "an output of spatial sizes (8, 8)"),
+    ),
+    Refused(
+        "14c",
+        lambda: npconv.max_pool_grad(POOLED, X, 2, indices=with_index(64)),
+        ValueError,
+        outside("max_pool_grad", 64, "spatial sizes (8, 8)"),
+    ),
+    Refused(
+        "24",
+        lambda: npconv.max_pool(X, 3, padding=((0, 0), (3, 3))),
+        ValueError,
+        "max_pool: padding (3, 3) on axis 1 would leave a window wholly in the padding: needs padding < "
+        "effective kernel 3 (kernel 3, dilation 1); pad the input first if that is meant",
+    ),
+    Refused(
+        "26a",
+        lambda: npconv.adaptive_avg_pool(X, -1),
+        ValueError,
+        "adaptive_avg_pool: size on every axis must be >= 0, got -1; use 0 or more",
+    ),
+    Refused(
+        "26b",
+        lambda: npconv.adaptive_max_pool(X, (None, -2)),
+        ValueError,
+        "adaptive_max_pool: size on spatial axis 1 must be >= 0, got -2; use 0 or more",
+    ),
+    Refused(
+        "47a",
+        lambda: npconv.max_pool(X, 0),
+        ValueError,
+        "max_pool: kernel on every axis must be >= 1, got 0; use 1 or more",
+    ),
+    Refused(
+        "47b",
+        lambda: npconv.avg_pool(X, (2, 0)),
+        ValueError,
+        "avg_pool: kernel on spatial axis 1 must be >= 1, got 0; use 1 or more",
+    ),
+    Refused(
+        "48",
+        lambda: npconv.avg_pool(X, 2, divisor=0),
+        ValueError,
+        "avg_pool: divisor must be >= 1, got 0; use 1 or more",
+    ),
+    Refused(
+        "67",
+        lambda: npconv.max_pool(X.astype(np.complex64), 2),
+        TypeError,
+        "max_pool: x has dtype complex64: complex numbers have no ordering; pool abs(x) or x.real",
+    ),
+]
+
 REFUSED = [
     *RANK_AND_SHAPE,
+    *POOLING,
     *TRANSPOSED,
     *EMPTY_AND_DEGENERATE,
     *PARAMETERS,
@@ -779,6 +907,17 @@ def test_case_21_an_empty_axis_in_enough_padding():
     assert (y == BIAS[:, None, None]).all()
 
 
+def test_case_25_adaptive_pooling_to_nothing():
+    assert npconv.adaptive_avg_pool(X, (0, 2)).shape == (1, 3, 0, 2)
+    assert npconv.adaptive_max_pool(X, 0).shape == (1, 3, 0, 0)
+
+
+def test_case_28_an_average_over_nothing_is_zero():
+    # the windows start at -1, 2 and 5; torch's rule keeps the last, and of 5 and 6 no tap is an input
+    y = npconv.avg_pool(ones(1, 1, 5), 2, stride=3, padding=(1,), cover_all=True, count_include_pad=False)
+    assert y.tolist() == [[[1, 1, 0]]]
+
+
 def test_case_27_gradients_of_an_empty_batch():
     grads = npconv.conv_grads(G[:0], X[:0], W)
     assert [g.shape for g in grads] == [(0, 3, 8, 8), W.shape, (4,)]
@@ -797,7 +936,8 @@ def test_case_39_negative_padding_crops():
 
 def test_case_41_same_with_a_stride():
     # ceil(8 / 2) = 4 outputs; (4 - 1) * 2 + 3 - 8 = 1 more column, at the end
-    assert np.array_equal(conv(X, W, padding="same", stride=2), conv(X, W, padding=((0, 1), (0, 1)), stride=2))
+    y = conv(X, W, padding="same", stride=2)
+    assert np.array_equal(y, conv(X, W, padding=((0, 1), (0, 1)), stride=2))
 
 
 def footprint(values: np.ndarray, bad: tuple[int, int]) -> np.ndarray:
@@ -855,7 +995,8 @@ def test_case_59_memory_that_runs_out_on_the_way(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(npconv.MemoryLimitError) as caught:
             conv(X, W, algorithm="direct", out=out)
     assert str(caught.value) == (
-        "conv: out of memory: Unable to allocate 4.00 EiB for an array with shape (1152921504606846976,) and data type "
+        "conv: out of memory: Unable to allocate 4.00 EiB for an array with shape (1152921504606846976,) "
+        "and data type "
         "float32; use a smaller max_workspace or chunks of x"
     )
     assert (out == 7).all()
@@ -990,14 +1131,51 @@ def test_case_85_zero_times_infinity_is_nan(name):
     assert np.isposinf(y[0, 0, 0, 0])
 
 
+def test_case_86_nan_wins_wherever_it_stands():
+    for at in range(9):
+        x = np.arange(9, dtype=F)
+        x[at] = np.nan
+        y, index = npconv.max_pool(x.reshape(1, 1, 3, 3), 3, return_indices=True)
+        assert np.isnan(y).all()
+        assert index.tolist() == [[[[at]]]]
+
+
+@pytest.mark.parametrize("least", [F(-np.inf), np.int8(-128)])
+def test_case_86_the_least_number_in_padding(least):
+    y, index = npconv.max_pool(np.full((1, 1, 3), least), 2, padding=1, return_indices=True)
+    assert y.dtype == least.dtype
+    assert (y == least).all()
+    assert index.tolist() == [[[0, 1]]]  # the first input of each window, never the padding
+
+
 # --- the list itself
 
 
-def test_every_case_is_here():
+def listed() -> dict[int, str]:
+    """Number and answer of the rows of docs/errors.md."""
+    page = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
+    return {int(n): answer for n, answer in re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", page, re.M)}
+
+
+def number(name: str) -> int:
+    return int(re.search(r"\d+", name)[0])
+
+
+ACCEPTED = {number(name) for name in globals() if name.startswith("test_case_")}
+
+
+def test_every_case_is_here_and_in_the_docs():
     """Case 50 is about layers, which this version has not: eps, momentum, learning rate and dropout."""
-    here = {int(re.match(r"\d+", case.number)[0]) for case in REFUSED}
-    here |= {int(m[1]) for name in globals() if (m := re.match(r"test_case_(\d+)_", name))}
+    here = ACCEPTED | {number(case.number) for case in REFUSED}
     assert set(range(1, 87)) - here == {50}
+    assert sorted(listed()) == list(range(1, 87))
+
+
+def test_the_docs_tell_the_same_answers():
+    rows = listed()
+    assert {n for n, answer in rows.items() if "works" in answer} | {59} == ACCEPTED  # 59 fails on the way
+    for case in REFUSED:
+        assert case.error.__name__ in rows[number(case.number)], case.number
 
 
 def test_no_number_twice():

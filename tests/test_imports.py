@@ -21,9 +21,10 @@ ORDER: list[set[str]] = [
     {"npconv.algorithms"},
     {"npconv.execution"},
     {"npconv.dispatch"},
-    {"npconv.problem", "npconv.pool_problem"},
-    {"npconv.convolution", "npconv.pool_passes", "npconv.plan"},
-    {"npconv.transposed", "npconv.separable", "npconv.pooling_grads"},
+    {"npconv.problem", "npconv.pool_problem", "npconv.explanation"},
+    {"npconv.convolution", "npconv.gradients", "npconv.transposed_problem", "npconv.pool_passes"},
+    {"npconv.explaining", "npconv.tangents", "npconv.transposed", "npconv.transposed_grads"}
+    | {"npconv.separable", "npconv.pooling_grads", "npconv.plan"},
     {"npconv.local", "npconv.unfolding", "npconv.unpooling", "npconv.fractional"}
     | {"npconv.pooling", "npconv.adaptive", "npconv.global_pooling"},
     {"npconv.ranked"},

@@ -187,7 +187,7 @@ def test_the_weight_gradient_is_a_convolution_with_batch_groups(seed):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_local_conv(seed):
-    """conv_general_dilated_local takes each position's kernel flat, (O, C prod(k), *out), and has no groups."""
+    """JAX takes each position's kernel flat, (O, C prod(k), *out), and has no groups here."""
     x, w, options, rng = draw(seed)
     del options["input_dilation"], options["groups"]
     kernel = w.shape[2:]
@@ -243,10 +243,7 @@ def test_unfold_and_fold(seed):
 
 @pytest.mark.parametrize("seed", range(15))
 def test_conv_transpose_is_jaxs_input_dilation(seed):
-    """Its definition by another road.
-
-    X dilated by the stride, padded by e - 1 - lo, over the flipped swapped kernel.
-    """
+    """The definition: x dilated by the stride, padded by e - 1 - lo, over the flipped swapped kernel."""
     dice, rng = Dice("jax transpose", seed), np.random.default_rng(seed)
     rank = seed % 5
     kernel, stride, dilation = (dice.ints(rank, 1, 3) for _ in range(3))
@@ -278,10 +275,7 @@ def test_conv_transpose_is_jaxs_input_dilation(seed):
 @pytest.mark.parametrize("mode", ["full", "valid"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_flip_is_the_mathematical_convolution(rank, mode):
-    """Rule R11.
-
-    Scipy.signal.convolve flips, correlate does not (and conjugates, which on real data is nothing).
-    """
+    """Rule R11: SciPy's convolve flips, its correlate does not (it conjugates, nothing on real data)."""
     rng = np.random.default_rng(rank)
     x, w = rng.standard_normal((7,) * rank), rng.standard_normal((2, 3, 4)[:rank])
     for flip, peer in ((True, signal.convolve), (False, signal.correlate)):
@@ -303,10 +297,7 @@ SAME = {
 @pytest.mark.parametrize("k", [2, 3, 4, 5])
 @pytest.mark.parametrize("name", SAME)
 def test_which_same_is_scipys(name, k):
-    """Rule R7: a centred crop of "full" of the first input's shape.
-
-    Where the odd one goes depends on the function.
-    """
+    """Rule R7: a crop of "full" to the first input's shape; the odd one's place depends on the function."""
     rng, (flip, padding) = np.random.default_rng(k), SAME[name]
     x, w = rng.standard_normal((9, 8)), rng.standard_normal((k, k))
     y = npconv.conv(x[None, None], w[None, None], padding=padding, flip=flip)[0, 0]
@@ -349,10 +340,7 @@ NUMPY = {
 @pytest.mark.parametrize("mode", NUMPY)
 @pytest.mark.parametrize("seed", range(20))
 def test_padding_modes_against_numpy_pad(mode, seed):
-    """Any amount on any side, up to many times the axis.
-
-    A kernel of one tap shows the padded array itself, bit for bit.
-    """
+    """Any amount on any side, many times the axis; a kernel of one tap shows the padded array itself."""
     dice, rng = Dice("np.pad", seed), np.random.default_rng(seed)
     rank = dice.int(1, 3)
     x = rng.standard_normal((1, 2, *dice.ints(rank, 1, 4)))

@@ -1,5 +1,4 @@
-"""Every operand of every operator in 14 memory layouts: the results are bit-equal to those of contiguous
-copies.
+"""Every operand of every operator in 14 memory layouts: bit-equal to the results of contiguous copies.
 
 Each call also runs twice and gives the same bits, leaves its inputs' memory as it was, returns a base
 ndarray, and writes all of an output (and of every workspace) that held NaN before.
@@ -454,9 +453,7 @@ def test_no_workspace_is_read_before_it_is_written(name, monkeypatch):
 
 @pytest.mark.parametrize("channels", [*range(1, 34), 63, 64, 65])
 def test_channel_counts(channels):
-    """Bit-equality at every width of a vector register and next to it, with channels innermost, sliced and
-    reversed.
-    """
+    """Bit-equality at every width of a vector register and next to it."""
     rng = np.random.default_rng(channels)
     x, w = random(rng, "float32", (2, channels, 6, 5), (3, channels, 3, 3))
     (g,) = random(rng, "float32", npconv.conv(x, w).shape)

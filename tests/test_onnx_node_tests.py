@@ -1,5 +1,4 @@
-"""ONNX's own node tests: every one that the installed onnx generates for the operators npconv has, none
-skipped.
+"""ONNX's own node tests: all that the installed onnx generates for the operators npconv has, none skipped.
 
 onnx makes each test, a model of one node with inputs and stored outputs, when its generator is asked;
 `ADAPTORS` turns the node's attributes into npconv calls. The dtype must be the stored one; the values agree
@@ -188,10 +187,7 @@ class Conv(OpRun):
 
 @pytest.mark.parametrize("case", INSIDE, ids=lambda c: c.name)
 def test_operators_that_expand_to_conv(case):
-    """CausalConvWithState is a function of Conv and others.
-
-    The evaluator runs it with our Conv, in float16 too.
-    """
+    """CausalConvWithState is a function of Conv and others, run here with our Conv, in float16 too."""
     session = ReferenceEvaluator(case.model, new_ops=[Conv])
     names = [i.name for i in case.model.graph.input]
     for inputs, outputs in case.data_sets:
@@ -204,8 +200,7 @@ def test_operators_that_expand_to_conv(case):
 
 @pytest.mark.parametrize("per_group", [1, 2])
 def test_conv_transpose_of_groups_where_the_reference_evaluator_is_wrong(per_group):
-    """onnx 1.23.2's evaluator adds the bias of channel 0 to every group, and for O/G > 1 cannot place the
-    outputs.
+    """onnx 1.23.2's evaluator adds channel 0's bias to every group, and stops with an error for O/G > 1.
 
     So the truth is the definition, written out: group i maps input channels [i C/G, (i+1) C/G) to outputs
     [i O/G, (i+1) O/G).  The stored outputs of the two node tests of groups have neither a bias nor O/G > 1.
@@ -227,7 +222,7 @@ def test_conv_transpose_of_groups_where_the_reference_evaluator_is_wrong(per_gro
 
 
 def evaluator_output(x, w, bias) -> np.ndarray | None:
-    """What onnx's own evaluator gives for ConvTranspose with two groups, or None if it stops with an error."""
+    """What onnx's evaluator gives for ConvTranspose with two groups, or None if it stops with an error."""
     kind = onnx.TensorProto.DOUBLE
     operands = {"x": x, "w": w, "bias": bias}
     graph = onnx.helper.make_graph(

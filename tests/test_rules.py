@@ -39,10 +39,7 @@ def test_r02_output_size_is_floored():
 
 
 def test_r03_ceil_drops_the_window_in_the_padding():
-    """L 9, k 4, s 4, padding 2: ceil((13 - 4) / 4) + 1 = 4 windows.
-
-    The last starts at 12 >= 9 + 2, in the padding.
-    """
+    """L 9, k 4, s 4, padding 2: ceil((13 - 4) / 4) + 1 = 4 windows, the last at 12 >= 9 + 2, in it."""
     x = line(*range(1, 10))
     options = {"stride": 4, "padding": 2}
     assert values(npconv.max_pool(x, (4,), **options)) == [2, 6, 9]
@@ -54,8 +51,7 @@ def test_r03_ceil_drops_the_window_in_the_padding():
         5,
         6,
     ]
-    # Chainer's cover_all drops nothing: a window wholly in the padding is minus infinity, and averages to
-    # nothing
+    # Chainer's cover_all drops nothing: a window wholly in the padding averages to nothing
     covered = npconv.avg_pool(x, (4,), cover_all=True, count_include_pad=False, **options)
     assert values(covered) == [1.5, 4.5, 8, 0]
     # and for an interval that ends in the image both round up alike
@@ -90,20 +86,14 @@ def test_r06_same_torch_depends_on_the_kernel_alone():
 
 
 def test_r07_scipys_same_is_a_centred_crop_of_full():
-    """convolve([1, 2, 3], [1, 10]) in full is [1, 12, 23, 30]; SciPy's "same" is its first three.
-
-    Our "same_lower".
-    """
+    """convolve([1, 2, 3], [1, 10]) is [1, 12, 23, 30]; SciPy's "same" its first three: our "same_lower"."""
     x, w = line(1, 2, 3), line(1, 10)
     assert values(npconv.conv(x, w, padding="full", flip=True)) == [1, 12, 23, 30]
     assert values(npconv.conv(x, w, padding="same_lower", flip=True)) == [1, 12, 23]
 
 
 def test_r08_the_output_follows_the_first_operand():
-    """np.convolve(mode="same") has the longer operand's length, ours x's.
-
-    "full" does not care which is which.
-    """
+    """np.convolve(mode="same") has the longer operand's length, ours x's; for "full" both are alike."""
     x, w = line(1, 2), line(1, 0, 10)
     assert len(np.convolve(x[0, 0], w[0, 0], "same")) == 3
     assert values(npconv.conv(x, w, padding="same", flip=True)) == [2, 10]
@@ -168,10 +158,7 @@ def test_r12_weight_layouts():
 
 
 def test_r13_average_pooling_divides_by_what_it_counts():
-    """k 3, s 2, padding 1 over [1, 2, 3, 6]: windows (0 1 2), (2 3 6).
-
-    Ceil adds (6 0 .), whose dot is not counted.
-    """
+    """k 3, s 2, padding 1 over [1, 2, 3, 6]: (0 1 2), (2 3 6); ceil adds (6 0 .), the dot not counted."""
     x, options = line(1, 2, 3, 6), {"stride": 2, "padding": 1}
     assert values(npconv.avg_pool(x, (3,), **options)) == [1, 11 / 3]
     assert values(npconv.avg_pool(x, (3,), ceil_mode=True, **options)) == [1, 11 / 3, 3]
@@ -226,10 +213,7 @@ def test_r16_index_spaces():
 
 
 def test_r17_unpooling():
-    """(L - 1) s - lo - hi + k = 4 by default; output_size says 5.
-
-    Of two writers the last in row-major order wins.
-    """
+    """(L - 1) s - lo - hi + k = 4, unless output_size says 5; of two writers the last in row order wins."""
     x, indices = line(7, 8), np.array([[[1, 3]]])
     assert values(npconv.max_unpool(x, indices, (2,))) == [0, 7, 0, 8]
     assert values(npconv.max_unpool(x, indices, (2,), output_size=(5,))) == [0, 7, 0, 8, 0]
@@ -256,10 +240,7 @@ def test_r19_adaptive_bins():
 
 
 def test_r20_padding_modes():
-    """NumPy's meaning of the names.
-
-    SciPy's ndimage calls our "reflect" mirror and our "symmetric" reflect.
-    """
+    """NumPy's meaning of the names; ndimage calls our "reflect" mirror and our "symmetric" reflect."""
     x, one = line(1, 2, 3), line(1)
     expected = {
         "zeros": [0, 0, 0, 0, 0, 1, 2, 3, 0, 0],
@@ -302,10 +283,7 @@ def test_r23_no_batch_or_several_batch_axes():
 
 
 def test_r24_empty_arrays():
-    """N, C or O of 0 is fine; an axis of 0 is, where padding makes room.
-
-    TensorFlow's test gives zeros there too.
-    """
+    """N, C or O may be 0; so may an axis where padding makes room (zeros, as in TensorFlow's test)."""
     w = np.ones((2, 1, 2, 2))
     assert npconv.conv(np.ones((0, 1, 3, 3)), w).shape == (0, 2, 2, 2)
     none = npconv.conv(np.ones((1, 0, 3, 3)), np.ones((2, 0, 2, 2)), np.array([5.0, 6]))

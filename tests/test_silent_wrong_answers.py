@@ -1,5 +1,4 @@
-"""One test for each class of silently wrong results that convolution libraries have shipped, R1 to R19, with
-its link.
+"""A test for each class of silently wrong results that convolution libraries shipped, R1 to R19, with links.
 
 Where a class is about memory layout, test_memory_layouts.py has the full product; here is the reported case
 itself.
@@ -37,8 +36,7 @@ def with_odd_strides(a) -> np.ndarray:
 
 
 def test_r1_weights_that_are_not_contiguous():
-    # https://github.com/pytorch/pytorch/issues/1246 /16018 /55781 /192212: three backends between 2017 and
-    # 2026
+    # https://github.com/pytorch/pytorch/issues/1246 /16018 /55781 /192212: three backends, 2017 to 2026
     x = random((2, 4, 7, 6))
     for w in (
         random((4, 5, 3, 3)).swapaxes(0, 1),
@@ -61,8 +59,8 @@ def test_r2_one_channel_makes_the_layout_ambiguous():
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_r3_the_transpose_writes_all_of_its_output(layout):
-    # https://github.com/pytorch/pytorch/issues/99519: uninitialised memory; a stride over the kernel leaves
-    # real gaps
+    # https://github.com/pytorch/pytorch/issues/99519: uninitialised memory.
+    # A stride over the kernel leaves real gaps.
     x, w = random((1, 2, 2, 3)), random((3, 3, 2, 3) if layout == "channels_last" else (2, 3, 2, 2))
     options = {"stride": 4, "output_padding": 3, "layout": layout}
     expected = npconv.conv_transpose(x, w, **options)
@@ -93,8 +91,7 @@ def test_r5_odd_strides_on_spatial_axes_of_one():
 
 @pytest.mark.parametrize("channels", [*range(1, 34), 63, 64, 65])
 def test_r6_every_channel_count(channels):
-    # https://github.com/pytorch/pytorch/issues/21597 (wrong for six channels alone) /49268; integers, so
-    # exactly
+    # https://github.com/pytorch/pytorch/issues/21597 (wrong for six channels alone) /49268
     rng = np.random.default_rng(channels)
     x = rng.integers(-8, 9, (1, channels, 5, 4)).astype(np.float32)
     w = rng.integers(-8, 9, (channels, channels, 3, 3)).astype(np.float32)
@@ -232,8 +229,8 @@ def test_r12_indices_are_checked_again():
 
 @pytest.mark.parametrize(("stride", "dilation"), list(product((1, 2, 3, 4), (1, 2, 3))))
 def test_r13_the_transpose_is_the_adjoint(stride, dilation):
-    # https://github.com/pytorch/pytorch/issues/1565 (a gradient check that passed because forward was wrong
-    # too) /5112
+    # https://github.com/pytorch/pytorch/issues/1565 /5112: a gradient check passed, for
+    # forward was wrong too
     for k, padding, extra in product((1, 2, 3), (0, 1), range(max(stride, dilation))):
         e = dilation * (k - 1) + 1
         if 3 * stride + e - 2 * padding + extra < 1:
@@ -243,8 +240,7 @@ def test_r13_the_transpose_is_the_adjoint(stride, dilation):
         y = npconv.conv_transpose(x, w, output_padding=extra, **options)
         assert y.shape == (2, 2, 3 * stride - 2 * padding + e + extra)
         v = random(y.shape, "float64", 3)
-        # output_padding is padding that the convolution does without at the end: else it may have one output
-        # more
+        # output_padding is padding that the convolution does without at the end
         forward = npconv.conv(v, w, **options | {"padding": ((padding, padding - extra),)})
         left, right = (y * v).sum(), (x * forward).sum()
         assert abs(left - right) <= 1e-12 * (abs(y) * abs(v)).sum() + 1e-300
@@ -277,8 +273,8 @@ def test_r14_average_pooling_with_padding_counting_and_ceil():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_r15_one_nan_reaches_its_windows_alone(algorithm, value):
-    # https://github.com/scipy/scipy/issues/15927, https://github.com/scipy/scipy/pull/16032: it reached all
-    # 324
+    # https://github.com/scipy/scipy/issues/15927, https://github.com/scipy/scipy/pull/16032: it
+    # reached all 324 outputs
     x, w = random((1, 2, 20, 20)), random((3, 2, 3, 3))
     x[0, 1, 7, 9] = value
     y = npconv.conv(x, w, algorithm=algorithm, accuracy="fast")
@@ -303,9 +299,9 @@ def test_r16_fft_does_not_lose_small_outputs(dtype, accuracy):
     for algorithm in ("auto", "fft"):
         try:
             y = npconv.conv(x, w, algorithm=algorithm, accuracy=accuracy)[0, 0]
-        except ValueError as refusal:  # the right answer where no bound can be kept
-            assert algorithm == "fft"
-            assert "fft" in str(refusal)
+        except ValueError:  # the right answer where no bound can be kept, but never of "auto"
+            if algorithm == "auto":
+                raise
             continue
         assert (abs(y.astype(wide) - sums) <= (U32 if dtype == "float32" else U64) * limit).all(), algorithm
 
@@ -340,8 +336,8 @@ def test_r18_wide_padding_of_a_permuted_input():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_r19_one_test_for_every_algorithm_on_views(algorithm):
-    # https://github.com/ggml-org/llama.cpp/issues/28503: kernels assumed contiguity, a test across backends
-    # found it
+    # https://github.com/ggml-org/llama.cpp/issues/28503: kernels assumed contiguity;
+    # a test across backends found it
     x, w = random((3, 9, 22, 20))[1:, ::2, ::-1, 1::2], random((3, 3, 6, 5))[..., :5, ::-1].T[:, :, ::-1]
     w = w[:5]
     assert w.shape == (5, 5, 3, 3)

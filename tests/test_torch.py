@@ -1,5 +1,4 @@
-"""Agreement with torch: every operator it has too, forward and backward, on problems drawn within torch's
-limits.
+"""Agreement with torch: every operator both have, forward and backward, drawn within torch's limits.
 
 Convolutions are compared in float64 to 160 u max S, S the sum of |products| of one output: 128 u is our
 standard tier, 32 u a generous bound on torch's own sum. S comes from torch, run on absolute values.
@@ -47,10 +46,7 @@ def backward(function, operands: dict, g) -> tuple:
 
 
 def compare_with_autograd(ours, grads, theirs, operands: dict, rng) -> None:
-    """Forward and every gradient.
-
-    `grads` takes (g, operands) to a named tuple with the operands' names as fields.
-    """
+    """Forward and every gradient; `grads` gives a named tuple with the operands' names as fields."""
     y = ours(**operands)
     g = numbers(rng, y.shape, y.dtype)
     expected, slopes = backward(theirs, operands, g)
@@ -71,8 +67,7 @@ def draw_conv(seed: int, complex_too: bool = False, transpose: bool = False):
     kernel = dice.ints(rank, 1, 4 if rank < 3 else 3)
     dilation, stride = dice.ints(rank, 1, 3), dice.ints(rank, 1, 3)
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    # torch pads both sides alike; a transposed convolution cuts that much off, so there it is kept below the
-    # kernel
+    # torch pads both sides alike; a transposed convolution cuts that much off, so there it stays small
     padding = tuple(dice.int(0, max(0, (e - 1) // 2) if transpose else 3) for e in reach)
     sizes = tuple(
         dice.int(1 if transpose else max(1, e - 2 * p), LONGEST[rank] + e)
@@ -110,10 +105,7 @@ def test_conv_and_its_gradients(seed):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_complex_conv_and_its_gradients(seed):
-    """The gradients are conjugate ones, as torch's.
-
-    Dx is the adjoint of the forward map, not its transpose.
-    """
+    """The gradients are conjugate, as torch's: dx is the adjoint of the forward map, not its transpose."""
     rank, operands, options, rng = draw_conv(seed, complex_too=True)
     y = npconv.conv(**operands, **options)
     g = numbers(rng, y.shape, np.complex128)
@@ -179,10 +171,7 @@ def test_conv_transpose_and_its_gradients(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_complex_conv_transpose(seed):
-    """The transpose, not the adjoint.
-
-    Forward does not conjugate w, its gradients conjugate like any others.
-    """
+    """The transpose, not the adjoint: forward does not conjugate w; its gradients do conjugate."""
     rank, operands, options, rng = draw_conv(seed, complex_too=True, transpose=True)
     y = npconv.conv_transpose(**operands, **options)
     g = numbers(rng, y.shape, np.complex128)
@@ -203,10 +192,7 @@ def test_complex_conv_transpose(seed):
 )  # torch, of its own copy
 @pytest.mark.parametrize("seed", range(18))
 def test_padding_same(seed):
-    """torch's "same" puts the odd one at the end and refuses a stride.
-
-    Ours goes by the name same_torch (rule R6).
-    """
+    """torch's "same" is our "same_torch" (rule R6): the odd one at the end, and no stride."""
     rank, operands, options, rng = draw_conv(seed)
     options |= {"stride": (1,) * rank}
     compare_with_autograd(
@@ -254,9 +240,7 @@ def test_padding_modes(mode, seed):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_aliases_take_torchs_positional_order(rank):
-    """conv2d(x, w, bias, stride, padding, dilation, groups), and for the transpose output_padding, groups,
-    dilation.
-    """
+    """(x, w, bias, stride, padding, dilation, groups); transposed: output_padding, groups, dilation."""
     rng = np.random.default_rng(rank)
     x, w, bias = numbers(rng, (2, 4, *(7,) * rank)), numbers(rng, (6, 2, *(3,) * rank)), numbers(rng, 6)
     for theirs, ours, order in (
@@ -274,10 +258,7 @@ def test_aliases_take_torchs_positional_order(rank):
 
 
 def test_unbatched_and_empty_batch():
-    """Rule R23: torch takes (C, *in) too. Rule R24.
-
-    An empty batch gives an empty result and zero weight gradients.
-    """
+    """Rule R23: torch takes (C, *in) too. Rule R24: an empty batch has zero weight gradients."""
     rng = np.random.default_rng(0)
     x, w = numbers(rng, (3, 6, 5)), numbers(rng, (2, 3, 2, 2))
     agree(

@@ -1,4 +1,4 @@
-"""The example of docs/your_own_algorithm.md, installed as a package by pip, joins npconv without a change in it."""
+"""The example of docs/your_own_algorithm.md, installed by pip, joins npconv without a change in it."""
 
 import hashlib
 import importlib.util
@@ -88,7 +88,8 @@ try:
 except npconv.testing.VerificationError as error:
     print(error)
 """
-    assert re.match(r"wrong: forward in float32: output \(.*\) is .*, the definition gives", ask(code, installed))
+    message = r"wrong: forward in float32: output \(.*\) is .*, the definition gives"
+    assert re.match(message, ask(code, installed))
 
 
 def test_explain_lists_it_and_measure_races_it(installed):
@@ -124,10 +125,12 @@ for x_shape, w_shape, options in (
     x, w = rng.integers(-9, 9, x_shape) * 1.0, rng.integers(-9, 9, w_shape) * 1.0
     shape = npconv.conv(x, w, **options).shape
     g = rng.integers(-9, 9, shape) * 1.0
-    for name in ("loops", "gemm"):
-        assert np.array_equal(npconv.conv(x, w, algorithm="mec", **options), npconv.conv(x, w, algorithm=name, **options))
-        mine, other = (npconv.conv_grads(g, x, w, algorithm=a, **options) for a in ("mec", name))
-        assert all(np.array_equal(a, b) for a, b in zip(mine, other))
+    mine, *others = (
+        (npconv.conv(x, w, algorithm=a, **options), *npconv.conv_grads(g, x, w, algorithm=a, **options))
+        for a in ("mec", "loops", "gemm")
+    )
+    for other in others:
+        assert all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True))
     print(shape)
 """
     assert len(ask(code, installed).splitlines()) == 5

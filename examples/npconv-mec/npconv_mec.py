@@ -5,8 +5,8 @@ of the other axes. The windows of one output row are then k0 neighbouring lowere
 copy, and the next output row's matrix overlaps it. So the lowered input is about k0 / s0 times smaller than
 im2col's.
 
-    lowered[q, h, (t, c)] = x[c, h, q s + t d - lo]
-    y[o, p, q] = sum over j, t, c of  lowered[q, p s0 + j d0, (t, c)] w[o, c, j, t]
+    lowered[h, (t, c), q] = x[c, h, q s + t d - lo]
+    y[o, p, :] = sum over j of  w[o, j, (t, c)] @ lowered[p s0 + j d0]      all j in one matrix product
 
 Source: Cho and Brand (2017), "MEC: Memory-efficient convolution for deep neural network", arXiv:1706.06873.
 """
@@ -36,15 +36,14 @@ class Mec(Algorithm):
             every = geometry.groups
             return Cost(one.flops * every, one.bytes * every, one.calls * every, one.workspace + held)
         padded = geometry.batch * geometry.in_channels * total(geometry.padded_shape)
-        strips = geometry.padded_shape[0] * total(geometry.out_shape[1:]) * total(geometry.kernel[1:])
-        lowered = geometry.batch * geometry.in_channels * strips
+        across, width = total(geometry.out_shape[1:]), total(geometry.kernel[1:])
+        lowered = geometry.batch * geometry.in_channels * geometry.padded_shape[0] * across * width
         y, w = total(geometry.y_shape), total(geometry.w_shape)
         row = y // max(1, geometry.out_shape[0])
-        gathered = 0
-        if geometry.dilation[0] > 1:  # then a row's matrix is a copy
-            gathered = geometry.batch * geometry.groups * total(geometry.out_shape[1:]) * geometry.terms
-        held = padded + lowered + w + row + gathered
-        moved = 2 * padded + 2 * lowered + 2 * y + gathered * geometry.out_shape[0]
+        matrix = geometry.batch * geometry.groups * geometry.terms * across  # of one output row
+        copied = geometry.dilation[0] > 1  # then its rows are no neighbours
+        held = padded + lowered + w + row + (matrix if copied else 0)
+        moved = 2 * padded + 2 * lowered + 2 * y + (3 if copied else 1) * matrix * geometry.out_shape[0]
         calls = 8 + 4 * geometry.out_shape[0]
         return Cost(2 * geometry.macs, moved * dtype.itemsize, calls, held * dtype.itemsize)
 
@@ -55,30 +54,28 @@ class Mec(Algorithm):
         return 1, geometry.out_shape
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
-        """The weights in the order of a lowered row: (O, C/G, k0, *k) -> (G, k0 t C/G, O/G)."""
+        """The weights in the order of lowered rows: (O, C/G, k0, *k) -> (G, O/G, k0 t C/G)."""
         group, per_in, first, others = geometry.groups, *geometry.w_shape[1:3], total(geometry.kernel[1:])
         split = np.asarray(w, dtype).reshape(group, geometry.out_channels // group, per_in, first, others)
-        return np.ascontiguousarray(split.transpose(0, 3, 4, 2, 1)).reshape(group, geometry.terms, -1)
+        return np.ascontiguousarray(split.transpose(0, 1, 3, 4, 2)).reshape(group, -1, geometry.terms)
 
     def forward(self, x: np.ndarray, prepared: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         n, group, per_in = geometry.batch, geometry.groups, geometry.in_channels // geometry.groups
-        height, rank = geometry.padded_shape[0], geometry.rank
+        height, rank, (first, *others) = geometry.padded_shape[0], geometry.rank, geometry.out_shape
         s, d, e = geometry.stride[0], geometry.dilation[0], geometry.effective[0]
         padded = pad_geometry(x, geometry, out.dtype)
         strips = view(
             padded,
-            (height, *geometry.out_shape[1:]),
+            (height, *others),
             (1, *geometry.kernel[1:]),
             (1, *geometry.stride[1:]),
             (1, *geometry.dilation[1:]),
-        )
-        # (N, C, h, *q, 1, *t) -> (N, G, *q, h, 1, *t, C/G)
+        )  # (N, C, h, *q, 1, *t)
         strips = strips.reshape(n, group, per_in, *strips.shape[2:])
-        order = (0, 1, *range(4, 3 + rank), 3, *range(3 + rank, 3 + 2 * rank), 2)
-        across, width = total(geometry.out_shape[1:]), total(geometry.kernel[1:]) * per_in
-        lowered = np.ascontiguousarray(strips.transpose(order))  # the one copy
-        lowered = lowered.reshape(n, group, across, height, width)
-        for p in range(geometry.out_shape[0]):
-            rows = lowered[:, :, :, p * s : p * s + e : d]
-            y = rows.reshape(n, group, across, geometry.terms) @ prepared  # (N, G, q, O/G)
-            out[:, :, p] = y.swapaxes(2, 3).reshape(n, geometry.out_channels, *geometry.out_shape[1:])
+        order = (0, 1, 3, *range(3 + rank, 3 + 2 * rank), 2, *range(4, 3 + rank))
+        lowered = np.ascontiguousarray(strips.transpose(order))  # (N, G, h, 1, *t, C/G, *q), the one copy
+        lowered = lowered.reshape(n, group, height, -1, total(others))
+        for p in range(first):
+            rows = lowered[:, :, p * s : p * s + e : d]
+            y = prepared @ rows.reshape(n, group, geometry.terms, total(others))  # (N, G, O/G, q)
+            out[:, :, p] = y.reshape(n, geometry.out_channels, *others)

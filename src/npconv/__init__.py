@@ -13,21 +13,12 @@ __version__ = "0.1.0"
 #: Where each public name lives.
 _HOME = {
     "arguments": ("MemoryLimitError",),
-    "convolution": (
-        "ConvGrads",
-        "conv",
-        "conv_grads",
-        "conv_input_grad",
-        "conv_jvp",
-        "conv_weight_grad",
-        "explain",
-    ),
-    "transposed": (
-        "conv_transpose",
-        "conv_transpose_grads",
-        "conv_transpose_input_grad",
-        "conv_transpose_weight_grad",
-    ),
+    "convolution": ("conv",),
+    "gradients": ("ConvGrads", "conv_grads", "conv_input_grad", "conv_weight_grad"),
+    "tangents": ("conv_jvp",),
+    "explaining": ("explain",),
+    "transposed": ("conv_transpose",),
+    "transposed_grads": ("conv_transpose_grads", "conv_transpose_input_grad", "conv_transpose_weight_grad"),
     "separable": (
         "SeparableGrads",
         "depthwise_conv",
@@ -54,7 +45,7 @@ _HOME = {
 #: Modules to use by name, as in ``npconv.filters.apply``.
 _MODULES = ("filters", "gradcheck", "testing")
 
-__all__ = sorted(name for names in _HOME.values() for name in names)  # noqa: PLE0605
+__all__ = sorted(name for names in _HOME.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Adaptive pooling: the output's size is given and the bins follow, `floor(i L / o)` to `ceil((i + 1) L / o)` (rule R19)."""
+"""Adaptive pooling: the output's size is given, bin i spans `i L / o` to `(i + 1) L / o` (rule R19)."""
 
 from __future__ import annotations
 
@@ -65,9 +65,8 @@ def adaptive_max_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.adaptive import adaptive_max_pool
-    >>> adaptive_max_pool(np.arange(7.0).reshape(1, 1, 7), 3, return_indices=True)
+    >>> import numpy as np, npconv
+    >>> npconv.adaptive_max_pool(np.arange(7.0).reshape(1, 1, 7), 3, return_indices=True)
     (array([[[2., 4., 6.]]]), array([[[2, 4, 6]]]))
     """
     op = "adaptive_max_pool"
@@ -106,9 +105,8 @@ def adaptive_max_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.adaptive import adaptive_max_pool_grad
-    >>> adaptive_max_pool_grad(np.array([[[5.0, 7.0]]]), np.array([[[1.0, 9.0, 2.0]]]), 2)
+    >>> import numpy as np, npconv
+    >>> npconv.adaptive_max_pool_grad(np.array([[[5.0, 7.0]]]), np.array([[[1.0, 9.0, 2.0]]]), 2)
     array([[[ 0., 12.,  0.]]])
     """
     op = "adaptive_max_pool_grad"
@@ -148,9 +146,8 @@ def adaptive_avg_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.adaptive import adaptive_avg_pool
-    >>> adaptive_avg_pool(np.arange(7.0).reshape(1, 1, 7), 3)
+    >>> import numpy as np, npconv
+    >>> npconv.adaptive_avg_pool(np.arange(7.0).reshape(1, 1, 7), 3)
     array([[[1., 3., 5.]]])
     """
     op = "adaptive_avg_pool"
@@ -195,9 +192,8 @@ def adaptive_avg_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.adaptive import adaptive_avg_pool_grad
-    >>> adaptive_avg_pool_grad(np.array([[[2.0, 4.0]]]), (1, 1, 3), 2)
+    >>> import numpy as np, npconv
+    >>> npconv.adaptive_avg_pool_grad(np.array([[[2.0, 4.0]]]), (1, 1, 3), 2)
     array([[[1., 3., 2.]]])
     """
     op = "adaptive_avg_pool_grad"

@@ -142,13 +142,25 @@ def _as_array(op: str, name: str, value: Any) -> np.ndarray:
     module = kind.__module__.split(".")[0]
     if module == "torch" or hasattr(value, "cpu"):
         detached = ".detach()" if getattr(value, "requires_grad", False) else ""
-        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}{detached}.numpy()")
+        raise TypeError(
+            f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}{detached}.numpy()"
+        )
     if hasattr(value, "to_numpy"):
-        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}.to_numpy()")
-    if not isinstance(value, (list, tuple, int, float, complex, np.generic)) and not hasattr(value, "__array__"):
-        got = f"{shown(value)} of type {kind.__name__}" if isinstance(value, (str, bytes)) else f"a {kind.__name__}"
+        raise TypeError(
+            f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}.to_numpy()"
+        )
+    if not isinstance(value, (list, tuple, int, float, complex, np.generic)) and not hasattr(
+        value, "__array__"
+    ):
+        got = (
+            f"{shown(value)} of type {kind.__name__}"
+            if isinstance(value, (str, bytes))
+            else f"a {kind.__name__}"
+        )
         got = "None" if value is None else got
-        raise TypeError(f"{op}: {name} must be an array or a nested list of numbers, got {got}; use np.asarray on numbers")
+        raise TypeError(
+            f"{op}: {name} must be an array or a nested list of numbers, got {got}; use np.asarray on numbers"
+        )
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -178,7 +190,9 @@ def common_dtypes(op: str, named: dict[str, np.dtype]) -> Dtypes:
 def real_dtype(op: str, name: str, dtype: np.dtype) -> np.dtype:
     """`dtype`, refused when complex: pooling needs an ordering."""
     if dtype.kind == "c":
-        raise TypeError(f"{op}: {name} has dtype {dtype}: complex numbers have no ordering; pool abs(x) or x.real")
+        raise TypeError(
+            f"{op}: {name} has dtype {dtype}: complex numbers have no ordering; pool abs(x) or x.real"
+        )
     return dtype
 
 
@@ -194,7 +208,8 @@ def integer_compute(op: str, bound: int) -> np.dtype:
     if bound < EXACT_IN_INT64:
         return np.dtype(np.int64)
     raise ValueError(
-        f"{op}: sums of these integers could reach {bound} in magnitude, which exceeds 2^63-1 = {EXACT_IN_INT64 - 1}; "
+        f"{op}: sums of these integers could reach {bound} in magnitude, which exceeds 2^63-1 = "
+        f"{EXACT_IN_INT64 - 1}; "
         "convert an operand (x, w or g) to float64"
     )
 
@@ -216,7 +231,8 @@ def flag(op: str, name: str, value: Any) -> bool:
     """`value` as a bool; 0 and 1 are refused, so that positional slips show."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
-            f"{op}: {name} must be True or False, got {shown(value)} of type {type(value).__name__}; write {name}=True"
+            f"{op}: {name} must be True or False, got {shown(value)} of type {type(value).__name__}; write "
+            f"{name}=True"
         )
     return bool(value)
 
@@ -225,9 +241,15 @@ def shape_of(op: str, name: str, value: Any) -> Ints:
     """`value` as a shape: a tuple of non-negative ints."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(
-            f"{op}: {name} must be a tuple of ints, got {shown(value)} of type {type(value).__name__}; use array.shape"
+            f"{op}: {name} must be a tuple of ints, got {shown(value)} of type {type(value).__name__}; use "
+            "array.shape"
         )
     return tuple(one_int(op, name, v, 0, f" entry {i}") for i, v in enumerate(value))
+
+
+def contiguous(array: np.ndarray, limit: int) -> np.ndarray:
+    """`array` in C order, so that bits do not depend on strides; as it is where a copy would exceed `limit` bytes."""
+    return array if array.flags.c_contiguous or array.nbytes > limit else array.copy(order="C")
 
 
 def read_bytes(op: str, name: str, value: Any) -> int | None:
@@ -246,7 +268,9 @@ def machine_memory() -> int:
 
 def smaller(op: str) -> str:
     """What makes the output of `op` smaller."""
-    return "less stride, dilation or output_padding" if "transpose" in op else "less padding or input_dilation"
+    if "transpose" in op:
+        return "less stride, dilation or output_padding"
+    return "less padding or input_dilation" if "conv" in op else "less padding or a smaller kernel"
 
 
 def check_memory(op: str, needed: int, what: str) -> None:
@@ -262,8 +286,13 @@ def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, 
     """A fresh output array, or the caller's `out` once it is proved fit."""
     if out is None:
         check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
-        if total([n for n in shape if n]) * dtype.itemsize > LARGEST:  # NumPy counts so even where an axis is empty
-            raise ValueError(f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; use {smaller(op)}")
+        if (
+            total([n for n in shape if n]) * dtype.itemsize > LARGEST
+        ):  # NumPy counts so even where an axis is empty
+            raise ValueError(
+                f"{op}: no array can have the output shape {shape}, its sizes multiply to "
+                f"over 2^63-1; use {smaller(op)}"
+            )
         return np.empty(shape, dtype)
     fresh = f"out=np.empty({shape}, {dtype.name!r})"
     if not isinstance(out, np.ndarray):

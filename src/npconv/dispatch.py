@@ -5,7 +5,6 @@ Correctness decides first (`why_not`, the accuracy tier, exact integers, the wor
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from . import execution
 from .algorithms import named, registered
-from .algorithms.base import Algorithm, Cost, ErrorBound
+from .algorithms.base import Algorithm, Cost
 from .arguments import Dtypes, MemoryLimitError, choice, machine_memory
 from .geometry import ConvGeometry, total
 
@@ -106,11 +105,13 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     """
     dtype = request.dtypes.compute
     direction = "weight_grad" if request.direction == "weight_grad" else "forward"
-    family = [a for a in registered() if a.automatic and a.exact_footprint] if exact_footprint else _family(request.algorithm)
+    family = _family("auto" if exact_footprint else request.algorithm)
+    if exact_footprint:
+        family = [a for a in family if direction in a.exact_footprint]
     reasons = {a.name: against(a, geometry, request) for a in family}
     able = [a for a in family if reasons[a.name] is None]
     if able:
-        return min(able, key=lambda a: estimate(_whole_cost(a, geometry, dtype, direction, request.limit), dtype))
+        return min(able, key=lambda a: estimate(whole_cost(a, geometry, dtype, direction, request.limit), dtype))
     everyone = {a.name: against(a, geometry, request) for a in registered()}
     others = [name for name, why in everyone.items() if why is None]
     listed = "; ".join(f"{name} {why}" for name, why in reasons.items())
@@ -128,7 +129,7 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     )
 
 
-def _whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, limit: int) -> Cost:
+def whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, limit: int) -> Cost:
     """The cost of all tiles together; the workspace is that of one."""
     fitted = execution.fit_tile(algorithm, geometry, dtype, direction, limit)
     if isinstance(fitted, int):
@@ -146,120 +147,3 @@ def _whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, d
 def picker(op: str, request: Request) -> execution.Pick:
     """A function that chooses for each part of one call."""
     return lambda geometry, exact_footprint: choose(op, geometry, request, exact_footprint)
-
-
-# --------------------------------------------------------------------------- explaining
-@dataclass(frozen=True)
-class Candidate:
-    """One algorithm's line in an explanation."""
-
-    name: str
-    verdict: str
-    able: bool
-    cost: Cost | None
-    bound: ErrorBound | None
-    seconds: float | None
-    measured: float | None = None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What would run, and why not each other one. Print it."""
-
-    geometry: ConvGeometry
-    request: Request
-    choice: str
-    parts: int
-    candidates: tuple[Candidate, ...]
-
-    def __str__(self) -> str:
-        g, r = self.geometry, self.request
-        head = [
-            f"{r.direction} of {g.x_shape} * {g.w_shape} -> {g.y_shape}, {r.dtypes.result}, accuracy {r.accuracy!r}",
-            f"choice: {self.choice}" + (f", for each of {self.parts} parts without input dilation" if self.parts > 1 else ""),
-        ]
-        rows = [("algorithm", "verdict", "Mflop", "MB moved", "workspace", "error bound", "estimate", "measured")]
-        for c in self.candidates:
-            if c.cost is None:
-                rows.append((c.name, c.verdict, "", "", "", "", "", ""))
-                continue
-            rows.append(
-                (
-                    c.name,
-                    c.verdict,
-                    f"{(c.cost.flops + c.cost.butterflies) / 1e6:.1f}",
-                    f"{c.cost.bytes / 1e6:.1f}",
-                    f"{c.cost.workspace} B",
-                    str(c.bound),
-                    "" if c.seconds is None else f"{c.seconds * 1e3:.3f} ms",
-                    "" if c.measured is None else f"{c.measured * 1e3:.3f} ms",
-                )
-            )
-        if all(row[-1] == "" for row in rows[1:]):
-            rows = [row[:-1] for row in rows]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join(head + lines)
-
-    __repr__ = __str__
-
-
-def explain(op: str, geometry: ConvGeometry, request: Request, measure: bool = False) -> Explanation:
-    """Choose, and say for every registered algorithm why or why not."""
-    every = execution.parts(geometry, request.direction)
-    real = [p.geometry for p in every if p.geometry is not None]
-    largest = max(real, key=lambda g: g.macs, default=execution.problem(geometry, request.direction))
-    chosen = choose(op, largest, request)
-    dtype = request.dtypes.compute
-    direction = "weight_grad" if request.direction == "weight_grad" else "forward"
-    candidates, best = [], 0.0
-    for a in registered():
-        why = against(a, largest, request)
-        cost = None
-        if a.why_not(largest, dtype) is None:
-            cost = _whole_cost(a, largest, dtype, direction, request.limit)
-        seconds = estimate(cost, dtype) if cost else None
-        if a is chosen:
-            best = seconds or 0.0
-        candidates.append((a, why, cost, seconds))
-    rows = []
-    for a, why, cost, seconds in candidates:
-        measured = _measure(a, largest, request) if measure and why is None and a.name != "loops" else None
-        if a is chosen:
-            verdict = "chosen: the least estimated time"
-            if request.algorithm != "auto":
-                verdict = f"chosen: algorithm={request.algorithm!r}"
-        elif why:
-            verdict = "no: " + why
-        elif not a.automatic:
-            verdict = "no: only when asked for by name"
-        else:
-            verdict = f"no: estimated {(seconds or 0) / best:.2g} times the time" if best else "no: slower"
-        bound = a.error_bound(largest, dtype) if cost else None
-        rows.append(Candidate(a.name, verdict, why is None, cost, bound, seconds, measured))
-    return Explanation(geometry, request, chosen.name, len(every), tuple(rows))
-
-
-def _measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repeats: int = 3) -> float:
-    """The least of some timed runs on random data, in seconds."""
-    rng = np.random.default_rng(0)
-    dtype = request.dtypes.compute
-    x = rng.standard_normal(geometry.x_shape).astype(dtype)
-    w = rng.standard_normal(geometry.w_shape).astype(dtype)
-    y = rng.standard_normal(geometry.y_shape).astype(dtype)
-
-    def pick(part: ConvGeometry, exact_footprint: bool) -> Algorithm:
-        return algorithm
-
-    def once() -> float:
-        started = time.perf_counter()
-        if request.direction == "weight_grad":
-            execution.weight_grad(pick, x, y, geometry, w, request.limit)
-        else:
-            parts = execution.parts(geometry, "forward")
-            execution.correlate(pick, x, w, parts, y, request.limit)
-        return time.perf_counter() - started
-
-    return min(once() for _ in range(1 + repeats))
-
-

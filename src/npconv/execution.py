@@ -27,7 +27,7 @@ def problem(geometry: ConvGeometry, direction: str) -> ConvGeometry:
 def parts(geometry: ConvGeometry, direction: str) -> list[Phase]:
     """The convolutions without input dilation that together compute `direction`."""
     whole = problem(geometry, direction).tight()
-    if direction == "weight_grad" or all(D == 1 for D in whole.input_dilation):
+    if all(D == 1 for D in whole.input_dilation):
         everything = (slice(None),) * geometry.rank
         return [Phase(everything, everything, whole)]
     return list(whole.phases())
@@ -86,7 +86,7 @@ def correlate(pick: Pick, x: np.ndarray, w: np.ndarray, phases: list[Phase], out
         algorithm = pick(phase.geometry, False)
         taps = w[(..., *phase.taps)]
         _correlate(algorithm, x, taps, phase.geometry, target, budget)
-        if not algorithm.exact_footprint and not _all_finite(target):
+        if "forward" not in algorithm.exact_footprint and not _all_finite(target):
             _correlate(pick(phase.geometry, True), x, taps, phase.geometry, target, budget)
 
 
@@ -99,23 +99,26 @@ def _correlate(
         algorithm.forward(x[batch], prepared, tile, out[(batch, slice(None), *box)])
 
 
-def weight_grad(
-    pick: Pick, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, budget: int
-) -> None:
-    """Write the gradient of the weights into `out`, (O, C/G, *k)."""
-    geometry = geometry.tight()
-    algorithm = pick(geometry, False)
-    _weight_grad(algorithm, x, g, geometry, out, budget)
-    if not algorithm.exact_footprint and not _all_finite(out):
-        _weight_grad(pick(geometry, True), x, g, geometry, out, budget)
+def weight_grad(pick: Pick, x: np.ndarray, g: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:
+    """Write the gradient of the weights of a convolution, split into `phases`, into `out`, (O, C/G, *k)."""
+    out[...] = 0
+    for phase in phases:
+        into, gs = out[(..., *phase.taps)], g[(..., *phase.out)]
+        if phase.geometry is None or not phase.geometry.batch or not into.size:
+            continue
+        part = into if len(phases) == 1 else np.zeros(into.shape, out.dtype)
+        algorithm = pick(phase.geometry, False)
+        _weight_grad(algorithm, x, gs, phase.geometry, part, budget)
+        if "weight_grad" not in algorithm.exact_footprint and not _all_finite(part):
+            part[...] = 0
+            _weight_grad(pick(phase.geometry, True), x, gs, phase.geometry, part, budget)
+        if part is not into:
+            into += part
 
 
 def _weight_grad(
     algorithm: Algorithm, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, budget: int
 ) -> None:
-    out[...] = 0
-    if not out.size or not geometry.batch:
-        return
     for batch, box, tile in _budgeted(algorithm, geometry, out.dtype, "weight_grad", budget):
         algorithm.weight_grad(x[batch], g[(batch, slice(None), *box)], tile, out)
 

@@ -1,4 +1,4 @@
-"""Fractional max pooling (Graham 2014): windows whose steps alternate at random, so that sizes shrink by a fraction."""
+"""Fractional max pooling (Graham 2014): the steps between windows alternate at random."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def _sizes(op: str, output_size: Any, output_ratio: Any, sizes: Ints, kernel: In
             )
         if not 1 <= o <= n - k + 1:
             raise ValueError(
-                f"{op}: output size {o} on axis {i} is out of reach: needs 1 <= output size <= size - kernel + 1 = "
-                f"{n} - {k} + 1 = {n - k + 1}; use output_size={min(max(o, 1), n - k + 1)} there"
+                f"{op}: output size {o} on axis {i} is out of reach: needs 1 <= output size <= size - kernel "
+                f"+ 1 = {n} - {k} + 1 = {n - k + 1}; use output_size={min(max(o, 1), n - k + 1)} there"
             )
     return out
 
@@ -49,7 +49,8 @@ def _sizes(op: str, output_size: Any, output_ratio: Any, sizes: Ints, kernel: In
 def _ratio(op: str, ratio: Any, axis: int) -> float:
     if isinstance(ratio, (bool, np.bool_)) or not isinstance(ratio, (int, float, np.integer, np.floating)):
         raise TypeError(
-            f"{op}: output_ratio on axis {axis} must be a number, got {ratio!r:.60} of type {type(ratio).__name__}"
+            f"{op}: output_ratio on axis {axis} must be a number, got {ratio!r:.60} of type "
+            f"{type(ratio).__name__}; use 0.7"
         )
     if not 0 < ratio < 1:
         raise ValueError(f"{op}: output_ratio on axis {axis} must be between 0 and 1, got {ratio}; use 0.7")
@@ -82,7 +83,8 @@ def _read_samples(op: str, samples: Any, rng: Any, x_shape: Ints, layout: Layout
     if bad.any():
         first = [int(i) for i in np.argwhere(bad)[0]]
         raise ValueError(
-            f"{op}: samples{first} = {array[tuple(first)]} is out of range: needs 0 <= sample < 1; use rng.random({shape})"
+            f"{op}: samples{first} = {array[tuple(first)]} is out of range: needs 0 <= sample < 1; "
+            f"use rng.random({shape})"
         )
     return array.reshape(n, c, len(sizes))
 
@@ -120,8 +122,8 @@ def fractional_max_pool(
 
         (N, C, *in) -> (N, C, *output_size)
 
-    With a = (in - k) / (out - 1) and a sample u in [0, 1), window i starts at int((i + u) a) - int(u a), the last
-    at in - k. Every plane and axis has its own u.
+    With a = (in - k) / (out - 1) and a sample u in [0, 1), window i starts at int((i + u) a) - int(u a), the
+    last at in - k. Every plane and axis has its own u.
 
     Parameters
     ----------
@@ -134,8 +136,8 @@ def fractional_max_pool(
     output_ratio : float or sequence of float, optional
         Output size as a fraction of the input's; one of the two is needed.
     samples : array_like, optional
-        The u's, (N, C, rank) in the order of the spatial axes (torch's two-dimensional operator takes the width's
-        first).
+        The u's, (N, C, rank) in the order of the spatial axes (torch's two-dimensional operator takes the
+        width's first).
     rng : seed or numpy.random.Generator, optional
         Draws the samples where they are not given.
     return_indices : bool
@@ -161,9 +163,8 @@ def fractional_max_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.fractional import fractional_max_pool
-    >>> fractional_max_pool(np.arange(7.0).reshape(1, 1, 7), (2,), output_size=4, samples=[[[0.5]]])
+    >>> import numpy as np, npconv
+    >>> npconv.fractional_max_pool(np.arange(7.0).reshape(1, 1, 7), (2,), output_size=4, samples=[[[0.5]]])
     array([[[1., 3., 5., 6.]]])
     """
     op = "fractional_max_pool"
@@ -212,10 +213,9 @@ def fractional_max_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.fractional import fractional_max_pool_grad
+    >>> import numpy as np, npconv
     >>> x = np.arange(4.0).reshape(1, 1, 4)
-    >>> fractional_max_pool_grad(np.array([[[5.0, 7.0]]]), x, (2,), output_size=2, samples=[[[0.5]]])
+    >>> npconv.fractional_max_pool_grad(np.array([[[5.0, 7.0]]]), x, (2,), output_size=2, samples=[[[0.5]]])
     array([[[0., 5., 0., 7.]]])
     """
     op = "fractional_max_pool_grad"

@@ -63,6 +63,14 @@ def closing_pad(size: int, lo: int, e: int, s: int, out: int) -> int:
     return covered_size(e, s, out) - size - lo
 
 
+def landing(size: int, lo: int, padded: int, D: int) -> tuple[slice, slice]:
+    """Which of `size` inputs, spread `D` apart, land inside `padded` positions, and on which positions."""
+    first = max(0, -(lo // D))  # the smallest i with i D + lo >= 0
+    stop = max(first, min(size, (padded - 1 - lo) // D + 1))
+    start = lo + first * D
+    return slice(first, stop), slice(start, start + dilated_size(stop - first, D), D)
+
+
 def transposed_size(size: int, lo: int, hi: int, e: int, s: int, extra: int) -> int:
     """The output length of a transposed convolution (rules R9 and R10)."""
     return (size - 1) * s - lo - hi + e + extra
@@ -210,6 +218,17 @@ def spatial_axes(rank: int) -> str:
     return f"{rank} spatial {'axis' if rank == 1 else 'axes'}"
 
 
+def rank_source(op: str) -> str:
+    """The argument of `op` that says how many spatial axes there are."""
+    if op.endswith("weight_grad"):
+        return "kernel_shape"
+    if op in ("unfold", "max_unpool", "max_unpool_grad") or ("pool" in op and not op.startswith("adaptive")):
+        return "kernel (or x)"
+    if op == "explain":
+        return "w_shape"
+    return "w" if "conv" in op else "output_size" if op == "fold" else "x"
+
+
 def per_axis(op: str, name: str, value: Any, rank: int, low: int | None = None) -> Ints:
     """An int, or one int per spatial axis, as a tuple of `rank` ints."""
     if not _is_sequence(value):
@@ -218,7 +237,7 @@ def per_axis(op: str, name: str, value: Any, rank: int, low: int | None = None) 
     if len(values) != rank and len(values) != 1:
         raise ValueError(
             f"{op}: {name} has {len(values)} values, needs {'1 or ' if rank != 1 else ''}{rank} "
-            f"for {spatial_axes(rank)}, got {name}={shown(value)}; "
+            f"for the {spatial_axes(rank)} of {rank_source(op)}, got {name}={shown(value)}; "
             "write one int to use it on every axis"
         )
     if len(values) == 1:
@@ -242,8 +261,9 @@ def explicit_pads(op: str, padding: Any, rank: int) -> Pads:
         if len(padding) != rank or not all(_is_sequence(p) and len(p) == 2 for p in padding):
             needed = ", ".join(["(lo, hi)"] * rank) + ("," if rank == 1 else "")
             raise ValueError(
-                f"{op}: padding={shown(padding, 200)} is malformed, expected one (lo, hi) pair per spatial axis: "
-                f"({needed})"
+                f"{op}: padding={shown(padding, 200)} is malformed, expected one (lo, hi) pair per spatial "
+                "axis "
+                f"of {rank_source(op)}: ({needed})"
             )
         return tuple(
             (
@@ -286,15 +306,18 @@ def check_windows(op: str, sizes: Ints, kernel: Ints, dilation: Ints, padding: P
         e, padded = effective_kernel(k, d), size + lo + hi
         if padded > LARGEST:
             raise ValueError(
-                f"{op}: padding ({lo}, {hi}) makes the size of spatial axis {i} {sum_text(size, lo, hi)} = {padded}, "
-                f"which exceeds 2^63-1 = {LARGEST}; use less padding"
+                f"{op}: padding ({lo}, {hi}) makes the size of spatial axis {i} {sum_text(size, lo, hi)} = "
+                f"{padded}, "
+                f"which exceeds 2^63-1 = {LARGEST}; use less padding, or a smaller kernel or dilation if "
+                "they made it"
             )
         if e > padded:
             cause = "dilation" if d > 1 else "kernel"
             raise ValueError(
-                f"{op}: the kernel does not fit x on spatial axis {i}: effective kernel dilation (k - 1) + 1 = "
+                f"{op}: the kernel does not fit x on spatial axis {i}: effective kernel dilation (k - 1) + "
+                "1 = "
                 f"{d} * ({k} - 1) + 1 = {e} > padded size {sum_text(size, lo, hi)} = {padded}; "
-                f"add at least {e - padded} padding or use a smaller {cause}"
+                f"add at least {e - padded} padding, use a smaller {cause} or check layout"
             )
 
 
@@ -342,7 +365,8 @@ class ConvGeometry:
     @cached_property
     def out_shape(self) -> Ints:
         return tuple(
-            window_count(p, e, s) for p, e, s in zip(self.padded_shape, self.effective, self.stride, strict=True)
+            window_count(p, e, s)
+            for p, e, s in zip(self.padded_shape, self.effective, self.stride, strict=True)
         )
 
     @property
@@ -453,14 +477,25 @@ class ConvGeometry:
                 continue
             kernel, stride, dilation, padding = zip(*(p[2] for p in parts), strict=True)
             geometry = replace(
-                self, kernel=kernel, stride=stride, dilation=dilation, padding=padding, input_dilation=(1,) * self.rank
+                self,
+                kernel=kernel,
+                stride=stride,
+                dilation=dilation,
+                padding=padding,
+                input_dilation=(1,) * self.rank,
             )
             yield Phase(out, taps, geometry)
 
     def _axis_phases(self, i: int) -> list[tuple[slice, slice, Any]]:
-        D, s, d, k, lo = self.input_dilation[i], self.stride[i], self.dilation[i], self.kernel[i], self.padding[i][0]
+        D, s, d, k, lo = (
+            self.input_dilation[i],
+            self.stride[i],
+            self.dilation[i],
+            self.kernel[i],
+            self.padding[i][0],
+        )
         out_step, tap_step = D // math.gcd(s, D), D // math.gcd(d, D)
-        found = []
+        found: list[tuple[slice, slice, Any]] = []
         for q in range(min(out_step, self.out_shape[i])):
             first = next((t for t in range(min(tap_step, k)) if (q * s + t * d - lo) % D == 0), None)
             count = ceil_div(self.out_shape[i] - q, out_step)
@@ -478,7 +513,7 @@ class ConvGeometry:
 # --------------------------------------------------------------------------- a pooling
 @dataclass(frozen=True)
 class WindowAxis:
-    """The windows of a pooling along one axis: tap t of window o reads position ``o s + t d - lo`` if that is an input."""
+    """The windows of a pooling along one axis: tap t of window o stands at ``o s + t d - lo``."""
 
     size: int
     taps: int
@@ -533,9 +568,10 @@ class WindowAxis:
     def inner_taps(self) -> tuple[slice, ...]:
         """The inputs that each tap of the inner windows reads."""
         first, stop = self.inner
-        begins = range(first * self.stride - self.lo, first * self.stride - self.lo + self.effective, self.dilation)
+        begin = first * self.stride - self.lo
+        begins = range(begin, begin + self.effective, self.dilation)
         length = (stop - first - 1) * self.stride + 1
-        return tuple(slice(begin, begin + length, self.stride) for begin in begins)
+        return tuple(slice(b, b + length, self.stride) for b in begins)
 
     @cached_property
     def outer(self) -> tuple[int, ...]:
@@ -568,7 +604,8 @@ class WindowAxis:
 
     def first_empty(self) -> int | None:
         """The first window that reads no input at all, if there is one."""
-        if self.dilation > self.end:  # only then can two taps stand on either side of all inputs
+        # elsewhere a window that starts before the inputs reads one of the first d positions
+        if self.dilation > self.end or self.lo >= self.effective:
             for o in range(min(self.out, max(0, ceil_div(self.lo, self.stride)))):
                 if not self.reads(o):
                     return o
@@ -659,7 +696,9 @@ class PoolGeometry:
     def out_shape(self) -> Ints:
         return tuple(
             pool_count(n, lo, hi, e, s, self.rounding)
-            for n, (lo, hi), e, s in zip(self.in_shape, self.padding, self.effective, self.stride, strict=True)
+            for n, (lo, hi), e, s in zip(
+                self.in_shape, self.padding, self.effective, self.stride, strict=True
+            )
         )
 
     @cached_property
@@ -668,7 +707,13 @@ class PoolGeometry:
         return tuple(
             WindowAxis(n, k, s, d, lo, hi, out)
             for n, k, s, d, (lo, hi), out in zip(
-                self.in_shape, self.kernel, self.stride, self.dilation, self.padding, self.out_shape, strict=True
+                self.in_shape,
+                self.kernel,
+                self.stride,
+                self.dilation,
+                self.padding,
+                self.out_shape,
+                strict=True,
             )
         )
 
@@ -690,14 +735,17 @@ class PoolGeometry:
         s = k if stride is None else per_axis(op, "stride", stride, rank, 1)
         d = per_axis(op, "dilation", dilation, rank, 1)
         if ceil_mode and cover_all:
-            raise ValueError(f"{op}: ceil_mode=True and cover_all=True exclude each other, choose one rounding")
+            raise ValueError(f"{op}: ceil_mode=True and cover_all=True exclude each other; use one of them")
         pads = resolve_padding(op, padding, in_shape, k, s, d)
         for i, ((lo, hi), n) in enumerate(zip(pads, k, strict=True)):
             e = effective_kernel(n, d[i])
             if max(lo, hi) >= e and lo + hi:
                 raise ValueError(
-                    f"{op}: padding ({lo}, {hi}) on axis {i} would leave a window wholly in the padding: needs padding < "
-                    f"effective kernel {e} (kernel {n}, dilation {d[i]}); pad the input first if that is meant"
+                    f"{op}: padding ({lo}, {hi}) on axis {i} would leave a window wholly in the padding: "
+                    "needs "
+                    f"padding < effective kernel {e} (kernel {n}, dilation {d[i]}); pad the input first if "
+                    "that "
+                    "is meant"
                 )
         check_windows(op, in_shape, k, d, pads)
         return cls(in_shape, k, s, d, pads, "ceil" if ceil_mode else "cover_all" if cover_all else "floor")

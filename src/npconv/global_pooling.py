@@ -75,9 +75,8 @@ def global_max_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.global_pooling import global_max_pool
-    >>> global_max_pool(np.arange(8.0).reshape(1, 2, 2, 2), keepdims=False)
+    >>> import numpy as np, npconv
+    >>> npconv.global_max_pool(np.arange(8.0).reshape(1, 2, 2, 2), keepdims=False)
     array([[3., 7.]])
     """
     op = "global_max_pool"
@@ -121,9 +120,8 @@ def global_max_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.global_pooling import global_max_pool_grad
-    >>> global_max_pool_grad(np.array([[[5.0]]]), np.array([[[1.0, 9.0, 9.0]]]))
+    >>> import numpy as np, npconv
+    >>> npconv.global_max_pool_grad(np.array([[[5.0]]]), np.array([[[1.0, 9.0, 9.0]]]))
     array([[[0., 5., 0.]]])
     """
     op = "global_max_pool_grad"
@@ -159,9 +157,8 @@ def global_avg_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.global_pooling import global_avg_pool
-    >>> global_avg_pool(np.arange(8.0).reshape(1, 2, 2, 2), keepdims=False)
+    >>> import numpy as np, npconv
+    >>> npconv.global_avg_pool(np.arange(8.0).reshape(1, 2, 2, 2), keepdims=False)
     array([[1.5, 5.5]])
     """
     op = "global_avg_pool"
@@ -207,9 +204,8 @@ def global_avg_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.global_pooling import global_avg_pool_grad
-    >>> global_avg_pool_grad(np.array([[8.0]]), (1, 1, 4), keepdims=False)
+    >>> import numpy as np, npconv
+    >>> npconv.global_avg_pool_grad(np.array([[8.0]]), (1, 1, 4), keepdims=False)
     array([[[2., 2., 2., 2.]]])
     """
     op = "global_avg_pool_grad"

@@ -1,4 +1,4 @@
-"""Index spaces: what number an element of (N, C, *in) has for torch, ONNX and TensorFlow, and back (rule R16).
+"""Index spaces: the number of an element of (N, C, *in) for torch, ONNX and TensorFlow, and back (rule R16).
 
 ========================  ==============================================================================
 ``plane``                 flat in the unpadded spatial plane, row-major (torch)
@@ -93,6 +93,6 @@ def _refuse(
     low = int(samples[position])
     rule = f"{low} <= index < {low + size * unit}" + (f" in steps of {unit}" if unit > 1 else "")
     raise ValueError(
-        f"{op}: indices{list(position)} = {indices[position]} is outside its plane: indices_space={space!r} needs "
-        f"{rule} for {described}; use the indices that max_pool returned"
+        f"{op}: indices{list(position)} = {indices[position]} is outside its plane: indices_space={space!r} "
+        f"needs {rule} for {described}; use the indices that max_pool returned"
     )

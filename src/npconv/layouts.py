@@ -1,7 +1,7 @@
 """Layouts: where the batch, channel and spatial axes of an array lie, and how to reach the canonical order.
 
-Everything behind the door works on views in one order, inputs (N, C, *spatial) and weights (O, I, *k). A layout is the
-permutation that leads there and back; it never copies more than a reshape of several batch axes needs.
+Everything behind the door works on views in one order, inputs (N, C, *spatial) and weights (O, I, *k). A layout
+is the permutation that leads there and back; it never copies more than a reshape of several batch axes needs.
 """
 
 from __future__ import annotations
@@ -84,11 +84,20 @@ def _text(op: str, name: str, layout: object, examples: tuple[str, ...]) -> str:
     return layout
 
 
+def channels_are_last(layout: str) -> bool:
+    """Whether weights follow (*k, I, O): the layout's last axis holds the channels."""
+    return layout == "channels_last" or (layout != "channels_first" and layout.endswith("C"))
+
+
 def _letters(op: str, name: str, text: str, needed: str) -> str:
     """`text` if it is a layout in letters, else an error."""
     example = "'NCHW' or 'HWC'" if needed == "C" else "'OIHW' or 'HWIO'"
     ok = text.isalpha() and text.isupper() and len(set(text)) == len(text) and all(c in text for c in needed)
-    if not ok or (needed == "C" and ({"O", "I"} & set(text))) or (needed == "OI" and ({"N", "C"} & set(text))):
+    if (
+        not ok
+        or (needed == "C" and ({"O", "I"} & set(text)))
+        or (needed == "OI" and ({"N", "C"} & set(text)))
+    ):
         raise ValueError(
             f"{op}: {name}={shown(text)} is unknown, needs letters such as {example}, or "
             + did_you_mean(text, NAMES + (INPUTS if needed == "C" else KERNELS), NAMES)
@@ -112,7 +121,8 @@ def _input_layout(op: str, layout: str, ndim: int, rank: int) -> Layout:
     spatial_letters = [c for c in text if c not in "NC"]
     if len(spatial_letters) != rank:
         raise ValueError(
-            f"{op}: layout={text!r} names {len(spatial_letters)} spatial axes {spatial_letters}, the kernel has {rank}; "
+            f"{op}: layout={text!r} names {len(spatial_letters)} spatial axes {spatial_letters}, the "
+            f"kernel has {rank}; "
             "use one letter per spatial axis"
         )
     if len(text) != ndim:
@@ -133,7 +143,9 @@ def kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> Kernel
 @lru_cache(maxsize=256)
 def _kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> KernelLayout:
     if layout is None:
-        layout = NAMES[1] if inputs == NAMES[1] or (inputs not in NAMES and inputs.endswith("C")) else NAMES[0]
+        layout = (
+            NAMES[1] if inputs == NAMES[1] or (inputs not in NAMES and inputs.endswith("C")) else NAMES[0]
+        )
     if layout == NAMES[0]:
         return KernelLayout(layout, tuple(range(ndim)))
     if layout == NAMES[1]:
@@ -156,13 +168,15 @@ def _kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> Kerne
 
 
 def guess(x_shape: Ints, w_shape: Ints, layout: Layout, kernels: KernelLayout, groups: int) -> str:
-    """The layouts under which the channels of x and w would agree, as the end of a message; empty if there are none."""
+    """The layouts under which the channels of x and w would agree, as the end of a message; or nothing."""
     rank = layout.rank
     space = {1: "W", 2: "HW", 3: "DHW"}.get(rank)
     if space is None or layout.batch_axes > 1:
         return ""
     n, found = "N" * layout.batch_axes, []
-    for text, letters in product((f"{n}C{space}", f"{n}{space}C"), (f"OI{space}", f"{space}IO", f"O{space}I", f"IO{space}")):
+    for text, letters in product(
+        (f"{n}C{space}", f"{n}{space}C"), (f"OI{space}", f"{space}IO", f"O{space}I", f"IO{space}")
+    ):
         there = input_layout("", text, len(x_shape), rank)
         w_there = kernel_layout("", letters, text, len(w_shape))
         _, channels, *sizes = there.canonical_shape(x_shape)

@@ -17,10 +17,10 @@ from .arguments import (
     operation,
     output,
 )
-from .convolution import bias_grad
 from .geometry import ConvGeometry, Ints, total
+from .gradients import bias_grad
+from .layouts import channels_are_last
 from .problem import DEFAULTS, ConvProblem, read
-from .separable import channels_are_last
 from .windows import pad, pad_geometry, tap_slice
 
 if TYPE_CHECKING:

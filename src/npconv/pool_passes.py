@@ -1,4 +1,4 @@
-"""The passes of pooling over a problem that was read: maxima, means, norms, and what flows back through them."""
+"""The passes of pooling over a problem that was read: maxima, means, norms, and what flows back."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class PoolProblem:
         return self._counts(False)
 
     def _counts(self, include_pad: bool) -> int | np.ndarray:
-        """One number for all windows, or an array that broadcasts against (N, C, *out); 1 where nothing counts."""
+        """One number for all windows, or an array that broadcasts over (N, C, *out); 1 for a count of 0."""
         product: Any = 1
         for axis, windows in enumerate(self.axes, 2):
             counts = windows.counts(include_pad)
@@ -110,8 +110,8 @@ class PoolProblem:
         """Refuse a gradient, or saved indices, of another shape than the output."""
         if g.shape != self.y_shape:
             raise ValueError(
-                f"{self.op}: {name}.shape is {g.shape}, expected {self.y_shape}, the output of x.shape {self.x_shape} "
-                f"with {self.described}; use the arguments of the forward call"
+                f"{self.op}: {name}.shape is {g.shape}, expected {self.y_shape}, the output of x.shape "
+                f"{self.x_shape} with {self.described}; use the arguments of the forward call"
             )
 
     def refuse_empty_windows(self) -> None:
@@ -130,7 +130,7 @@ class PoolProblem:
 def spatial_layout(
     op: str, name: str, shape: Ints, spatial: Any, layout: Any, rank: int | None = None
 ) -> Layout:
-    """The layout of an array whose rank a tuple `spatial` tells; else letters, else all axes after batch and channel."""
+    """The layout of an array. A tuple `spatial` tells the rank, else letters, else the number of axes."""
     if not isinstance(layout, str):
         raise TypeError(f"{op}: layout must be a string, got {layout!r:.60} of type {type(layout).__name__}")
     ndim, letters, exact = len(shape), layout not in NAMES, rank is not None
@@ -146,7 +146,8 @@ def spatial_layout(
         allowed = f"{rank + 1} or {rank + 2}" if exact else f"{fewest} or more"
         fix = f"use {name}[None, None]" if ndim < fewest else "use the operator without a number in its name"
         raise ValueError(
-            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed}: batch, channels and {spatial_axes(rank)}; {fix}"
+            f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed}: batch, channels and "
+            f"{spatial_axes(rank)}; {fix}"
         )
     return input_layout(op, layout, ndim, rank)
 

@@ -1,4 +1,4 @@
-"""Pooling over windows: the maximum, the average, the p-norm, and their gradients."""
+"""Pooling over windows: the maximum, the average, the p-norm. Their gradients are in `pooling_grads`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from .arguments import choice, flag, operation, output
 from .indices import SPACES
 from .pool_passes import divisors, maxima, maxima_and_indices, means, norms, read_power
 from .pool_problem import float_dtype, read_pool, real_operand
-from .pooling_grads import avg_pool_grad, lp_pool_grad, max_pool_grad
-
-__all__ = ["avg_pool", "avg_pool_grad", "lp_pool", "lp_pool_grad", "max_pool", "max_pool_grad"]
 
 Array = NDArray[Any]
 
@@ -40,17 +37,17 @@ def max_pool(
     Parameters
     ----------
     x : array_like
-        (*batch, C, *in), real. A tuple `kernel` tells the rank; for an int, letters do, or all axes after two.
+        (*batch, C, *in), real. A tuple `kernel` tells the rank, else letters, else the number of axes.
     kernel : int or sequence of int
         Window size.
     stride : int or sequence of int, optional
         Step between windows; the kernel by default.
     padding : int, sequence of int, sequence of (lo, hi), or str
-        The grammar of `npconv.conv`. Padding never wins (rule R14); it must be smaller than the effective kernel.
+        The grammar of `npconv.conv`. Padding never wins (rule R14) and is smaller than the effective kernel.
     dilation : int or sequence of int
         Step between the taps of a window.
     ceil_mode : bool
-        Round the output size up, but drop a window that would start in the high padding (torch and ONNX, rule R3).
+        Round the output size up, but drop a window that would start in the high padding (R3: torch, ONNX).
     cover_all : bool
         Round it up and drop nothing (Chainer).
     return_indices : bool
@@ -78,12 +75,11 @@ def max_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.pooling import max_pool
-    >>> max_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    >>> import numpy as np, npconv
+    >>> npconv.max_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
     array([[ 5.,  7.],
            [13., 15.]])
-    >>> max_pool(np.array([[[1.0, 3.0, 3.0, 2.0]]]), (2,), return_indices=True)
+    >>> npconv.max_pool(np.array([[[1.0, 3.0, 3.0, 2.0]]]), (2,), return_indices=True)
     (array([[[3., 3.]]]), array([[[1, 2]]]))
     """
     options = {
@@ -107,7 +103,7 @@ def run_max_pool(
     indices: Any = "plane",
     out: Array | None = None,
 ) -> Any:
-    """`max_pool` under the name `op`, its rank fixed or free; the door that max_pool2d and its relatives share."""
+    """`max_pool` under the name `op`, its rank fixed or free; the door of max_pool2d and its relatives."""
     x = real_operand(op, "x", x)
     p = read_pool(op, x.shape, kernel, options, rank)
     wanted, space = flag(op, "return_indices", return_indices), choice(op, "indices", indices, SPACES)
@@ -138,8 +134,8 @@ def avg_pool(
     x, kernel, stride, padding, dilation, ceil_mode, cover_all, layout, out
         As for `npconv.max_pool`; padding counts as zeros.
     count_include_pad : bool
-        What the sum is divided by (rule R13): the taps inside the padded input, where an overhang that rounding up
-        adds does not count (True, torch's default), or the taps that read an input (False, TensorFlow and ONNX).
+        What the sum is divided by (rule R13): the taps inside the padded input, without the overhang that
+        rounding up adds (True, torch's default), or the taps that read an input (False, TensorFlow and ONNX).
     divisor : int, optional
         Divide by this instead.
 
@@ -155,12 +151,11 @@ def avg_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.pooling import avg_pool
-    >>> avg_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    >>> import numpy as np, npconv
+    >>> npconv.avg_pool(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
-    >>> avg_pool(np.ones((1, 1, 4)), (2,), padding=1, count_include_pad=False)
+    >>> npconv.avg_pool(np.ones((1, 1, 4)), (2,), padding=1, count_include_pad=False)
     array([[[1., 1., 1.]]])
     """
     options = {
@@ -184,7 +179,7 @@ def run_avg_pool(
     divisor: Any = None,
     out: Array | None = None,
 ) -> Array:
-    """`avg_pool` under the name `op`, its rank fixed or free; the door that avg_pool2d and its relatives share."""
+    """`avg_pool` under the name `op`, its rank fixed or free; the door of avg_pool2d and its relatives."""
     x = real_operand(op, "x", x)
     p = read_pool(op, x.shape, kernel, options, rank)
     return means(p, x, divisors(p, count_include_pad, divisor), out)
@@ -231,9 +226,8 @@ def lp_pool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.pooling import lp_pool
-    >>> lp_pool(np.array([[[-3.0, 4.0, -1.0, 0.0]]]), (2,))
+    >>> import numpy as np, npconv
+    >>> npconv.lp_pool(np.array([[[-3.0, 4.0, -1.0, 0.0]]]), (2,))
     array([[[5., 1.]]])
     """
     options = {

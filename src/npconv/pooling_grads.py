@@ -1,4 +1,4 @@
-"""Gradients of max_pool, avg_pool and lp_pool: g is copied, shared out, or weighted, and summed where windows overlap."""
+"""Gradients of max_pool, avg_pool and lp_pool: g copied, shared out or weighted, and summed over windows."""
 
 from __future__ import annotations
 
@@ -60,10 +60,9 @@ def max_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.pooling_grads import max_pool_grad
+    >>> import numpy as np, npconv
     >>> x = np.array([[[1.0, 3.0, 2.0, 2.0]]])
-    >>> max_pool_grad(np.array([[[5.0, 7.0]]]), x, (2,))
+    >>> npconv.max_pool_grad(np.array([[[5.0, 7.0]]]), x, (2,))
     array([[[0., 5., 7., 0.]]])
     """
     op = "max_pool_grad"
@@ -117,9 +116,8 @@ def avg_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.pooling_grads import avg_pool_grad
-    >>> avg_pool_grad(np.array([[[2.0, 4.0]]]), (1, 1, 3), (2,), stride=1)
+    >>> import numpy as np, npconv
+    >>> npconv.avg_pool_grad(np.array([[[2.0, 4.0]]]), (1, 1, 3), (2,), stride=1)
     array([[[1., 3., 2.]]])
     """
     op = "avg_pool_grad"
@@ -168,9 +166,8 @@ def lp_pool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.pooling_grads import lp_pool_grad
-    >>> lp_pool_grad(np.array([[[5.0]]]), np.array([[[-3.0, 4.0]]]), (2,))
+    >>> import numpy as np, npconv
+    >>> npconv.lp_pool_grad(np.array([[[5.0]]]), np.array([[[-3.0, 4.0]]]), (2,))
     array([[[-3.,  4.]]])
     """
     op = "lp_pool_grad"

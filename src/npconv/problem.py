@@ -125,7 +125,8 @@ class ConvProblem:
         if budget is not None:
             if reserved > budget:
                 raise MemoryLimitError(
-                    f"{self.op}: max_workspace={budget} bytes is too little: converting and padding needs {reserved} bytes"
+                    f"{self.op}: max_workspace={budget} bytes is too little: converting and padding needs "
+                    f"{reserved} bytes"
                 )
             budget -= reserved
         return dispatch.Request(dtypes, direction, self.accuracy, self.algorithm, budget)
@@ -158,7 +159,9 @@ class ConvProblem:
         return spent
 
     # ------------------------------------------------------------------ passes, on the caller's arrays
-    def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray) -> None:
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray
+    ) -> None:
         """Write conv(x, w) + bias into y."""
         compute = self._compute(dtypes, x, w, bias)
         request = self.request(
@@ -208,16 +211,22 @@ class ConvProblem:
                 return
             padded = np.empty(self.geometry.x_shape, compute)
             execution.correlate(pick, gs, weights, parts, padded, request.limit)
-            dilated = tuple(dilated_size(n, D) for n, D in zip(self.in_shape, self.input_dilation, strict=True))
+            dilated = tuple(
+                dilated_size(n, D) for n, D in zip(self.in_shape, self.input_dilation, strict=True)
+            )
             back = pad_mode_adjoint(padded, dilated, self.padded.pads, self.padded.mode)
-            self.x_layout.canonical(dx)[...] = back[(..., *(slice(None, None, D) for D in self.input_dilation))]
+            self.x_layout.canonical(dx)[...] = back[
+                (..., *(slice(None, None, D) for D in self.input_dilation))
+            ]
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dtypes: Dtypes, dw: np.ndarray) -> None:
         """Write the gradient of w into dw."""
         compute = self._compute(dtypes, x, g, None, weights=True)
         canonical = self.w_layout.canonical(dw)
         request = self.request(
-            replace(dtypes, compute=compute), "weight_grad", self.reserved(x, compute, dtypes.result, dw.shape)
+            replace(dtypes, compute=compute),
+            "weight_grad",
+            self.reserved(x, compute, dtypes.result, dw.shape),
         )
         pick = dispatch.picker(self.op, request)
         work = np.empty(canonical.shape, compute)
@@ -225,7 +234,8 @@ class ConvProblem:
         if xs.dtype.kind == "c":
             xs = xs.conj()
         with np.errstate(all="ignore"):
-            execution.weight_grad(pick, xs, gs, self.geometry, work, request.limit)
+            parts = execution.parts(self.geometry, "weight_grad")
+            execution.weight_grad(pick, xs, gs, parts, work, request.limit)
             canonical[...] = np.flip(work, tuple(range(2, work.ndim))) if self.flip else work
 
     def _compute(
@@ -258,7 +268,7 @@ class ConvProblem:
 
 # --------------------------------------------------------------------------- reading
 def label(op: str, name: str) -> str:
-    """What the caller calls the shape of `name` (x or w): gradients and `explain` take shapes instead of arrays."""
+    """What the caller calls the shape of x or w: gradients and `explain` take shapes instead of arrays."""
     if op == "explain":
         return f"{name}_shape"
     if op.endswith("input_grad") and name == "x":
@@ -267,15 +277,17 @@ def label(op: str, name: str) -> str:
 
 
 def check_rank(op: str, name: str, ndim: int, shape: Ints, rank: int | None, needed: str) -> int:
-    """The spatial rank that weights of `shape` have, or an error that shows what a weight array looks like."""
+    """The spatial rank that weights of `shape` have, or an error that shows what weights look like."""
     if ndim < 2:
         raise ValueError(
-            f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {needed}, 2 or more; use an array with both channel axes"
+            f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {needed}, 2 or more; use an array "
+            "with both channel axes"
         )
     if rank is not None and ndim != rank + 2:
         spelled = needed.replace("*k", {1: "k", 2: "kh, kw", 3: "kd, kh, kw"}.get(rank, "*k"))
         raise ValueError(
-            f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {rank + 2}: {spelled}; use {_of_rank(op, ndim - 2)}"
+            f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {rank + 2}: {spelled}; use "
+            f"{_of_rank(op, ndim - 2)}"
         )
     return ndim - 2
 
@@ -294,11 +306,14 @@ def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, le
     hint = f"use {_of_rank(op, ndim - 2)}"
     if ndim == rank:
         array = label(op, name).endswith(".shape")
-        hint = "add batch and channel axes: " + (f"{name}[None, None]" if array else f"(1, 1, *{label(op, name)})")
+        hint = "add batch and channel axes: " + (
+            f"{name}[None, None]" if array else f"(1, 1, *{label(op, name)})"
+        )
     elif ndim < rank:
         hint = f"use an array with batch and channel axes and {spatial_axes(rank)}"
     raise ValueError(
-        f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {allowed} for the {spatial_axes(rank)} of w; {hint}"
+        f"{op}: {label(op, name)} is {shape}, {ndim} axes, expected {allowed} for the {spatial_axes(rank)} "
+        f"of w; {hint}"
     )
 
 
@@ -321,7 +336,8 @@ def read(
     for i, k in enumerate(kernel):
         if k < 1:
             raise ValueError(
-                f"{op}: kernel size must be >= 1, got {k} on spatial axis {i} of {label(op, 'w')} {w_shape}; use 1 or more taps"
+                f"{op}: kernel size must be >= 1, got {k} on spatial axis {i} of {label(op, 'w')} "
+                f"{w_shape}; use 1 or more taps"
             )
     stride = per_axis(op, "stride", options["stride"], rank, 1)
     dilation = per_axis(op, "dilation", options["dilation"], rank, 1)
@@ -330,13 +346,23 @@ def read(
     for i, (size, D) in enumerate(zip(dilated, input_dilation, strict=True)):
         if size > LARGEST:
             raise ValueError(
-                f"{op}: input_dilation {D} makes the size of spatial axis {i} {size}, which exceeds 2^63-1 = {LARGEST}; "
-                "use less input_dilation"
+                f"{op}: {label(op, 'x')} {x_shape} with input_dilation {D} makes the size of spatial axis "
+                f"{i} {size}, "
+                f"which exceeds 2^63-1 = {LARGEST}; use less"
             )
     pads = resolve_padding(op, options["padding"], dilated, tuple(kernel), stride, dilation)
     check_windows(op, dilated, tuple(kernel), dilation, pads)
     geometry = ConvGeometry(
-        batch, channels, out_channels, tuple(sizes), tuple(kernel), stride, dilation, pads, input_dilation, groups
+        batch,
+        channels,
+        out_channels,
+        tuple(sizes),
+        tuple(kernel),
+        stride,
+        dilation,
+        pads,
+        input_dilation,
+        groups,
     )
     padded = _read_mode(op, options, pads, dilated, geometry)
     if padded is not None:
@@ -368,11 +394,14 @@ def check_fill(op: str, value: Any, dtype: np.dtype) -> None:
         return
     if dtype.kind not in "iu" or not whole:
         wide = "complex128" if not real else "float64"
-        raise TypeError(f"{op}: padding_value={value} does not fit x of dtype {dtype}; use x.astype(np.{wide})")
+        raise TypeError(
+            f"{op}: padding_value={value} does not fit x of dtype {dtype}; use x.astype(np.{wide})"
+        )
     limits = np.iinfo(dtype)
     if not limits.min <= int(complex(value).real) <= limits.max:
         raise ValueError(
-            f"{op}: padding_value={value} does not fit x of dtype {dtype}, {limits.min}..{limits.max}; use x.astype(np.int64)"
+            f"{op}: padding_value={value} does not fit x of dtype {dtype}, {limits.min}..{limits.max}; use "
+            "x.astype(np.int64)"
         )
 
 
@@ -383,10 +412,13 @@ def _read_mode(
     value = options["padding_value"]
     if isinstance(value, bool) or not isinstance(value, (int, float, complex, np.number)):
         raise TypeError(
-            f"{op}: padding_value must be a number, got {shown(value)} of type {type(value).__name__}; write a float such as 0.5"
+            f"{op}: padding_value must be a number, got {shown(value)} of type {type(value).__name__}; "
+            "write a float such as 0.5"
         )
     if mode != "constant" and value != 0:
-        raise ValueError(f"{op}: padding_value={value} needs padding_mode='constant', got {mode!r}; use both or neither")
+        raise ValueError(
+            f"{op}: padding_value={value} needs padding_mode='constant', got {mode!r}; use both or neither"
+        )
     if mode == "zeros" or (mode == "constant" and value == 0) or all(p == (0, 0) for p in pads):
         return None
     for i, (size, p) in enumerate(zip(dilated, pads, strict=True)):
@@ -399,14 +431,20 @@ def _read_mode(
 
 
 def _check_channels(
-    op: str, x_shape: Ints, w_shape: Ints, x_layout: Layout, w_layout: KernelLayout, sizes: tuple[int, int, int, int]
+    op: str,
+    x_shape: Ints,
+    w_shape: Ints,
+    x_layout: Layout,
+    w_layout: KernelLayout,
+    sizes: tuple[int, int, int, int],
 ) -> None:
     """Refuse channels that do not fit each other or the groups, with a guess at the cause."""
     channels, out_channels, per_group, groups = sizes
     if channels == per_group * groups and out_channels % groups == 0:
         return
     arrays = (
-        f"({label(op, 'x')} {x_shape}, {label(op, 'w')} {w_shape}, layout {x_layout.name!r}, kernel_layout {w_layout.name!r})"
+        f"({label(op, 'x')} {x_shape}, {label(op, 'w')} {w_shape}, layout {x_layout.name!r}, kernel_layout "
+        f"{w_layout.name!r})"
     )
     if channels != per_group * groups and channels % groups == 0:
         hint = _channel_hint(x_shape, w_shape, x_layout, w_layout, sizes)
@@ -416,8 +454,10 @@ def _check_channels(
         )
     what, count = ("x", channels) if channels % groups else ("w", out_channels)
     raise ValueError(
-        f"{op}: {what} has {count} {'output ' if what == 'w' else ''}channels, not divisible by groups={groups}: "
-        f"{count} = {count // groups} * {groups} + {count % groups} {arrays}; use a multiple of {groups} channels"
+        f"{op}: {what} has {count} {'output ' if what == 'w' else ''}channels, not divisible by "
+        f"groups={groups}: "
+        f"{count} = {count // groups} * {groups} + {count % groups} {arrays}; use a multiple of {groups} "
+        "channels"
     )
 
 
@@ -434,7 +474,8 @@ def _channel_hint(
         return regroup
     if x_layout.batch_axes > 1:
         return (
-            f"; w has {len(w_shape)} axes, so {spatial_axes(x_layout.rank)}, and the other {x_layout.batch_axes} axes of x "
+            f"; w has {len(w_shape)} axes, so {spatial_axes(x_layout.rank)}, and the other "
+            f"{x_layout.batch_axes} axes of x "
             f"are batch; use w of {len(x_shape)} axes if that is not meant"
         )
     return (
@@ -449,7 +490,8 @@ def check_bias(op: str, bias: np.ndarray, channels: int) -> None:
     if bias.shape != (channels,):
         fix = "bias.reshape(-1)" if bias.size == channels else f"{channels} numbers"
         raise ValueError(
-            f"{op}: bias.shape is {bias.shape}, expected ({channels},), one number per output channel of w; use {fix}"
+            f"{op}: bias.shape is {bias.shape}, expected ({channels},), one number per output channel (by "
+            f"w and groups); use {fix}"
         )
 
 
@@ -468,7 +510,11 @@ def check_gradient(p: ConvProblem, g: np.ndarray) -> None:
             numbers = (size, *pads[i], geometry.kernel[i], geometry.dilation[i], geometry.stride[i])
             formula = f", so on spatial axis {i} {formula_text(*numbers)}"
     raise ValueError(
-        f"{p.op}: g.shape is {g.shape}, expected {p.y_shape}, the output of {label(p.op, 'x')} {p.x_shape} and "
-        f"{label(p.op, 'w')} {p.w_shape} with stride {geometry.stride}, padding {pads}, dilation {geometry.dilation} and "
-        f"input_dilation {p.input_dilation}{formula}; use the shapes and options of the forward call"
+        f"{p.op}: g.shape is {g.shape}, expected {p.y_shape}, the output of {label(p.op, 'x')} {p.x_shape} "
+        "and "
+        f"{label(p.op, 'w')} {p.w_shape} with stride {geometry.stride}, padding {pads}, dilation "
+        f"{geometry.dilation} and "
+        f"input_dilation {p.input_dilation} in layout {p.x_layout.name!r} and kernel_layout "
+        f"{p.w_layout.name!r}{formula}; "
+        "use the shapes and options of the forward call"
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from .arguments import operand, operation
-from .convolution import ConvGrads, conv, conv_grads
+from .convolution import conv
+from .gradients import ConvGrads, conv_grads
+from .layouts import channels_are_last
 from .problem import with_defaults
 
 if TYPE_CHECKING:
@@ -36,11 +38,6 @@ class SeparableGrads(NamedTuple):
     depthwise: Array
     pointwise: Array
     bias: Array | None
-
-
-def channels_are_last(layout: str) -> bool:
-    """Whether weights follow (*k, I, O): the layout's last axis holds the channels."""
-    return layout == "channels_last" or (layout != "channels_first" and layout.endswith("C"))
 
 
 def _as_conv(op: str, x: Array, w: Array, options: DepthwiseOptions) -> tuple[Array, dict[str, Any]]:

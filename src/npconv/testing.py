@@ -279,7 +279,7 @@ def _run(
     limit = 2**62
     with np.errstate(all="ignore"):
         if direction == "weight_grad":
-            execution.weight_grad(pick, a, b, geometry, out, limit)
+            execution.weight_grad(pick, a, b, execution.parts(geometry, direction), out, limit)
         else:
             weights = b if direction == "forward" else input_grad_weights(b, geometry.groups)
             execution.correlate(pick, a, weights, execution.parts(geometry, direction), out, limit)
@@ -293,7 +293,7 @@ class _Tiled(Algorithm):
         self.inner, self.size, self.name = inner, size, inner.name
         self.cost, self.prepare = inner.cost, inner.prepare  # type: ignore[method-assign]
         self.forward, self.weight_grad = inner.forward, inner.weight_grad  # type: ignore[method-assign]
-        self.exact_footprint = True
+        self.exact_footprint = DIRECTIONS
 
     def tile(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> tuple[int, tuple[int, ...]]:
         return 1, tuple(min(self.size, n) for n in geometry.out_shape)
@@ -317,7 +317,7 @@ def _check_claims(algorithm: Algorithm, rng: np.random.Generator) -> None:
         truth = definition(operands[0], operands[1], geometry)
         if algorithm.exact_on_integers and not np.array_equal(y, truth):
             _fail(algorithm, geometry, "float64", "forward", "claims exact_on_integers, but integer data are not exact")
-        if algorithm.exact_footprint:
+        if "forward" in algorithm.exact_footprint:
             operands[0][(0, 0, *(n // 2 for n in geometry.in_shape))] = np.nan
             y = _run(algorithm, "forward", geometry, operands, geometry.y_shape, "float64", False, None)
             if not np.array_equal(np.isnan(y), np.isnan(definition(operands[0], operands[1], geometry))):

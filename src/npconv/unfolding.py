@@ -9,8 +9,7 @@ import numpy as np
 
 from .arguments import check_memory, common_dtypes, integer_compute, largest_magnitude, operand, operation
 from .geometry import ConvGeometry, Ints, check_windows, per_axis, resolve_padding, total
-from .layouts import input_layout
-from .separable import channels_are_last
+from .layouts import channels_are_last, input_layout
 from .windows import conv_view, pad, pad_geometry, tap_slice
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ def unpooled_sizes(op: str, sizes: Ints, kernel: Any, stride: Any, padding: Any,
     s = k if stride is None else per_axis(op, "stride", stride, rank, 1)
     if isinstance(padding, str) and padding in ("same", "same_lower"):
         raise ValueError(
-            f"{op}: padding={padding!r} needs the size that is to be found; use the (lo, hi) pairs it stood for"
+            f"{op}: padding={padding!r} needs the unknown size; use the (lo, hi) pairs it stood for"
         )
     pads = resolve_padding(op, padding, sizes, k, s, (1,) * rank)
     axes = zip(sizes, k, s, pads, strict=True)
@@ -32,13 +32,14 @@ def unpooled_sizes(op: str, sizes: Ints, kernel: Any, stride: Any, padding: Any,
     for i, (size, usual, step) in enumerate(zip(wanted, default, s, strict=True)):
         if size != usual and not usual - step < size < usual + step:
             raise ValueError(
-                f"{op}: output_size {size} on axis {i} is out of reach: needs {usual} - {step} < size < {usual} + {step}, "
-                f"where {usual} = (size - 1) stride - lo - hi + kernel; use output_size={default}"
+                f"{op}: output_size {size} on axis {i} is out of reach: needs {usual} - {step} < size < "
+                f"{usual} + {step}, where {usual} = (size - 1) stride - lo - hi + kernel; "
+                f"use output_size={default}"
             )
         if size < 0:
             raise ValueError(
-                f"{op}: the output size on axis {i} is (size - 1) stride - lo - hi + kernel = {size}, needs >= 0; "
-                "use less padding"
+                f"{op}: the output size on axis {i} is (size - 1) stride - lo - hi + kernel = {size}, "
+                "needs >= 0; use less padding"
             )
     return wanted
 
@@ -59,7 +60,7 @@ def _read(
     numbers = operand(op, "indices", indices)
     if numbers.shape != shape:
         raise ValueError(
-            f"{op}: indices.shape is {numbers.shape}, expected {shape}, that of x; use what max_pool returned with it"
+            f"{op}: indices.shape is {numbers.shape}, expected {shape}, that of x; use what max_pool gave"
         )
     space = choice(op, "indices_space", space, SPACES)
     described = f"an output of spatial sizes {sizes}"
@@ -112,9 +113,8 @@ def max_unpool(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.unpooling import max_unpool
-    >>> max_unpool(np.array([[[7.0, 8.0]]]), np.array([[[1, 2]]]), (2,))
+    >>> import numpy as np, npconv
+    >>> npconv.max_unpool(np.array([[[7.0, 8.0]]]), np.array([[[1, 2]]]), (2,))
     array([[[0., 7., 8., 0.]]])
     """
     op = "max_unpool"
@@ -177,9 +177,8 @@ def max_unpool_grad(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from npconv.unpooling import max_unpool_grad
-    >>> max_unpool_grad(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.array([[[1, 2]]]), (2,))
+    >>> import numpy as np, npconv
+    >>> npconv.max_unpool_grad(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.array([[[1, 2]]]), (2,))
     array([[[2., 3.]]])
     """
     op = "max_unpool_grad"
@@ -189,8 +188,9 @@ def max_unpool_grad(
     expected = order.user_shape(numbers.shape, planes.shape[1], sizes)
     if g.shape != expected:
         raise ValueError(
-            f"{op}: g.shape is {g.shape}, expected {expected}, the output of indices.shape {numbers.shape} with "
-            f"kernel {kernel}, stride {stride} and padding {padding}; use the arguments of the forward call"
+            f"{op}: g.shape is {g.shape}, expected {expected}, the output for indices.shape "
+            f"{numbers.shape}, kernel {kernel}, stride {stride} and padding {padding}; "
+            "use the arguments of the forward call"
         )
     dx = output(
         op, out, numbers.shape, common_dtypes(op, {"g": g.dtype}).result, {"g": g, "indices": numbers}

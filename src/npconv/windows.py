@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .geometry import ConvGeometry, Ints, Pads, dilated_size
+from .geometry import ConvGeometry, Ints, Pads, dilated_size, landing
 
 MODES = ("zeros", "constant", "reflect", "symmetric", "replicate", "circular")
 
@@ -24,14 +24,6 @@ def empty_like_order(shape: Ints, dtype: Any, channels_last: bool, fill: bool = 
     n, c, *spatial = shape
     order = (0, len(shape) - 1, *range(1, len(shape) - 1))
     return make((n, *spatial, c), dtype).transpose(order)
-
-
-def _overlap(size: int, lo: int, padded: int, D: int) -> tuple[slice, slice]:
-    """Which inputs land inside ``padded`` positions, and where, for one axis."""
-    first = max(0, -(lo // D))  # the smallest i with i * D + lo >= 0
-    stop = max(first, min(size, (padded - 1 - lo) // D + 1))
-    start = lo + first * D
-    return slice(first, stop), slice(start, start + max(0, (stop - first - 1) * D + 1) if stop > first else start, D)
 
 
 def pad(
@@ -52,7 +44,7 @@ def pad(
         return np.asarray(x[(..., *crop)], dtype)
     zeros = empty_like_order((*x.shape[:2], *(shape or padded)), dtype, channels_innermost(x), fill=True)
     parts = [
-        _overlap(n, lo, p, D) for n, (lo, _), p, D in zip(x.shape[2:], pads, padded, dilation, strict=True)
+        landing(n, lo, p, D) for n, (lo, _), p, D in zip(x.shape[2:], pads, padded, dilation, strict=True)
     ]
     zeros[(..., *(to for _, to in parts))] = x[(..., *(source for source, _ in parts))]
     return zeros
@@ -86,7 +78,7 @@ def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray
         if mode == "constant" and value != 0:
             filled = np.full(padded.shape, value, x.dtype)
             parts = [
-                _overlap(n, lo, p, 1)
+                landing(n, lo, p, 1)
                 for n, (lo, _), p in zip(x.shape[2:], pads, padded.shape[2:], strict=True)
             ]
             inside = (..., *(to for _, to in parts))
@@ -155,7 +147,7 @@ def tap_slice(tap: Ints, out: Ints, stride: Ints, dilation: Ints) -> tuple[Any, 
     return (
         ...,
         *(
-            slice(t * d, t * d + (n - 1) * s + 1, s)
+            slice(t * d, t * d + dilated_size(n, s), s)
             for t, n, s, d in zip(tap, out, stride, dilation, strict=True)
         ),
     )

@@ -67,8 +67,8 @@ class Algorithm:
     summary: str = ""
     #: Tiers this algorithm may serve; `error_bound` says what it promises.
     accuracy: tuple[str, ...] = ACCURACIES
-    #: Whether non-finite inputs reach exactly the outputs whose windows hold them.
-    exact_footprint: bool = True
+    #: The passes in which non-finite inputs reach exactly the outputs that read them; elsewhere npconv checks and repairs.
+    exact_footprint: tuple[str, ...] = DIRECTIONS
     #: Whether integer data give exact results in float64.
     exact_on_integers: bool = True
     #: Whether "auto" may choose it.

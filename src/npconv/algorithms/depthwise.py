@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Ints, ceil_div, total
+from ..geometry import ConvGeometry, Ints, ceil_div, dilated_size, total
 from ..windows import channels_innermost, conv_view, pad, pad_geometry, plane_runs, reshape_view, row_runs
 from .base import Algorithm, Cost, elements
 
@@ -27,6 +27,7 @@ class Depthwise(Algorithm):
     """One multiply-add per tap over long runs."""
 
     name = "depthwise"
+    exact_footprint = ("forward", "input_grad")  # in the weight gradient, runs meet zeros between two rows
     summary = "multiplies and adds shifted rows, channel by channel; for one input channel per group"
 
     def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
@@ -98,7 +99,7 @@ def _strided(padded: np.ndarray, w: np.ndarray, geometry: ConvGeometry, out: np.
 def _plane_runs(padded: np.ndarray, geometry: ConvGeometry) -> tuple[np.ndarray, int]:
     """The runs of each channel, (N, C, *k, run): from the first to the last output of a plane, rows end to end."""
     steps = [total(padded.shape[3 + i :]) for i in range(geometry.rank)]
-    length = 1 + sum((n - 1) * step for n, step in zip(geometry.out_shape, steps, strict=True))
+    length = 1 + sum(dilated_size(n, step) - 1 for n, step in zip(geometry.out_shape, steps, strict=True))
     return plane_runs(padded, geometry, length), length
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from ..geometry import ConvGeometry, Ints, total
 from ..windows import pad_geometry, tap_slice
 from .base import Algorithm, Cost, elements
+from .products import product as matrix_product
 
 
 class Direct(Algorithm):
@@ -59,7 +60,7 @@ class Direct(Algorithm):
         y = np.zeros((n, group, w.shape[1], positions), out.dtype)
         for tap in product(*map(range, geometry.kernel)):
             xs = padded[tap_slice(tap, geometry.out_shape, geometry.stride, geometry.dilation)]
-            y += w[(..., *tap)] @ xs.reshape(n, group, w.shape[2], positions)
+            y += matrix_product(w[(..., *tap)], xs.reshape(n, group, w.shape[2], positions))
         out[...] = y.reshape(out.shape)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
@@ -70,7 +71,7 @@ class Direct(Algorithm):
         for tap in product(*map(range, geometry.kernel)):
             xs = padded[tap_slice(tap, geometry.out_shape, geometry.stride, geometry.dilation)]
             xs = xs.reshape(n, group, geometry.in_channels // group, positions)
-            out[(..., *tap)] += (gs @ xs.swapaxes(2, 3)).sum(0).reshape(out.shape[:2])
+            out[(..., *tap)] += matrix_product(gs, xs.swapaxes(2, 3)).sum(0).reshape(out.shape[:2])
 
 
 def _multiply_first(geometry: ConvGeometry) -> bool:
@@ -84,7 +85,7 @@ def _shift_products(padded: np.ndarray, w: np.ndarray, geometry: ConvGeometry, o
     n, (group, per_out, per_in) = geometry.batch, w.shape[:3]
     taps_first = np.moveaxis(w.reshape(group, per_out, per_in, geometry.taps), 3, 1)
     matrix = taps_first.reshape(group, geometry.taps * per_out, per_in)
-    products = matrix @ padded.reshape(n, group, per_in, total(geometry.padded_shape))
+    products = matrix_product(matrix, padded.reshape(n, group, per_in, total(geometry.padded_shape)))
     products = products.reshape(n, group, geometry.taps, per_out, *geometry.padded_shape)
     target = np.zeros((n, group, per_out, *geometry.out_shape), out.dtype)
     for i, tap in enumerate(product(*map(range, geometry.kernel))):

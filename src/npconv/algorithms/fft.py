@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, dilated_size, total
 from ..windows import pad, pad_geometry, view
 from .base import Algorithm, Cost, ErrorBound
 
@@ -100,7 +100,7 @@ class Spectra:
 class Fft(Algorithm):
     """Pointwise products of spectra over overlapping blocks."""
 
-    exact_footprint = False
+    exact_footprint = ()
     exact_on_integers = False
 
     def __init__(self, name: str, summary: str, single: bool) -> None:
@@ -116,7 +116,7 @@ class Fft(Algorithm):
         if geometry.rank == 0:
             return "needs at least one spatial axis to transform"
         for k, s, d, out in zip(geometry.kernel, geometry.stride, geometry.dilation, geometry.out_shape, strict=True):
-            if math.gcd(s, d) > 1 or s > k or (out - 1) * s + 1 < d:
+            if math.gcd(s, d) > 1 or s > k or dilated_size(out, s) < d:
                 # a transform mixes those inputs' rounding errors into outputs that never read them
                 return f"reads every input, kernel {k} at stride {s} and dilation {d} skips some"
         if self.single and dtype.name in ("float64", "complex128"):
@@ -229,7 +229,7 @@ def _gradient_blocks(g: np.ndarray, geometry: ConvGeometry, blocks: Blocks, dtyp
 def _place(y: np.ndarray, geometry: ConvGeometry, blocks: Blocks, out: np.ndarray) -> None:
     """Put blocks of dense outputs (n, O, *step) side by side and keep every stride-th."""
     rank, counts = geometry.rank, blocks.counts
-    pick = tuple(slice(0, (n - 1) * s + 1, s) for n, s in zip(geometry.out_shape, geometry.stride, strict=True))
+    pick = tuple(slice(0, dilated_size(n, s), s) for n, s in zip(geometry.out_shape, geometry.stride, strict=True))
     y = y.reshape(geometry.batch, *counts, *y.shape[1:])
     order = [0, 1 + rank]
     for i in range(rank):

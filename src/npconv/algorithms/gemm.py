@@ -18,6 +18,7 @@ import numpy as np
 from ..geometry import ConvGeometry, Ints, total
 from ..windows import channels_innermost, conv_view, pad_geometry, reshape_view
 from .base import Algorithm, Cost, elements
+from .products import product
 
 #: Bytes of gathered columns per tile: about the second-level cache of one core.
 CACHE_BYTES = 1 << 20
@@ -61,12 +62,12 @@ class Gemm(Algorithm):
         if channels_innermost(x) and group == 1:
             columns = _rows(x, geometry, out.dtype)  # (N p, t C)
             gs = np.asarray(_last(g), out.dtype).reshape(n * positions, per_out)
-            part = (gs.T @ columns).reshape(per_out, *geometry.kernel, per_in)
+            part = product(gs.T, columns).reshape(per_out, *geometry.kernel, per_in)
             out += np.moveaxis(part, -1, 1)
             return
         columns = _columns(x, geometry, out.dtype).reshape(n, group, per_in * geometry.taps, positions)
         gs = np.asarray(g, out.dtype).reshape(n, group, per_out, positions)
-        part = gs @ columns.swapaxes(2, 3)
+        part = product(gs, columns.swapaxes(2, 3))
         out += (part[0] if n == 1 else part.sum(0)).reshape(out.shape)
 
 
@@ -92,7 +93,8 @@ def _rows(x: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> np.ndarray:
     else:
         view = conv_view(pad_geometry(x, geometry, dtype), geometry)
         windows = view.transpose(0, *range(2, 2 + 2 * r), 1)
-    return windows.reshape(geometry.batch * positions, geometry.taps * geometry.in_channels)
+    shape = (geometry.batch * positions, geometry.taps * geometry.in_channels)
+    return windows.reshape(shape)
 
 
 def _channels_by_pixels(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
@@ -103,9 +105,9 @@ def _channels_by_pixels(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, ou
     columns = _columns(x, geometry, out.dtype).reshape(n, group, geometry.terms, positions)
     y = reshape_view(out, (n, group, rows.shape[1], positions))
     if y is None:
-        out[...] = (rows @ columns).reshape(out.shape)
+        out[...] = product(rows, columns).reshape(out.shape)
     else:
-        np.matmul(rows, columns, out=y)
+        product(rows, columns, y)
 
 
 def _pixels_by_channels(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
@@ -118,10 +120,12 @@ def _pixels_by_channels(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, ou
     if group == 1:
         matrix = matrices.reshape(geometry.terms, per_out)
         if y is None:
-            _last(out)[...] = (rows @ matrix).reshape(n, *geometry.out_shape, per_out)
+            _last(out)[...] = product(rows, matrix).reshape(n, *geometry.out_shape, per_out)
         else:
-            np.matmul(rows, matrix, out=y)
+            product(rows, matrix, y)
         return
     split = rows.reshape(n * positions, geometry.taps, group, per_in).transpose(2, 0, 1, 3)
-    parts = split.reshape(group, n * positions, geometry.terms) @ matrices.reshape(group, geometry.terms, per_out)
+    parts = product(
+        split.reshape(group, n * positions, geometry.terms), matrices.reshape(group, geometry.terms, per_out)
+    )
     _last(out)[...] = parts.transpose(1, 0, 2).reshape(n, *geometry.out_shape, geometry.out_channels)

@@ -32,7 +32,7 @@ MOST_POINTS = 9
 class Winograd(Algorithm):
     """F(m, r) nested over the spatial axes, one matrix product per transformed position."""
 
-    exact_footprint = False
+    exact_footprint = ()
     exact_on_integers = False
 
     def __init__(self, m: int) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 try:
     import matplotlib
@@ -27,7 +28,7 @@ from .race import races
 from .report import Chapter, Folder, Picture, page
 
 EPOCHS = {False: 12, True: 5}
-LOOK = {"font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 11, "figure.titlesize": 12}
+LOOK: Any = {"font.family": "DejaVu Sans", "font.size": 13, "axes.titlesize": 12, "figure.titlesize": 13}
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,7 @@ def run(
     seconds = time.perf_counter() - began
     lead = (
         "What a convolution does, shown on a photograph and worked out in numbers: forward, backward, and "
-        "in a "
-        f"network that learns. All of it was computed on this computer in {seconds:.0f} seconds, with "
-        "NumPy alone."
+        f"in a network that learns. Computed on this computer in {seconds:.0f} seconds, with NumPy alone."
     )
     report = path / "report.html"
     report.write_text(page("npconv: convolution, seen and checked", lead, chapters), encoding="utf-8")

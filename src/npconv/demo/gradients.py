@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import plots
-from ..convolution import conv, conv_grads, conv_input_grad
+from .. import conv, conv_grads, conv_input_grad, plots
 from ..gradcheck import Report, check
 from .report import Chapter, Code, Folder, Formula, Table, Text, canvas
 
@@ -25,18 +24,15 @@ def padded_gradient(folder: Folder) -> Chapter:
         "Going back: the gradient is a convolution too",
         [
             Text(
-                "Training asks: if this output should grow by g, how should each input change? Every "
-                "input pixel collects "
-                "g times the weight from each window it was in. Written down, that is a convolution "
-                "again: spread g by "
-                "the stride, pad it, flip the kernel, slide."
+                "Training asks: if this output should grow by g, how should each input change? Every input "
+                "pixel collects g times the weight from each window it was in. Written down, that is a "
+                "convolution again: spread g by the stride, pad it, flip the kernel, slide."
             ),
             folder.save(
                 figure,
                 "padded-gradient",
                 "A kernel of 3 × 3 that went over 7 × 7 pixels with stride 2 and padding 1. Framed cells "
-                "are g; the "
-                "zeros between them are the stride, those around them the padding.",
+                "are g; the zeros between them are the stride, those around them the padding.",
                 "Four tables: the gradient, the flipped kernel, the spread and padded gradient, the input "
                 "gradient",
             ),
@@ -49,9 +45,9 @@ def padded_gradient(folder: Folder) -> Chapter:
                 "import numpy as np\nimport npconv\nfrom npconv import plots\n"
                 "g = np.arange(1, 17).reshape(1, 4, 4)\n"
                 "w = np.array([[[[1, 2, 0], [0, 1, -1], [3, 0, -2]]]])\n"
-                "dx = plots.padded_gradient(g, w, input_shape=(1, 7, 7), stride=2, padding=1)\n"
-                "print((dx == npconv.conv_input_grad(g, w, input_shape=(1, 7, 7), stride=2, "
-                "padding=1)).all())"
+                "how = dict(input_shape=(1, 7, 7), stride=2, padding=1)\n"
+                "dx = plots.padded_gradient(g, w, **how)\n"
+                "print((dx == npconv.conv_input_grad(g, w, **how)).all())"
             ),
         ],
     )
@@ -120,9 +116,8 @@ def gradient_check() -> Chapter:
         [
             Text(
                 "A wrong gradient still trains a little, so it is measured: move one number by a small "
-                "step h, see how "
-                "much the output moves, and compare. Errors are relative to the size of the gradient; "
-                f"above {report.rtol:.0e} the check fails."
+                "step h, see how much the output moves, and compare. Errors are relative to the size of "
+                f"the gradient; above {report.rtol:.0e} the check fails."
             ),
             Formula(
                 "dy/dx is about (f(x + h) - f(x - h)) / 2h\n<f'(x) v, g> = <v, dx>   for every direction v"

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import plots
-from ..convolution import conv, conv_input_grad
+from .. import conv, conv_input_grad, plots
 from .photograph import Photo
 from .report import Chapter, Code, Folder, Formula, Table, Text, canvas
 
@@ -49,7 +48,7 @@ def feature_maps(photo: Photo, folder: Folder) -> Chapter:
             folder.save(
                 figure,
                 name,
-                f"{len(outputs)} layers {words}: the first 3 of each layer's {MAPS} feature maps.",
+                f"{len(outputs)} layers {words}: the 3 of each layer's {MAPS} feature maps that vary most.",
                 f"Grey feature maps of the photograph, a row for each of {len(outputs)} layers",
             )
         )
@@ -73,16 +72,14 @@ def feature_maps(photo: Photo, folder: Folder) -> Chapter:
         [
             Text(
                 f"A layer has many kernels, here {MAPS} of random weights, and each makes a feature map. "
-                "Relu sets "
-                "negative numbers to 0, so black is nothing found. The next layer reads all maps of the "
-                "one before."
+                "Relu sets negative numbers to 0, so black is nothing found. The next layer reads all maps "
+                "of the one before."
             ),
             pictures[0],
             Text(
                 "Without padding a kernel of 3 × 3 cannot be centred on the outermost pixels, and every "
-                "layer loses one "
-                "row and column on each side. With one pixel of padding all layers keep the photograph's "
-                "size:"
+                "layer loses one row and column on each side. With one pixel of padding all layers keep "
+                "the photograph's size:"
             ),
             pictures[1],
             Table(
@@ -94,8 +91,7 @@ def feature_maps(photo: Photo, folder: Folder) -> Chapter:
                 figure,
                 "receptive-field",
                 "What one number of layer 4 has seen: 9 × 9 pixels, the middle ones in many more ways. "
-                "Computed by "
-                "sending a gradient of 1 back through four kernels of ones.",
+                "Computed by sending a gradient of 1 back through four kernels of ones.",
                 "A 9 by 9 table of counts, 1 in the corners and 361 in the middle",
             ),
             Formula(

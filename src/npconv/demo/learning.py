@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import plots
-from .report import Chapter, Code, Folder, Formula, Text, canvas
+from .report import Chapter, Code, Folder, Formula, Picture, Text, canvas
 from .training import Training, train
 
 
@@ -21,10 +21,9 @@ def learning(folder: Folder, epochs: int, step: Callable[[str], None] | None = N
         "A network learns to read digits",
         [
             Text(
-                f"scikit-learn brings {seen + held_out} handwritten digits of 8 × 8 pixels. A network of two "
-                f"convolutions, a max-pool and one dense layer trains on {seen} of them; {held_out} are "
-                "held out to "
-                "test it on. Every gradient is one of npconv's."
+                f"scikit-learn brings {seen + held_out} handwritten digits of 8 × 8 pixels. A network of "
+                f"two convolutions, a max-pool and one dense layer trains on {seen} of them; {held_out} are "
+                "held out to test it on. Every gradient is one of npconv's."
             ),
             Formula(
                 "1 × 8 × 8 -> conv 3 × 3, relu: 16 × 8 × 8 -> max-pool 2: 16 × 4 × 4\n"
@@ -49,7 +48,7 @@ def learning(folder: Folder, epochs: int, step: Callable[[str], None] | None = N
     )
 
 
-def _pictures(t: Training, folder: Folder) -> list[Text]:
+def _pictures(t: Training, folder: Folder) -> list[Picture]:
     progress = canvas(5)
     plots.history(t.loss, {"training images": t.seen, "held-out images": t.held_out}, figure=progress)
 
@@ -87,7 +86,7 @@ def _pictures(t: Training, folder: Folder) -> list[Text]:
         wrong = canvas(2)
         titles = [f"{is_} read as {answer}" for is_, answer in t.mistaken[:shown]]
         plots.image_grid(
-            list(np.asarray(t.mistakes[:shown])), titles=titles, columns=5, limit=1, figure=wrong
+            list(np.asarray(t.mistakes[:shown])), titles=titles, columns=5, limit=1, size=False, figure=wrong
         )
         pictures.append(
             folder.save(
@@ -97,4 +96,4 @@ def _pictures(t: Training, folder: Folder) -> list[Text]:
                 "Blurry digits that the network misread",
             )
         )
-    return pictures  # type: ignore[return-value]
+    return pictures

@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import filters, plots
-from ..convolution import conv
+from .. import avg_pool, conv, filters, max_pool, max_pool_grad, plots
 from ..geometry import formula_text
-from ..pooling import avg_pool, max_pool
-from ..pooling_grads import max_pool_grad
 from .report import Chapter, Code, Folder, Formula, Text, canvas
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +52,7 @@ def _sizes(photo: Photo, kernel: int = 3, padding: int = 0, step: int = 1) -> st
 
 def numbers_of(photo: Photo, folder: Folder) -> Chapter:
     """A photograph is an array."""
-    rows, columns = zoom = photo.centre(8)
+    rows, columns = zoom = photo.centre(6)
     figure = canvas(3.4)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     plots.boxed(
@@ -70,8 +67,7 @@ def numbers_of(photo: Photo, folder: Folder) -> Chapter:
             Text(
                 f"{photo.name} is a NumPy array of shape `{shape}` and dtype `{photo.pixels.dtype}`: "
                 f"{shape[0]} rows, {shape[1]} columns, and for every pixel the amounts of red, green and "
-                "blue "
-                "from 0 to 255."
+                "blue from 0 to 255."
             ),
             folder.save(
                 figure,
@@ -95,13 +91,15 @@ def sharpening(photo: Photo, folder: Folder) -> Chapter:
     sharp = filters.apply(red, kernel)
     crop = photo.centre(120)
     inside = tuple(slice(part.start + 1, part.stop - 1) for part in crop)
-    change = np.abs(sharp - red)[inside]
+    # Where sharpening changes most among the sums that are still a colour: a clear example.
+    change = np.where((sharp >= 0) & (sharp <= 255), np.abs(sharp - red), -1)[inside]
     i, j = (
         int(k) + part.start
         for k, part in zip(np.unravel_index(change.argmax(), change.shape), inside, strict=True)
     )
     window, value = red[i - 1 : i + 2, j - 1 : j + 2].astype(np.int64), int(sharp[i, j])
-    terms = [f"{w}*{x}" for w, x in zip(kernel.ravel(), window.ravel(), strict=True) if w]
+    terms = [f"{w:+}*{x}" for w, x in zip(kernel.ravel(), window.ravel(), strict=True) if w]
+    than = "darker" if value < red[i, j] else "brighter"
     outside = int(((sharp < 0) | (sharp > 255)).sum())
 
     by_hand = canvas(2.9)
@@ -119,10 +117,9 @@ def sharpening(photo: Photo, folder: Folder) -> Chapter:
         "One number by hand, then all of them",
         [
             Text(
-                "A convolution lays a small table of weights, the kernel, on the picture, multiplies "
-                "every weight by "
-                "the pixel under it, and adds up. That sum is one number of the output. Then the kernel "
-                "moves on."
+                "A convolution lays a small table of weights, the kernel, on the picture, multiplies every "
+                "weight by the pixel under it, and adds up. That sum is one number of the output. Then the "
+                "kernel moves on."
             ),
             folder.save(
                 by_hand,
@@ -131,13 +128,12 @@ def sharpening(photo: Photo, folder: Folder) -> Chapter:
                 "Nine pixels, nine weights and their nine products, with the numbers in the cells",
             ),
             Formula(
-                f"y[{i}, {j}] = {' + '.join(terms)}\n        = {int((window * kernel).sum())}\nnpconv:   "
+                f"y[{i}, {j}] = {' '.join(terms)}\n        = {int((window * kernel).sum())}\nnpconv:   "
                 f"{value}"
             ),
             Text(
-                "This kernel is five times the pixel less its four neighbours: where all are equal "
-                "nothing changes, "
-                "where they differ the difference grows. Its weights sum to 1, so the brightness stays."
+                f"This pixel, {red[i, j]}, is {than} than its neighbours, and becomes {than} still: {value}. "
+                "Where all five are equal nothing changes, for the weights sum to 1."
             ),
             folder.save(
                 whole,
@@ -146,8 +142,8 @@ def sharpening(photo: Photo, folder: Folder) -> Chapter:
                 "The red channel, the sharpen kernel's nine numbers, and the sharpened channel",
             ),
             Text(
-                f"{outside} of the {sharp.size} sums fall outside 0 to 255. In uint8 they would wrap "
-                "around to wrong "
+                f"{outside} of the {sharp.size} sums fall outside 0 to 255. In uint8 they would wrap around "
+                "to wrong "
                 'colours; npconv computes integers exactly in int64, and `dtype="uint8"` clips them.'
             ),
             Code(
@@ -177,10 +173,8 @@ def edges(photo: Photo, folder: Folder) -> Chapter:
         [
             Text(
                 "A kernel whose weights sum to zero is silent where the picture is even and speaks where "
-                "it changes. "
-                "Sobel's kernel for x is right minus left: orange where it gets brighter to the right, "
-                "blue where it "
-                "gets darker, white where nothing happens."
+                "it changes. Sobel's kernel for x is right minus left: orange where it gets brighter to "
+                "the right, blue where it gets darker, white where nothing happens."
             ),
             folder.save(
                 vertical,
@@ -214,7 +208,8 @@ def edges(photo: Photo, folder: Folder) -> Chapter:
             Code(
                 f"{photo.code}\nfrom npconv import filters, plots\n"
                 "grey = photo @ [0.299, 0.587, 0.114]\n"
-                'gx, gy = filters.apply(grey, filters.sobel("x")), filters.apply(grey, filters.sobel("y"))\n'
+                'gx = filters.apply(grey, filters.sobel("x"))\n'
+                'gy = filters.apply(grey, filters.sobel("y"))\n'
                 "plots.image((gx**2 + gy**2) ** 0.5)"
             ),
         ],
@@ -237,19 +232,16 @@ def channels(photo: Photo, folder: Folder) -> Chapter:
         [
             Text(
                 "A colour picture needs a kernel with a slice for each channel. Each slice gives a map of "
-                "its own, and "
-                "the maps are added: that is the step most home-made convolutions forget. This kernel "
-                "asks how much "
-                "more red than green and blue there is."
+                "its own, and the maps are added: that is the step most home-made convolutions forget. "
+                "This kernel asks how much more red than green and blue there is."
             ),
             folder.save(
                 figure,
                 "channels",
-                "Each channel, its weights, and its products; the last map is their sum. All maps have "
-                "one scale: "
-                "orange above zero, blue below.",
-                "Red, green and blue channel with their kernels and product maps, and the sum of the "
-                "three maps",
+                "Each channel, its weights, and its products; the last map is their sum. All maps have one "
+                "scale: orange above zero, blue below.",
+                "Red, green and blue channel with their kernels and product maps, and the sum of the three "
+                "maps",
             ),
             Formula(
                 f"(C, H, W) * (O, C, h, w) -> (O, H, W)\n"
@@ -294,9 +286,8 @@ def pooling(photo: Photo, folder: Folder) -> Chapter:
         [
             Text(
                 "A pool slides a window too, and keeps its largest value or its mean. Max-pooling asks "
-                "whether something "
-                "was there, not where exactly. Going back, all of a window's gradient goes to the pixel "
-                "that won."
+                "whether something was there, not where exactly. Going back, all of a window's gradient "
+                "goes to the pixel that won."
             ),
             folder.save(
                 cells,

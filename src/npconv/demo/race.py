@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import plots
-from ..convolution import conv, explain
-from ..dispatch import Candidate, Explanation
+from .. import conv, explain, plots
+from ..explanation import Candidate, Explanation
 from .report import Chapter, Code, Folder, Picture, Table, Text, canvas
 
 HEAD = ("algorithm", "time", "largest error", "workspace", "verdict at accuracy='standard'")
@@ -113,9 +112,8 @@ def races(folder: Folder, quick: bool) -> Chapter:
     blocks: list[Any] = [
         Text(
             "The same sums can be organised in many ways. npconv estimates each one's time and takes the "
-            "cheapest "
-            "whose error bound fits the accuracy you asked for; here they all run, so you can see whether "
-            "it chose well."
+            "cheapest whose error bound fits the accuracy you asked for; here they all run, so you can see "
+            "whether it chose well."
         )
     ]
     for race in found:
@@ -123,8 +121,7 @@ def races(folder: Folder, quick: bool) -> Chapter:
     blocks += [
         Text(
             f"`loops`, the loop nest as one writes it down, runs on a small crop only, {CROP}: "
-            f"{slow * 1e3:.1f} ms, "
-            f"where the default takes {fast * 1e3:.3f} ms."
+            f"{slow * 1e3:.1f} ms, where the default takes {fast * 1e3:.3f} ms."
         ),
         Code(
             "import npconv\n"
@@ -138,8 +135,8 @@ def races(folder: Folder, quick: bool) -> Chapter:
         blocks,
         summary=(
             f"{first.seconds[first.usual.choice] * 1e3:.1f} ms",
-            f"{first.usual.choice}, chosen of {len(first.usual.candidates)} algorithms for 64 → 64 "
-            "channels of 56 × 56",
+            f"{first.usual.choice}, chosen of {len(first.usual.candidates)} algorithms for 64 → 64 channels "
+            "of 56 × 56",
         ),
         terminal="\n\n".join(_as_text(race) for race in found)
         + f"\n\nloops, on a crop only, {CROP}: {slow * 1e3:.1f} ms; the default there: {fast * 1e3:.3f} ms",
@@ -169,7 +166,7 @@ def _remark(race: Race) -> str:
     if fastest == race.usual.choice:
         return f"The choice, `{fastest}`, was the fastest that its accuracy admits."
     lost = race.seconds[race.usual.choice] / race.seconds[fastest]
-    return f"On this machine, now, `{fastest}` was {lost:.2f} times as fast as the choice, `{race.usual.choice}`."
+    return f"Here, now, `{fastest}` was {lost:.2f} times as fast as the choice, `{race.usual.choice}`."
 
 
 def _as_text(race: Race) -> str:

@@ -63,7 +63,14 @@ class Folder:
     def save(self, figure: Figure, name: str, caption: str, alt: str) -> Picture:
         """Write `figure` as name.png; `alt` says in words what a reader who cannot see it misses."""
         path = self.path / f"{name}.png"
-        figure.savefig(path, dpi=self.dpi, facecolor="white", metadata={"Software": None})
+        figure.savefig(
+            path,
+            dpi=self.dpi,
+            facecolor="white",
+            metadata={"Software": None},
+            bbox_inches="tight",
+            pad_inches=0.12,
+        )
         return Picture(path, caption, alt)
 
 
@@ -142,8 +149,9 @@ def _block(block: Block) -> str:
                 "<tr>" + "".join(f"<td>{_safe(cell)}</td>" for cell in row) + "</tr>" for row in rows
             )
             return (
-                f'<div class="scroll" tabindex="0" role="region" aria-label="{_safe(caption)}"><table>'
-                f"<caption>{_inline(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+                f'<p class="caption">{_inline(caption)}</p>'
+                f'<div class="scroll" tabindex="0" role="region" aria-label="{_safe(caption)}">'
+                f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
             )
         case Picture(path, caption, alt):
             data = base64.b64encode(path.read_bytes()).decode()
@@ -189,23 +197,26 @@ a { color: var(--blue); }
   background: var(--tint); border-radius: 0.5rem; }
 .facts dt { color: var(--soft); font-size: 0.9rem; line-height: 1.35; }
 .facts dd { margin: 0; font-size: 1.4rem; font-weight: 650; }
-nav ol { padding-left: 1.4rem; }
+nav ol { padding-left: 2rem; }
 pre { padding: 0.8rem 1rem; background: var(--tint); border-radius: 0.5rem; overflow-x: auto; }
 pre, code { font: 0.9rem/1.5 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
-p code, caption code, figcaption code { padding: 0.1em 0.3em; background: var(--tint);
+p code, figcaption code { padding: 0.1em 0.3em; background: var(--tint);
   border-radius: 0.25rem; }
-.formula { border-left: 3px solid var(--blue); }
+.formula { border-left: 3px solid var(--blue); white-space: pre-wrap; }
 .do { margin: 1.25rem 0 -0.5rem; color: var(--soft); font-size: 0.95rem; }
 figure { margin: 1.5rem 0; }
 img { display: block; width: 100%; height: auto; background: #ffffff; border: 1px solid var(--line);
   border-radius: 0.5rem; }
-figcaption, caption { color: var(--soft); font-size: 0.95rem; line-height: 1.5; text-align: left; }
+figcaption, .caption { color: var(--soft); font-size: 0.95rem; line-height: 1.5; text-align: left; }
 figcaption { padding-top: 0.4rem; }
 figcaption small { opacity: 0.8; white-space: nowrap; }
-.scroll { overflow-x: auto; margin: 1.5rem 0; }
+.scroll { overflow-x: auto; margin: 0.5rem 0 1.5rem; }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
-caption { padding-bottom: 0.4rem; }
+.caption { margin: 1.5rem 0 0; }
 th, td { padding: 0.35rem 0.8rem 0.35rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; }
+td:last-child { white-space: normal; min-width: 5rem; }
+td:nth-child(5):last-child { min-width: 15rem; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 """

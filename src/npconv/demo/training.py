@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..convolution import conv, conv_grads
-from ..pooling import max_pool
-from ..pooling_grads import max_pool_grad
+from .. import conv, conv_grads, max_pool, max_pool_grad
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -68,7 +66,7 @@ def backward(p: Arrays, kept: Arrays, g: Array) -> Arrays:
     db, dw2, db2 = conv_grads(dc, b, p["w2"], padding=1)
     da = max_pool_grad(db, a, 2) * (a > 0)
     _, dw1, db1 = conv_grads(da, x, p["w1"], padding=1)
-    return {"w1": dw1, "b1": db1, "w2": dw2, "b2": db2, "w3": dw3, "b3": db3}  # type: ignore[dict-item]
+    return {"w1": dw1, "b1": db1, "w2": dw2, "b2": db2, "w3": dw3, "b3": db3}
 
 
 def cross_entropy(scores: Array, labels: Array) -> tuple[float, Array]:

@@ -16,7 +16,13 @@ from .style import BLUE, SIGNED, axes_of, figure_of, has_sign, magnitude
 
 
 def image(
-    values: ArrayLike, *, ax: Axes | None = None, title: str | None = None, limit: float | None = None
+    values: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+    limit: float | None = None,
+    signed: bool | None = None,
+    size: bool = True,
 ) -> AxesImage:
     """Draw an image (H, W), or (H, W, 3) of uint8 or of floats in [0, 1], with its size under the title.
 
@@ -30,6 +36,10 @@ def image(
         A line above the size.
     limit : float, optional
         From -limit to limit where there are negative values, else from 0; the largest magnitude by default.
+    signed : bool, optional
+        Whether to draw blue, white and orange around zero; by default where there are negative values.
+    size : bool
+        Whether to write the size under the title.
 
     Returns
     -------
@@ -57,13 +67,13 @@ def image(
         drawn = axes.imshow(array if array.dtype == np.uint8 else np.clip(array, 0, 1))
     else:
         array = array.astype(np.float64)
-        size = magnitude(array) if limit is None else limit
-        if has_sign(array):
-            drawn = axes.imshow(array, cmap=SIGNED, vmin=-size, vmax=size)
+        top = magnitude(array) if limit is None else limit
+        if has_sign(array) if signed is None else signed:
+            drawn = axes.imshow(array, cmap=SIGNED, vmin=-top, vmax=top)
         else:
-            drawn = axes.imshow(array, cmap="gray", vmin=0, vmax=size)
-    label = f"{array.shape[0]} × {array.shape[1]}"
-    axes.set_title(label if title is None else f"{title}\n{label}")
+            drawn = axes.imshow(array, cmap="gray", vmin=0, vmax=top)
+    lines = [] if title is None else [title]
+    axes.set_title("\n".join(lines + [f"{array.shape[0]} × {array.shape[1]}"] * size))
     axes.set_axis_off()
     return drawn
 
@@ -113,6 +123,7 @@ def image_grid(
     columns: int = 3,
     title: str | None = None,
     limit: float | None = None,
+    size: bool = True,
     figure: FigureBase | None = None,
 ) -> list[AxesImage]:
     """Draw images or feature maps (C, H, W) in rows, each with its size.
@@ -129,6 +140,8 @@ def image_grid(
         Above all of them.
     limit : float, optional
         One scale for all; each has its own otherwise.
+    size : bool
+        Whether to write each one's size.
     figure : matplotlib.figure.FigureBase, optional
         A figure or subfigure; a new pyplot figure by default.
 
@@ -159,7 +172,7 @@ def image_grid(
     )
     grid = whole.subplots(rows, columns, squeeze=False).ravel()
     drawn = [
-        image(picture, ax=ax, title=None if titles is None else titles[i], limit=limit)
+        image(picture, ax=ax, title=None if titles is None else titles[i], limit=limit, size=size)
         for i, (picture, ax) in enumerate(zip(every, grid, strict=False))
     ]
     for empty in grid[len(every) :]:
@@ -172,14 +185,16 @@ def image_grid(
 def feature_maps(
     layers: Mapping[str, ArrayLike], *, maps: int = 3, figure: Figure | None = None
 ) -> dict[str, list[AxesImage]]:
-    """The first few feature maps of every layer, a row per layer, labelled with the layer's name and shape.
+    """Feature maps of every layer, a row per layer, labelled with the layer's name and shape.
+
+    Of each layer the maps that vary most are shown, in their order: with random weights many are all zero.
 
     Parameters
     ----------
     layers : mapping of str to array_like
         Name to feature maps, each (C, H, W).
     maps : int
-        How many of the C to show.
+        How many of the C to show. Each is scaled for itself, its brightest 0.5 % all white.
     figure : matplotlib.figure.Figure, optional
         A new pyplot figure by default.
 
@@ -207,12 +222,12 @@ def feature_maps(
     drawn = {}
     for (name, array), row in zip(arrays.items(), rows, strict=True):
         channels, height, width = array.shape
-        shown = array[:maps]
+        shown = sorted(np.argsort(-array.std(axis=(1, 2)), kind="stable")[:maps])
         drawn[name] = [
-            image(one, ax=ax)
-            for one, ax in zip(shown, np.atleast_1d(row.subplots(1, len(shown))), strict=True)
+            image(array[i], ax=ax, limit=float(np.percentile(np.abs(array[i]), 99.5)) or None, size=False)
+            for i, ax in zip(shown, row.subplots(1, len(shown), squeeze=False)[0], strict=True)
         ]
-        for i, one in enumerate(drawn[name]):
+        for i, one in zip(shown, drawn[name], strict=True):
             one.axes.set_title(f"map {i + 1}", fontsize="small")
         row.suptitle(f"{name}: {channels} maps of {height} × {width}")
     return drawn

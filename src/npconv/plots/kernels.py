@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
-from ..convolution import conv
+from .. import conv
 from ..problem import read, with_defaults
 from ..windows import pad_geometry
 from .images import image
@@ -40,7 +40,7 @@ def numbers(
     signed : bool
         Blue, white and orange around zero; otherwise white to blue.
     marked : array_like of bool, (H, W), optional
-        Cells that are not inserted zeros, to be outlined; the others' numbers are written in grey.
+        Cells to outline; zeros elsewhere are written in grey.
     size : float, optional
         Font size in points; by the number of cells otherwise.
 
@@ -64,13 +64,14 @@ def numbers(
     axes = axes_of(ax)
     top = magnitude(array)
     # Half of the scale is left over: the cells stay light enough for dark text and the sign stays visible.
-    bottom, top, colours = (-1.6 * top, 1.6 * top, SIGNED) if signed else (0.0, top, COUNTS)
+    bottom, top, colours = (-1.6 * top, 1.6 * top, SIGNED) if signed else (0.0, 1.6 * top, COUNTS)
     cells = axes.imshow(array.astype(np.float64), cmap=colours, vmin=bottom, vmax=top)
     outlined = None if marked is None else np.asarray(marked, bool)
     texts = []
     for (i, j), value in np.ndenumerate(array):
-        plain = outlined is not None and not outlined[i, j]
-        colour = GREY if plain else "black" if _light(cells.to_rgba(value)) else "white"
+        light = _light(cells.to_rgba(value))
+        plain = light and outlined is not None and not outlined[i, j] and not value
+        colour = GREY if plain else "black" if light else "white"
         texts.append(
             axes.text(
                 j,
@@ -107,7 +108,7 @@ def filtered(
     limit: float | None = None,
     figure: FigureBase | None = None,
 ) -> tuple[AxesImage, list[Text], AxesImage]:
-    """Input, kernel with its numbers, and output, side by side; `limit` is the scale of the output as in `image`.
+    """Input, kernel with its numbers, and output, side by side; `limit` is the output's scale, as in `image`.
 
     Examples
     --------
@@ -181,7 +182,7 @@ def products(
     for i, (left, middle, right) in enumerate(grid[:-1]):
         image(x[i], ax=left).axes.set_title(labels[i])
         numbers(w[i], ax=middle, title="weights")
-        drawn.append(image(maps[i], ax=right, limit=limit))
+        drawn.append(image(maps[i], ax=right, limit=limit, signed=True))
         drawn[-1].axes.set_title(f"{labels[i]} × weights")
     for empty in grid[-1, :2]:
         empty.set_axis_off()
@@ -189,7 +190,7 @@ def products(
     grid[-1, 0].text(
         0.75, 0.5, f"{words}\n= one output channel", ha="center", va="center", transform=grid[-1, 0].transAxes
     )
-    drawn.append(image(maps.sum(0), ax=grid[-1, 2], limit=limit))
+    drawn.append(image(maps.sum(0), ax=grid[-1, 2], limit=limit, signed=True))
     drawn[-1].axes.set_title("sum = output")
     return drawn
 

@@ -1,0 +1,128 @@
+"""An explanation: every registered algorithm with its verdict, cost, bound and, on request, its measured time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import execution
+from .algorithms import registered
+from .algorithms.base import Algorithm, Cost, ErrorBound
+from .dispatch import Request, against, choose, estimate, whole_cost
+from .geometry import ConvGeometry
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One algorithm's line in an explanation."""
+
+    name: str
+    verdict: str
+    able: bool
+    cost: Cost | None
+    bound: ErrorBound | None
+    seconds: float | None
+    measured: float | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What would run, and why not each other one. Print it."""
+
+    geometry: ConvGeometry
+    request: Request
+    choice: str
+    parts: int
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        g, r = self.geometry, self.request
+        head = [
+            f"{r.direction} of {g.x_shape} * {g.w_shape} -> {g.y_shape}, {r.dtypes.result}, accuracy {r.accuracy!r}",
+            f"choice: {self.choice}" + (f", for each of {self.parts} parts without input dilation" if self.parts > 1 else ""),
+        ]
+        rows = [("algorithm", "verdict", "Mflop", "MB moved", "workspace", "error bound", "estimate", "measured")]
+        for c in self.candidates:
+            if c.cost is None:
+                rows.append((c.name, c.verdict, "", "", "", "", "", ""))
+                continue
+            rows.append(
+                (
+                    c.name,
+                    c.verdict,
+                    f"{(c.cost.flops + c.cost.butterflies) / 1e6:.1f}",
+                    f"{c.cost.bytes / 1e6:.1f}",
+                    f"{c.cost.workspace} B",
+                    str(c.bound),
+                    "" if c.seconds is None else f"{c.seconds * 1e3:.3f} ms",
+                    "" if c.measured is None else f"{c.measured * 1e3:.3f} ms",
+                )
+            )
+        if all(row[-1] == "" for row in rows[1:]):
+            rows = [row[:-1] for row in rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join(head + lines)
+
+    __repr__ = __str__
+
+
+def explanation(op: str, geometry: ConvGeometry, request: Request, measure: bool = False) -> Explanation:
+    """Choose, and say for every registered algorithm why or why not."""
+    every = execution.parts(geometry, request.direction)
+    real = [p.geometry for p in every if p.geometry is not None]
+    largest = max(real, key=lambda g: g.macs, default=execution.problem(geometry, request.direction))
+    chosen = choose(op, largest, request)
+    dtype = request.dtypes.compute
+    direction = "weight_grad" if request.direction == "weight_grad" else "forward"
+    candidates, best = [], 0.0
+    for a in registered():
+        why = against(a, largest, request)
+        cost = None
+        if a.why_not(largest, dtype) is None:
+            cost = whole_cost(a, largest, dtype, direction, request.limit)
+        seconds = estimate(cost, dtype) if cost else None
+        if a is chosen:
+            best = seconds or 0.0
+        candidates.append((a, why, cost, seconds))
+    rows = []
+    for a, why, cost, seconds in candidates:
+        measured = _measure(a, largest, request) if measure and why is None and a.name != "loops" else None
+        if a is chosen:
+            verdict = "chosen: the least estimated time"
+            if request.algorithm != "auto":
+                verdict = f"chosen: algorithm={request.algorithm!r}"
+        elif why:
+            verdict = "no: " + why
+        elif not a.automatic:
+            verdict = "no: only when asked for by name"
+        else:
+            verdict = f"no: estimated {(seconds or 0) / best:.2g} times the time" if best else "no: slower"
+        bound = a.error_bound(largest, dtype) if cost else None
+        rows.append(Candidate(a.name, verdict, why is None, cost, bound, seconds, measured))
+    return Explanation(geometry, request, chosen.name, len(every), tuple(rows))
+
+
+def _measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repeats: int = 3) -> float:
+    """The least of some timed runs on random data, in seconds."""
+    rng = np.random.default_rng(0)
+    dtype = request.dtypes.compute
+    x = rng.standard_normal(geometry.x_shape).astype(dtype)
+    w = rng.standard_normal(geometry.w_shape).astype(dtype)
+    y = rng.standard_normal(geometry.y_shape).astype(dtype)
+
+    def pick(part: ConvGeometry, exact_footprint: bool) -> Algorithm:
+        return algorithm
+
+    def once() -> float:
+        started = time.perf_counter()
+        if request.direction == "weight_grad":
+            execution.weight_grad(pick, x, y, execution.parts(geometry, "weight_grad"), w, request.limit)
+        else:
+            parts = execution.parts(geometry, "forward")
+            execution.correlate(pick, x, w, parts, y, request.limit)
+        return time.perf_counter() - started
+
+    return min(once() for _ in range(1 + repeats))
