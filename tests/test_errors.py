@@ -557,7 +557,7 @@ DTYPES = [
         f"conv: sums of these integers could reach {2**61 * 2 * 27} in magnitude, which exceeds 2^63-1 = "
         "9223372036854775807; convert an operand (x, w or g) to float64",
     ),
-    bad_dtype("63", X > 1, "bool: booleans have no sums of products; use x.astype(np.uint8) to count"),
+    bad_dtype("63", X > 1, "bool: booleans are no numbers here; use x.astype(np.uint8) to count"),
     bad_dtype(
         "65",
         X.astype(np.longdouble),

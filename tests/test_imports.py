@@ -16,7 +16,7 @@ PACKAGE = "npconv"
 ORDER: list[set[str]] = [
     {"npconv.geometry", "npconv.gradcheck", "npconv.compiled"},
     {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction"},
-    {"npconv.algorithms.base", "npconv.indices"},
+    {"npconv.algorithms.base", "npconv.algorithms.products", "npconv.indices"},
     {"npconv.algorithms.*"},
     {"npconv.algorithms"},
     {"npconv.execution"},

@@ -150,12 +150,19 @@ def test_r15_ties_go_to_the_first_in_row_major_order():
 def test_r15_nan_is_the_maximum_wherever_it_stands(place):
     x = np.arange(9.0)
     x[place] = x[8] = NAN
-    y, i = npconv.max_pool(x.reshape(1, 1, 3, 3), 3, return_indices=True)
+    square = x.reshape(1, 1, 3, 3)
+    for one in (
+        npconv.max_pool(square, 3, return_indices=True),
+        npconv.adaptive_max_pool(square, 1, return_indices=True),
+    ):
+        assert np.isnan(one[0]).all()
+        assert one[1].item() == place
+    y, i = npconv.max_pool(
+        np.tile(square, (2, 2)), 3, return_indices=True
+    )  # few large windows take another path
     assert np.isnan(y).all()
-    assert i.item() == place
-    y, i = npconv.adaptive_max_pool(x.reshape(1, 1, 3, 3), 1, return_indices=True)
-    assert np.isnan(y).all()
-    assert i.item() == place
+    first = np.array([[0, 3], [18, 21]]) + place // 3 * 6 + place % 3
+    np.testing.assert_array_equal(i[0, 0], first)
 
 
 def test_nan_stays_in_its_windows():

@@ -91,7 +91,7 @@ def _refusal(dtype: np.dtype, name: str = "x") -> str | None:
     ):
         return None
     if dtype.kind == "b":
-        return f"booleans have no sums of products; use {name}.astype(np.uint8) to count"
+        return f"booleans are no numbers here; use {name}.astype(np.uint8) to count"
     if dtype.names:
         return f"its fields {dtype.names} are numbers of their own; use one field, {name}[{dtype.names[0]!r}]"
     if dtype.kind in "mM":

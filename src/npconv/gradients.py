@@ -189,5 +189,6 @@ def bias_grad(p: ConvProblem, g: Array) -> Array:
     dtypes = common_dtypes(p.op, {"g": g.dtype})
     wide = np.result_type(dtypes.result, np.int64 if dtypes.exact else np.float64)
     axes = (0, *range(2, 2 + p.geometry.rank))
+    (g,), _ = p.settled(g)
     with np.errstate(all="ignore"):
         return p.x_layout.canonical(g).sum(axes, dtype=wide).astype(dtypes.result)

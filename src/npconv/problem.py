@@ -19,9 +19,11 @@ from .arguments import (
     MemoryLimitError,
     check_memory,
     choice,
+    contiguous,
     flag,
     integer_compute,
     largest_magnitude,
+    machine_memory,
     read_bytes,
 )
 from .geometry import (
@@ -35,6 +37,7 @@ from .geometry import (
     formula_text,
     one_int,
     per_axis,
+    rank_source,
     resolve_padding,
     shown,
     spatial_axes,
@@ -119,6 +122,12 @@ class ConvProblem:
         """The caller's output shape."""
         return self.x_layout.user_shape(self.x_shape, self.geometry.out_channels, self.geometry.out_shape)
 
+    def settled(self, *operands: np.ndarray) -> tuple[list[np.ndarray], int]:
+        """The operands in C order, and the bytes that their copies take."""
+        limit = (machine_memory() if self.max_workspace is None else self.max_workspace) // 4
+        done = [contiguous(a, limit) for a in operands]
+        return done, sum(b.nbytes for a, b in zip(operands, done, strict=True) if a is not b)
+
     def request(self, dtypes: Dtypes, direction: str, reserved: int = 0) -> dispatch.Request:
         """What dispatch needs to know; `reserved` bytes of the budget are spent before an algorithm runs."""
         budget = self.max_workspace
@@ -164,9 +173,9 @@ class ConvProblem:
     ) -> None:
         """Write conv(x, w) + bias into y."""
         compute = self._compute(dtypes, x, w, bias)
-        request = self.request(
-            replace(dtypes, compute=compute), "forward", self.reserved(x, compute, dtypes.result, y.shape)
-        )
+        (x, w), copied = self.settled(x, w)
+        reserved = copied + self.reserved(x, compute, dtypes.result, y.shape)
+        request = self.request(replace(dtypes, compute=compute), "forward", reserved)
         parts = execution.parts(self.geometry, "forward")
         pick = dispatch.picker(self.op, request)
         work = y if compute == y.dtype else np.empty(y.shape, compute)
@@ -190,9 +199,9 @@ class ConvProblem:
     ) -> None:
         """Write the gradient of x into dx; without `adjoint`, the plain transpose (complex w not conjugated) + bias."""
         compute = self._compute(dtypes, g, w, bias, transposed=True)
-        request = self.request(
-            replace(dtypes, compute=compute), "input_grad", self.reserved(g, compute, dtypes.result, dx.shape)
-        )
+        (g, w), copied = self.settled(g, w)
+        reserved = copied + self.reserved(g, compute, dtypes.result, dx.shape)
+        request = self.request(replace(dtypes, compute=compute), "input_grad", reserved)
         parts = execution.parts(self.geometry, "input_grad")
         pick = dispatch.picker(self.op, request)
         weights = input_grad_weights(self.weights(w), self.geometry.groups)
@@ -223,11 +232,9 @@ class ConvProblem:
         """Write the gradient of w into dw."""
         compute = self._compute(dtypes, x, g, None, weights=True)
         canonical = self.w_layout.canonical(dw)
-        request = self.request(
-            replace(dtypes, compute=compute),
-            "weight_grad",
-            self.reserved(x, compute, dtypes.result, dw.shape),
-        )
+        (x, g), copied = self.settled(x, g)
+        reserved = copied + self.reserved(x, compute, dtypes.result, dw.shape)
+        request = self.request(replace(dtypes, compute=compute), "weight_grad", reserved)
         pick = dispatch.picker(self.op, request)
         work = np.empty(canonical.shape, compute)
         xs, gs = self.inputs(x), self.x_layout.canonical(g)

@@ -93,8 +93,10 @@ def unfold(
     outs, taps = range(2, 2 + rank), range(2 + rank, 2 + 2 * rank)
     leading = tuple(x.shape[a] for a in x_layout.order[: x_layout.batch_axes])
     if channels_are_last(layout):
-        return windows.transpose(0, *outs, *taps, 1).reshape(*leading, positions, columns)
-    return windows.transpose(0, 1, *taps, *outs).reshape(*leading, columns, positions)
+        gathered = windows.transpose(0, *outs, *taps, 1).reshape(*leading, positions, columns)
+    else:
+        gathered = windows.transpose(0, 1, *taps, *outs).reshape(*leading, columns, positions)
+    return gathered.copy() if np.may_share_memory(gathered, x) else gathered
 
 
 @operation

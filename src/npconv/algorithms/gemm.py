@@ -60,9 +60,9 @@ class Gemm(Algorithm):
         n, group, per_in = geometry.batch, geometry.groups, geometry.in_channels // geometry.groups
         per_out, positions = geometry.out_channels // group, total(geometry.out_shape)
         if channels_innermost(x) and group == 1:
-            columns = _rows(x, geometry, out.dtype)  # (N p, t C)
-            gs = np.asarray(_last(g), out.dtype).reshape(n * positions, per_out)
-            part = product(gs.T, columns).reshape(per_out, *geometry.kernel, per_in)
+            rows = _rows(x, geometry, out.dtype)  # (N p, t C)
+            pixels = np.asarray(_last(g), out.dtype).reshape(n * positions, per_out)
+            part = product(pixels.T, rows).reshape(per_out, *geometry.kernel, per_in)
             out += np.moveaxis(part, -1, 1)
             return
         columns = _columns(x, geometry, out.dtype).reshape(n, group, per_in * geometry.taps, positions)

@@ -129,13 +129,13 @@ def gradient_check() -> Chapter:
                     "entries",
                     "inner product",
                     "worst entry",
-                    "computed",
+                    "given",
                     "measured",
                     "verdict",
                 ),
                 rows,
                 'npconv\'s gradients of a convolution with stride 2, padding "same" and 2 groups; '
-                "`computed` and `measured` are the values at the worst entry.",
+                "`given` and `measured` are the values at the worst entry.",
             ),
             Text(
                 "A check is worth what it rejects. Four input gradients that are wrong in ways people get "

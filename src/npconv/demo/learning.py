@@ -53,10 +53,10 @@ def _pictures(t: Training, folder: Folder) -> list[Picture]:
     plots.history(t.loss, {"training images": t.seen, "held-out images": t.held_out}, figure=progress)
 
     filters = t.weights["w1"][:, 0]
-    learned = canvas(4.6)
+    learned = canvas(7.2)
     grid = learned.subplots(4, 4)
     for kernel, ax in zip(filters, grid.ravel(), strict=True):
-        plots.numbers(kernel, ax=ax, size=8)
+        plots.numbers(kernel, ax=ax, size=10)
     learned.suptitle("the first layer's 16 kernels")
 
     table = canvas(5.6)
