@@ -27,7 +27,7 @@ import numpy as np
 
 import npconv
 from npconv import execution
-from npconv.algorithms import OWN, cook_toom
+from npconv.algorithms import OWN
 from npconv.algorithms.base import DIRECTIONS, Algorithm, input_grad_weights
 from npconv.algorithms.winograd import Winograd
 from npconv.geometry import ConvGeometry, closing_pad, effective_kernel, total
@@ -238,10 +238,8 @@ def split(a: np.ndarray) -> Pair:
 class Magnitudes(Winograd):
     """Winograd with the absolute values of its matrices: from |x| and |w| it computes Amp."""
 
-    exact_footprint = True
-
     def _matrices(self, geometry: ConvGeometry, which: int) -> list[np.ndarray | None]:
-        every = (None if k == 1 else cook_toom.matrices(self.m, k).arrays[which] for k in geometry.kernel)
+        every = super()._matrices(geometry, which)
         return [None if matrix is None else np.abs(matrix) for matrix in every]
 
 
@@ -253,15 +251,15 @@ def amplified(case: Case, direction: str, algorithm: Winograd) -> np.ndarray:
     def pick(part: ConvGeometry, exact_footprint: bool) -> Winograd:
         return magnitudes
 
-    geometry = case.geometry
+    geometry, parts = case.geometry, execution.parts(case.geometry, direction)
     out = np.empty(
         {"forward": geometry.y_shape, "input_grad": geometry.x_shape}.get(direction, geometry.w_shape)
     )
     if direction == "weight_grad":
-        execution.weight_grad(pick, x, g, geometry, out, 2**62)
+        execution.weight_grad(pick, x, g, parts, out, 2**62)
     else:
         a, b = (x, w) if direction == "forward" else (g, input_grad_weights(w, geometry.groups))
-        execution.correlate(pick, a, b, execution.parts(geometry, direction), out, 2**62)
+        execution.correlate(pick, a, b, parts, out, 2**62)
     return out
 
 

@@ -401,6 +401,8 @@ def pool_rank(a: dict[str, Any], x: np.ndarray) -> int:
     demand(isinstance(layout, str))
     rank = x.ndim - 2 if layout in LAYOUTS else len(set(layout) - set("NC"))
     demand(rank >= 0)
+    if rank == 0 and layout in LAYOUTS:
+        raise Unknown  # nothing says that a matrix is a batch of single pixels
     return rank
 
 

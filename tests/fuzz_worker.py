@@ -104,7 +104,7 @@ def play(seed: int) -> tuple[str, str | None]:
     except Exception as error:
         raise RuntimeError(f"the reading of seed {seed} failed: {name}, odd {odd}") from error
     out = arguments.get("out")
-    if verdict == "valid" and out is not None and any(out is arguments.get(key) for key in ARRAYS):
+    if verdict == "valid" and getattr(out, "size", 0) and any(out is arguments.get(key) for key in ARRAYS):
         verdict = "bad"  # it would be read and written
     options = {key: value for key, value in arguments.items() if key not in positional}
     if dice.chance(0.03):

@@ -30,8 +30,8 @@ from npconv.demo.layers import paths, stack
 
 PICTURES = {
     "photograph", "sharpen-by-hand", "sharpen", "edges-vertical", "edges-horizontal", "edges", "channels",
-    "pooling-by-hand", "pooling", "two-layers", "four-layers", "receptive-field", "padded-gradient", "training",
-    "training-filters", "training-confusion", "training-mistakes", "race", "race-large",
+    "pooling-by-hand", "pooling", "two-layers", "four-layers", "receptive-field", "padded-gradient",
+    "training", "training-filters", "training-confusion", "training-mistakes", "race", "race-large",
 }  # fmt: skip
 
 
@@ -107,7 +107,8 @@ def test_prints_race_check_and_accuracy(made):
         assert re.search(rf"^{algorithm} ", printed, re.M), algorithm
     assert "chosen: the least estimated time" in printed
     assert "loops, on a crop only" in printed
-    right, total, percent = re.search(r"training: (\d+) of (\d+) held-out digits right \((.*)%\)", printed).groups()
+    line = re.search(r"training: (\d+) of (\d+) held-out digits right \((.*)%\)", printed)
+    right, total, percent = line.groups()
     assert int(total) == 450
     assert float(percent) == pytest.approx(100 * int(right) / 450, abs=0.01)
     assert int(right) / 450 >= 0.97
@@ -333,7 +334,7 @@ def test_explain_is_npconvs():
     ("arguments", "code", "message"),
     [
         (["explain", "1,4,9,9", "8,3,3,3"], 1, "npconv: explain: "),
-        (["explain", "1,4,x", "8,4,3"], 2, "npconv: Invalid value for 'X_SHAPE': '1,4,x' is not integers with commas"),
+        (["explain", "1,4,x", "8,4,3"], 2, "npconv: Invalid value for 'X_SHAPE': '1,4,x' is not integers"),
         (["explain", "1,4,9"], 2, "npconv: Missing argument 'W_SHAPE'."),
         (["explain", "1,4,9", "2,4,3", "--padding", "sane"], 1, "npconv: explain: padding"),
         (["explain", "1,4,9", "2,4,3", "--dtype", "bool"], 1, "npconv: explain: "),
@@ -359,7 +360,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 @pytest.mark.parametrize("missing", ["click", "tqdm", "matplotlib", "sklearn", "PIL"])
 def test_a_missing_extra_is_named_in_one_line(missing, tmp_path):
     code = (
-        f"import sys; sys.modules[{missing!r}] = None; from npconv.cli import main; sys.argv = ['npconv', 'demo']; main()"
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['npconv', 'demo']\n"
+        "from npconv.cli import main\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
@@ -370,6 +372,9 @@ def test_a_missing_extra_is_named_in_one_line(missing, tmp_path):
 
 
 def test_importing_without_an_extra_names_it():
-    code = "import sys; sys.modules['sklearn'] = None\ntry:\n    import npconv.demo\nexcept ImportError as e:\n    print(e)"
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "try:\n    import npconv.demo\nexcept ImportError as error:\n    print(error)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == 'npconv.demo needs sklearn: pip install "npconv[demo]"\n'

@@ -245,7 +245,7 @@ EMPTY_AND_DEGENERATE = [
         "20",
         lambda: conv(ones(1, 3, 0, 8), W),
         ValueError,
-        "conv: the kernel does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
+        "conv: the kernel of w does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
         "1 * (3 - 1) + 1 = 3 > padded size 0 + 0 + 0 = 0; add at least 3 padding, use a smaller kernel or "
         "check layout",
     ),
@@ -259,7 +259,7 @@ EMPTY_AND_DEGENERATE = [
         "23",
         lambda: conv(X, W, dilation=(1, 5), padding=((0, 0), (1, 0))),
         ValueError,
-        "conv: the kernel does not fit x on spatial axis 1: effective kernel dilation (k - 1) + 1 = "
+        "conv: the kernel of w does not fit x on spatial axis 1: effective kernel dilation (k - 1) + 1 = "
         "5 * (3 - 1) + 1 = 11 > padded size 8 + 1 + 0 = 9; add at least 2 padding, use a smaller dilation "
         "or check layout",
     ),
@@ -345,7 +345,7 @@ PARAMETERS = [
         "39a",
         lambda: conv(X, W, padding=-3),
         ValueError,
-        "conv: the kernel does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
+        "conv: the kernel of w does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
         "1 * (3 - 1) + 1 = 3 > padded size 8 - 3 - 3 = 2; add at least 1 padding, use a smaller kernel or "
         "check layout",
     ),
@@ -522,7 +522,7 @@ SIZES = [
             f"54{letter}",
             lambda d=d: conv(X, W, dilation=d),
             ValueError,
-            "conv: the kernel does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
+            "conv: the kernel of w does not fit x on spatial axis 0: effective kernel dilation (k - 1) + 1 = "
             f"{d} * (3 - 1) + 1 = {2 * d + 1} > padded size 8 + 0 + 0 = 8; "
             f"add at least {2 * d - 7} padding, use a smaller dilation or check layout",
         )

@@ -7,6 +7,8 @@ from .adaptive import adaptive_max_pool as adaptive_max_pool
 from .adaptive import adaptive_max_pool_grad as adaptive_max_pool_grad
 from .arguments import MemoryLimitError as MemoryLimitError
 from .convolution import conv as conv
+from .depthwise import depthwise_conv as depthwise_conv
+from .depthwise import depthwise_conv_grads as depthwise_conv_grads
 from .explaining import explain as explain
 from .fractional import fractional_max_pool as fractional_max_pool
 from .fractional import fractional_max_pool_grad as fractional_max_pool_grad
@@ -18,9 +20,9 @@ from .gradients import ConvGrads as ConvGrads
 from .gradients import conv_grads as conv_grads
 from .gradients import conv_input_grad as conv_input_grad
 from .gradients import conv_weight_grad as conv_weight_grad
-from .local import LocalGrads as LocalGrads
 from .local import local_conv as local_conv
-from .local import local_conv_grads as local_conv_grads
+from .local_grads import LocalGrads as LocalGrads
+from .local_grads import local_conv_grads as local_conv_grads
 from .pooling import avg_pool as avg_pool
 from .pooling import lp_pool as lp_pool
 from .pooling import max_pool as max_pool
@@ -40,8 +42,6 @@ from .ranked_pools import max_pool1d as max_pool1d
 from .ranked_pools import max_pool2d as max_pool2d
 from .ranked_pools import max_pool3d as max_pool3d
 from .separable import SeparableGrads as SeparableGrads
-from .separable import depthwise_conv as depthwise_conv
-from .separable import depthwise_conv_grads as depthwise_conv_grads
 from .separable import separable_conv as separable_conv
 from .separable import separable_conv_grads as separable_conv_grads
 from .tangents import conv_jvp as conv_jvp

@@ -270,7 +270,9 @@ def smaller(op: str) -> str:
     """What makes the output of `op` smaller."""
     if "transpose" in op:
         return "less stride, dilation or output_padding"
-    return "less padding or input_dilation" if "conv" in op else "less padding or a smaller kernel"
+    return (
+        "less padding or input_dilation" if "conv" in op else "less padding or dilation, or a smaller kernel"
+    )
 
 
 def check_memory(op: str, needed: int, what: str) -> None:
@@ -282,17 +284,22 @@ def check_memory(op: str, needed: int, what: str) -> None:
         )
 
 
+def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
+    """Refuse an output that cannot fit, or that NumPy cannot make."""
+    check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
+    if (
+        total([n for n in shape if n]) * dtype.itemsize > LARGEST
+    ):  # NumPy counts so even where an axis is empty
+        raise ValueError(
+            f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; "
+            f"use {smaller(op)}"
+        )
+
+
 def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, np.ndarray]) -> np.ndarray:
     """A fresh output array, or the caller's `out` once it is proved fit."""
     if out is None:
-        check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
-        if (
-            total([n for n in shape if n]) * dtype.itemsize > LARGEST
-        ):  # NumPy counts so even where an axis is empty
-            raise ValueError(
-                f"{op}: no array can have the output shape {shape}, its sizes multiply to "
-                f"over 2^63-1; use {smaller(op)}"
-            )
+        check_output(op, shape, dtype)
         return np.empty(shape, dtype)
     fresh = f"out=np.empty({shape}, {dtype.name!r})"
     if not isinstance(out, np.ndarray):

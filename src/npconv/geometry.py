@@ -241,7 +241,7 @@ def per_axis(op: str, name: str, value: Any, rank: int, low: int | None = None) 
             "write one int to use it on every axis"
         )
     if len(values) == 1:
-        values *= rank
+        return (one_int(op, name, values[0], low, " on every axis" if rank > 1 else ""),) * rank
     return tuple(one_int(op, name, v, low, f" on spatial axis {i}") for i, v in enumerate(values))
 
 
@@ -313,8 +313,10 @@ def check_windows(op: str, sizes: Ints, kernel: Ints, dilation: Ints, padding: P
             )
         if e > padded:
             cause = "dilation" if d > 1 else "kernel"
+            of = "" if rank_source(op).startswith("kernel (") else f" of {rank_source(op)}"
             raise ValueError(
-                f"{op}: the kernel does not fit x on spatial axis {i}: effective kernel dilation (k - 1) + "
+                f"{op}: the kernel{of} does not fit x on spatial axis {i}: effective kernel dilation (k - "
+                "1) + "
                 "1 = "
                 f"{d} * ({k} - 1) + 1 = {e} > padded size {sum_text(size, lo, hi)} = {padded}; "
                 f"add at least {e - padded} padding, use a smaller {cause} or check layout"

@@ -16,7 +16,8 @@ try:
     import sklearn.datasets
     from PIL import Image
 except ImportError as error:
-    raise ImportError(f'npconv.demo needs {error.name}: pip install "npconv[demo]"') from error
+    _name = str(error.name).partition(".")[0]
+    raise ImportError(f'npconv.demo needs {_name}: pip install "npconv[demo]"') from error
 
 import numpy as np
 

@@ -95,8 +95,8 @@ def gradient_check() -> Chapter:
             part.entries,
             f"{part.inner_error:.1e}",
             f"{part.entry_error:.1e}",
-            f"{part.analytic.real:.9f}",
-            f"{part.numeric.real:.9f}",
+            f"{part.analytic.real:.6f}",
+            f"{part.numeric.real:.6f}",
             "passed" if part.passed else "FAILED",
         )
         for name, part in zip(("input", "weights", "bias"), report.inputs, strict=True)

@@ -8,9 +8,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 
-#: Blue, white, orange: white is zero, and the two ends differ in lightness from it alike.
+#: Blue, white, orange: white is zero, exactly (an odd number of colours has a middle one).
 SIGNED = LinearSegmentedColormap.from_list(
-    "npconv_signed", ["#08306b", "#0072b2", "#ffffff", "#d55e00", "#6e2f00"]
+    "npconv_signed", ["#08306b", "#0072b2", "#ffffff", "#d55e00", "#6e2f00"], N=257
 )
 #: White to blue, for counts and confusion matrices.
 COUNTS = LinearSegmentedColormap.from_list("npconv_counts", ["#ffffff", "#0072b2", "#08306b"])
