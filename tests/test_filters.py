@@ -284,7 +284,7 @@ IMAGE = np.zeros((5, 6), np.uint8)
 
 @pytest.mark.parametrize(("arguments", "options", "kind", "message"), [
     ((IMAGE > 0, "box"), {}, TypeError,
-     "filters.apply: image has dtype bool: use .astype(np.uint8) to count, or a float dtype"),
+     "filters.apply: image has dtype bool: booleans are no numbers here; use image.astype(np.uint8) to count"),
     ((IMAGE * 1j, "box"), {}, TypeError,
      "filters.apply: image has dtype complex128: needs a real one; filter .real and .imag apart"),
     ((IMAGE, np.ones((3, 3)) * 1j), {}, TypeError,
@@ -308,7 +308,7 @@ IMAGE = np.zeros((5, 6), np.uint8)
     ((IMAGE, "box"), {"mode": "wrap"}, ValueError,
      "filters.apply: mode='wrap' is another library's word, needs its name too: "
      "'numpy.wrap' (our 'circular') or 'scipy.wrap' (our 'circular') or 'opencv.wrap' (our 'circular')"),
-    ((IMAGE, "box"), {"mode": 3}, TypeError, "filters.apply: mode must be a string, got 3 of type int"),
+    ((IMAGE, "box"), {"mode": 3}, TypeError, "filters.apply: mode must be a string, got 3 of type int; use a name such as 'reflect' or 'scipy.mirror'"),
     ((IMAGE, "box"), {"cval": 3}, ValueError,
      "filters.apply: cval=3 has no use in mode='reflect', needs mode='constant'"),
     ((IMAGE, "box"), {"cval": "3"}, TypeError, "filters.apply: cval must be a number, got '3' of type str"),
@@ -318,7 +318,7 @@ IMAGE = np.zeros((5, 6), np.uint8)
      "filters.apply: cval=1e+30 exceeds int64; use a float image"),
     ((IMAGE, "sobel"), {"cval": 0.5, "mode": "constant"}, ValueError,
      "filters.apply: cval=0.5 is no integer, but image and kernel are; use a float image"),
-    ((IMAGE, "box"), {"stride": 0}, ValueError, "filters.apply: stride must be >= 1, got 0"),
+    ((IMAGE, "box"), {"stride": 0}, ValueError, "filters.apply: stride on every axis must be >= 1, got 0; use 1 or more"),
     ((IMAGE, "box"), {"anchor": (1, 3)}, ValueError,
      "filters.apply: anchor=(1, 3) lies outside the kernel on axis 1: 3 >= 3"),
     ((IMAGE, "box"), {"dtype": "complex64"}, TypeError,
@@ -339,7 +339,7 @@ def test_refusals(arguments, options, kind, message):
     (lambda: filters.gaussian((1, 2, 3)),
      "filters.gaussian: sigma must be a positive number or two of them (y, x), got (1, 2, 3)"),
     (lambda: filters.gaussian(1, truncate=0), "filters.gaussian: truncate must be positive, got 0"),
-    (lambda: filters.box(0), "filters.box: size must be >= 1, got 0"),
+    (lambda: filters.box(0), "filters.box: size on every axis must be >= 1, got 0; use 1 or more"),
     (lambda: filters.gradient_magnitude(IMAGE, "box"),
      "filters.gradient_magnitude: operator='box' is unknown, needs one of 'sobel', 'prewitt', 'scharr'"),
     (lambda: filters.separate(np.ones(3)),

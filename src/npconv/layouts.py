@@ -1,7 +1,7 @@
 """Layouts: where the batch, channel and spatial axes of an array lie, and how to reach the canonical order.
 
-Everything behind the door works on views in one order, inputs (N, C, *spatial) and weights (O, I, *k). A layout
-is the permutation that leads there and back; it never copies more than a reshape of several batch axes needs.
+Everything behind the door works on views in one order, inputs (N, C, *spatial) and weights (O, I, *k). A
+layout is the permutation that leads there and back; it copies no more than a reshape of batch axes needs.
 """
 
 from __future__ import annotations

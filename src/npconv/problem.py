@@ -1,7 +1,7 @@
 """From what a caller wrote to a problem of plain ints, and its three passes on user arrays.
 
-``read`` does everything that can be said from shapes; a `ConvProblem` then runs. conv, its gradients, its transpose
-and its relatives all come through here, so each rule and each message stands once.
+``read`` does everything that can be said from shapes; a `ConvProblem` then runs. conv, its gradients, its
+transpose and its relatives all come through here, so each rule and each message stands once.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class ConvProblem:
         adjoint: bool = True,
         bias: np.ndarray | None = None,
     ) -> None:
-        """Write the gradient of x into dx; without `adjoint`, the transpose (complex w not conjugated) + bias."""
+        """Write the gradient of x into dx; not `adjoint`: the transpose, complex w not conjugated, + bias."""
         compute = self._compute(dtypes, g, w, bias, transposed=True)
         (g, w), copied = self.settled(g, w)
         reserved = copied + self.reserved(g, compute, dtypes.result, dx.shape)
