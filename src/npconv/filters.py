@@ -239,7 +239,12 @@ def _real(op: str, name: str, value: Any) -> np.ndarray:
 
 
 def _mode(op: str, mode: Any) -> str:
-    if isinstance(mode, str) and mode not in modes:
+    if not isinstance(mode, str):
+        raise TypeError(
+            f"{op}: mode must be a string, got {shown(mode)} of type {type(mode).__name__}; "
+            "use a name such as 'reflect' or 'scipy.mirror'"
+        )
+    if mode not in modes:
         full = [name for name in modes if name.endswith(f".{mode}")]
         if full:
             raise ValueError(f"{op}: mode={mode!r} is another library's word, needs its name too: "
@@ -263,11 +268,6 @@ def _fill(op: str, cval: Any, mode: str, border: str, exact: bool) -> float:
 
 def _dtypes(image: np.ndarray, kernel: np.ndarray) -> tuple[np.dtype, np.dtype]:
     """In which dtype to compute, and which the result has."""
-    if not isinstance(mode, str):
-        raise TypeError(
-            f"{op}: mode must be a string, got {shown(mode)} of type {type(mode).__name__}; "
-            "use a name such as 'reflect' or 'scipy.mirror'"
-        )
     if image.dtype.kind in "iu":
         if kernel.dtype.kind in "iu":
             return np.dtype(np.int64), np.dtype(np.int64)
