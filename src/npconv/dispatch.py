@@ -115,15 +115,16 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     everyone = {a.name: against(a, geometry, request) for a in registered()}
     others = [name for name, why in everyone.items() if why is None]
     listed = "; ".join(f"{name} {why}" for name, why in reasons.items())
-    if any("bytes of workspace" in why for why in reasons.values() if why) and not others:
-        least = min(
-            execution.fit_tile(a, geometry, dtype, direction, 0)
-            for a in registered()
-            if a.why_not(geometry, dtype) is None and a.automatic
-        )
-        raise MemoryLimitError(
-            f"{op}: max_workspace={request.budget} bytes is too little: {listed}; the least any algorithm needs is {least}"
-        )
+    if any("bytes of workspace" in why for why in reasons.values() if why):
+        fix = f"these can: {', '.join(others)}"
+        if not others:
+            least = min(
+                execution.fit_tile(a, geometry, dtype, direction, 0)
+                for a in registered()
+                if a.why_not(geometry, dtype) is None and a.automatic
+            )
+            fix = f"the least any algorithm needs is {least}"
+        raise MemoryLimitError(f"{op}: max_workspace={request.budget} bytes is too little: {listed}; {fix}")
     raise ValueError(
         f"{op}: algorithm={request.algorithm!r} cannot run here: {listed}; these can: {', '.join(others) or 'none'}"
     )

@@ -123,7 +123,8 @@ class PoolProblem:
         raise ValueError(
             f"{self.op}: window {o} on axis {i} reads no input: its taps stand at {windows.starts[o]} + "
             f"{windows.dilation} t for t < {windows.taps}, the inputs at 0 <= position < {windows.end}; "
-            "use less padding, or pad x first"
+            "use less padding or dilation, pad x first, or change ceil_mode, cover_all or "
+            f"layout={self.layout.name!r}"
         )
 
 
@@ -147,7 +148,7 @@ def spatial_layout(
         fix = f"use {name}[None, None]" if ndim < fewest else "use the operator without a number in its name"
         raise ValueError(
             f"{op}: {name}.shape is {shape}, {ndim} axes, expected {allowed}: batch, channels and "
-            f"{spatial_axes(rank)}; {fix}"
+            f"{spatial_axes(rank)} (by kernel and layout); {fix}"
         )
     return input_layout(op, layout, ndim, rank)
 

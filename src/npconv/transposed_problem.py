@@ -77,6 +77,11 @@ def _sizes(
         outs = asked or tuple(n * s for n, s in zip(sizes, stride, strict=True))
         pads = tuple(named_pads(padding, n, e, s) for n, e, s in zip(outs, spans, stride, strict=True))
         for i, (n, size, s) in enumerate(zip(outs, sizes, stride, strict=True)):
+            if n > LARGEST:
+                raise ValueError(
+                    f"{op}: stride {s} makes the output size on axis {i} in * stride = {size} * {s} = {n}, "
+                    "which exceeds 2^63-1; use less stride"
+                )
             if ceil_div(n, s) != size:
                 raise ValueError(
                     f"{op}: output_size {n} on axis {i} is not reachable with padding={padding!r}: "
@@ -101,7 +106,8 @@ def _sizes(
         if not 1 <= least + m <= LARGEST:
             raise ValueError(
                 f"{op}: output size (in - 1) stride - lo - hi + effective kernel + output_padding = ({n} - 1) * {s} - {lo} "
-                f"- {hi} + {e} + {m} = {least + m} on axis {i} is not in 1..2^63-1; change padding or stride"
+                f"- {hi} + {e} + {m} = {least + m} on axis {i} is not in 1..2^63-1; "
+                "change padding, stride or dilation"
             )
         result.append(least + m)
         closing.append((lo, hi - m))

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arguments import check_memory, common_dtypes, integer_compute, largest_magnitude, operand, operation
-from .geometry import ConvGeometry, Ints, check_windows, per_axis, resolve_padding, total
+from .arguments import (
+    check_memory,
+    check_output,
+    common_dtypes,
+    integer_compute,
+    largest_magnitude,
+    operand,
+    operation,
+)
+from .geometry import ConvGeometry, Ints, check_windows, per_axis, resolve_padding, spatial_axes, total
 from .layouts import channels_are_last, input_layout
 from .windows import conv_view, pad, pad_geometry, tap_slice
 
@@ -22,11 +30,11 @@ def _rank(op: str, kernel: Any, ndim: int, layout: Any) -> int:
     """The number of spatial axes: that of a kernel tuple, of layout letters, or all axes after batch and channel."""
     if not isinstance(layout, str):
         raise TypeError(f"{op}: layout must be a string, got {layout!r} of type {type(layout).__name__}")
-    if isinstance(kernel, (tuple, list)):
+    if isinstance(kernel, (tuple, list)) or getattr(kernel, "ndim", 0) == 1:
         return len(kernel)
     if layout not in ("channels_first", "channels_last"):
         return len([c for c in layout if c not in "NC"])
-    return max(0, ndim - 2)
+    return max(1, ndim - 2)  # never 0: then the kernel would be ignored
 
 
 def _read(
@@ -83,12 +91,15 @@ def unfold(
     x = operand(op, "x", x)
     rank = _rank(op, kernel, x.ndim, layout)
     if x.ndim < rank + 1:
-        raise ValueError(f"{op}: x.shape is {x.shape}, {x.ndim} axes, expected {rank + 1} or more for {rank} spatial axes")
+        raise ValueError(
+            f"{op}: x.shape is {x.shape}, {x.ndim} axes, expected {rank + 1} or more for {spatial_axes(rank)} "
+            "(by kernel and layout); use a kernel with one entry per spatial axis of x"
+        )
     x_layout = input_layout(op, layout, x.ndim, rank)
     batch, channels, *sizes = x_layout.canonical_shape(x.shape)
     geometry = _read(op, (channels,), rank, batch, tuple(sizes), kernel, stride, padding, dilation)
     columns, positions = channels * geometry.taps, total(geometry.out_shape)
-    check_memory(op, batch * columns * positions * x.itemsize, f"{columns} x {positions} columns")
+    check_output(op, (batch, columns, positions), x.dtype)
     windows = conv_view(pad_geometry(x_layout.canonical(x), geometry), geometry)
     outs, taps = range(2, 2 + rank), range(2 + rank, 2 + 2 * rank)
     leading = tuple(x.shape[a] for a in x_layout.order[: x_layout.batch_axes])
