@@ -15,17 +15,21 @@ PACKAGE = "npconv"
 # A package named here stands for all modules inside it that no earlier line names.
 ORDER: list[set[str]] = [
     {"npconv.geometry", "npconv.gradcheck", "npconv.compiled"},
-    {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction"},
-    {"npconv.algorithms.base", "npconv.algorithms.products", "npconv.indices"},
-    {"npconv.algorithms.*"},
+    {"npconv.reading"},
+    {"npconv.memory"},
+    {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction", "npconv.border_modes"},
+    {"npconv.algorithms.base", "npconv.algorithms.products", "npconv.indices", "npconv.image_kernels"},
+    {"npconv.algorithms.*", "npconv.definition"},
     {"npconv.algorithms"},
     {"npconv.execution"},
     {"npconv.dispatch"},
     {"npconv.problem", "npconv.pool_problem", "npconv.explanation"},
-    {"npconv.convolution", "npconv.gradients", "npconv.transposed_problem", "npconv.pool_passes"},
+    {"npconv.conv_arguments"},
+    {"npconv.convolution", "npconv.gradients", "npconv.transposed_problem", "npconv.local_problem"}
+    | {"npconv.pool_passes"},
     {"npconv.explaining", "npconv.tangents", "npconv.transposed", "npconv.transposed_grads"}
-    | {"npconv.separable", "npconv.pooling_grads", "npconv.plan"},
-    {"npconv.local", "npconv.unfolding", "npconv.unpooling", "npconv.fractional"}
+    | {"npconv.depthwise", "npconv.local", "npconv.local_grads", "npconv.unfolding", "npconv.pooling_grads"},
+    {"npconv.separable", "npconv.unpooling", "npconv.fractional"}
     | {"npconv.pooling", "npconv.adaptive", "npconv.global_pooling"},
     {"npconv.ranked"},
     {"npconv.ranked_pools"},

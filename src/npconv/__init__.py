@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 #: Where each public name lives.
 _HOME = {
-    "arguments": ("MemoryLimitError",),
+    "memory": ("MemoryLimitError",),
     "convolution": ("conv",),
     "gradients": ("ConvGrads", "conv_grads", "conv_input_grad", "conv_weight_grad"),
     "tangents": ("conv_jvp",),

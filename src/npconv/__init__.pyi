@@ -5,7 +5,6 @@ from .adaptive import adaptive_avg_pool as adaptive_avg_pool
 from .adaptive import adaptive_avg_pool_grad as adaptive_avg_pool_grad
 from .adaptive import adaptive_max_pool as adaptive_max_pool
 from .adaptive import adaptive_max_pool_grad as adaptive_max_pool_grad
-from .arguments import MemoryLimitError as MemoryLimitError
 from .convolution import conv as conv
 from .depthwise import depthwise_conv as depthwise_conv
 from .depthwise import depthwise_conv_grads as depthwise_conv_grads
@@ -23,6 +22,7 @@ from .gradients import conv_weight_grad as conv_weight_grad
 from .local import local_conv as local_conv
 from .local_grads import LocalGrads as LocalGrads
 from .local_grads import local_conv_grads as local_conv_grads
+from .memory import MemoryLimitError as MemoryLimitError
 from .pooling import avg_pool as avg_pool
 from .pooling import lp_pool as lp_pool
 from .pooling import max_pool as max_pool

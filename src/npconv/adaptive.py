@@ -7,9 +7,10 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import flag, operation, shape_of
-from .geometry import Ints, adaptive_axis, per_axis
+from .geometry import Ints, adaptive_axis
 from .pool_passes import divisors, maxima, maxima_and_indices, means, routed, shared
 from .pool_problem import PoolProblem, countable, real_operand, spatial_layout
+from .reading import per_axis
 
 Array = NDArray[Any]
 

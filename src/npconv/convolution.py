@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .arguments import common_dtypes, operand, operation, output
-from .problem import check_bias, read
+from .arguments import common_dtypes, operand, operation
+from .conv_arguments import check_bias, read
+from .memory import output
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .arguments import operand, operation
+from .conv_arguments import with_defaults
 from .convolution import conv
 from .gradients import ConvGrads, conv_grads
 from .layouts import channels_are_last
-from .problem import with_defaults
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

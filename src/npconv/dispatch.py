@@ -13,8 +13,9 @@ import numpy as np
 from . import execution
 from .algorithms import named, registered
 from .algorithms.base import Algorithm, Cost
-from .arguments import Dtypes, MemoryLimitError, choice, machine_memory
+from .arguments import Dtypes, choice
 from .geometry import ConvGeometry, total
+from .memory import MemoryLimitError, machine_memory
 
 #: What `accuracy` admits: the scales of an error bound and the largest constant on each.
 TIERS: dict[str, dict[str, float]] = {

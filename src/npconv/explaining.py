@@ -8,8 +8,8 @@ import numpy as np
 
 from .algorithms.base import DIRECTIONS
 from .arguments import choice, common_dtypes, flag, operand, operation, shape_of
+from .conv_arguments import ConvOptions, read, with_defaults
 from .explanation import Explanation, explanation
-from .problem import ConvOptions, read, with_defaults
 
 
 @operation

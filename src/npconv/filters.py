@@ -26,7 +26,6 @@ import numpy as np
 from .arguments import choice, operand
 from .border_modes import modes
 from .convolution import conv
-from .geometry import per_axis, shown
 from .image_kernels import (
     box,
     emboss,
@@ -39,6 +38,7 @@ from .image_kernels import (
     sharpen,
     sobel,
 )
+from .reading import per_axis, shown
 
 __all__ = [
     "apply",

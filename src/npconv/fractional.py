@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import flag, operand, operation
-from .geometry import Ints, fractional_starts, per_axis
+from .geometry import Ints, fractional_starts
 from .layouts import Layout
 from .pool_passes import maxima, maxima_and_indices, routed
 from .pool_problem import PoolProblem, real_operand, spatial_layout
+from .reading import per_axis
 from .reduction import PlaneAxis
 
 Array = NDArray[Any]

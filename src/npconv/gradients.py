@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
-from .arguments import common_dtypes, flag, operand, operation, output, shape_of
-from .problem import ConvOptions, ConvProblem, check_gradient, read, with_defaults
+from .arguments import common_dtypes, flag, operand, operation, shape_of
+from .conv_arguments import ConvOptions, check_gradient, read, with_defaults
+from .memory import output
+from .problem import ConvProblem
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

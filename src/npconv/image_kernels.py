@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import choice
-from .geometry import per_axis
+from .reading import per_axis
 
 
 def _derivative(name: str, axis: str, smooth: tuple[int, ...]) -> np.ndarray:

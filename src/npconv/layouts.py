@@ -12,7 +12,8 @@ from itertools import product
 
 import numpy as np
 
-from .geometry import Ints, did_you_mean, shown, total
+from .geometry import Ints, total
+from .reading import did_you_mean, shown
 
 NAMES = ("channels_first", "channels_last")
 #: Common layouts in letters, to guess from; any order of any letters is accepted.

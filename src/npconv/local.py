@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arguments import common_dtypes, operand, operation, output
+from .arguments import common_dtypes, operand, operation
 from .layouts import channels_are_last
 from .local_problem import grouped, local_compute, read_local
+from .memory import output
 from .problem import ConvProblem
 from .windows import pad_geometry, tap_slice
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .arguments import Dtypes, integer_compute, largest_magnitude
+from .conv_arguments import DEFAULTS, read
 from .geometry import ConvGeometry, Ints
 from .layouts import channels_are_last
-from .problem import DEFAULTS, ConvProblem, read
+from .problem import ConvProblem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

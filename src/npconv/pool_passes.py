@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arguments import flag, output
-from .geometry import one_int
+from .arguments import flag
 from .indices import number_strides, to_plane
+from .memory import output
 from .pool_problem import PoolProblem, compute_dtype, float_dtype, routed_dtype
+from .reading import one_int
 from .reduction import (
     each_tap,
     overlap,

@@ -9,17 +9,11 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from .arguments import (
-    check_memory,
-    common_dtypes,
-    flag,
-    integer_compute,
-    largest_magnitude,
-    operand,
-    real_dtype,
-)
-from .geometry import Ints, PoolGeometry, did_you_mean, spatial_axes
+from .arguments import common_dtypes, flag, integer_compute, largest_magnitude, operand, real_dtype
+from .geometry import Ints, PoolGeometry, effective_kernel
 from .layouts import NAMES, Layout, input_layout
+from .memory import check_memory
+from .reading import check_windows, did_you_mean, per_axis, resolve_padding, spatial_axes
 from .reduction import Axis, along, overlap
 
 
@@ -182,7 +176,7 @@ def _read(
     kernel, stride, padding, dilation = window
     order = spatial_layout(op, "x", x_shape, kernel, layout, rank)
     sizes = order.canonical_shape(x_shape)[2:]
-    geometry = PoolGeometry.read(op, sizes, kernel, stride, padding, dilation, *rounding)
+    geometry = read_geometry(op, sizes, kernel, stride, padding, dilation, *rounding)
     described = (
         f"kernel {geometry.kernel}, stride {geometry.stride}, padding {geometry.padding}, "
         f"dilation {geometry.dilation} and rounding {geometry.rounding!r}"
@@ -191,6 +185,35 @@ def _read(
 
 
 _read_once = lru_cache(maxsize=1024)(_read)
+
+
+def read_geometry(
+    op: str,
+    in_shape: Ints,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool = False,
+    cover_all: bool = False,
+) -> PoolGeometry:
+    """Normalise and validate the sizes of a pooling."""
+    rank = len(in_shape)
+    k = per_axis(op, "kernel", kernel, rank, 1)
+    s = k if stride is None else per_axis(op, "stride", stride, rank, 1)
+    d = per_axis(op, "dilation", dilation, rank, 1)
+    if ceil_mode and cover_all:
+        raise ValueError(f"{op}: ceil_mode=True and cover_all=True exclude each other; use one of them")
+    pads = resolve_padding(op, padding, in_shape, k, s, d)
+    for i, ((lo, hi), n) in enumerate(zip(pads, k, strict=True)):
+        e = effective_kernel(n, d[i])
+        if max(lo, hi) >= e and lo + hi:
+            raise ValueError(
+                f"{op}: padding ({lo}, {hi}) on axis {i} would leave a window wholly in the padding: needs padding < "
+                f"effective kernel {e} (kernel {n}, dilation {d[i]}); pad the input first if that is meant"
+            )
+    check_windows(op, in_shape, k, d, pads)
+    return PoolGeometry(in_shape, k, s, d, pads, "ceil" if ceil_mode else "cover_all" if cover_all else "floor")
 
 
 def countable(p: PoolProblem) -> PoolProblem:

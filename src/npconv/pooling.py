@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import choice, flag, operation, output
+from .arguments import choice, flag, operation
 from .indices import SPACES
+from .memory import output
 from .pool_passes import divisors, maxima, maxima_and_indices, means, norms, read_power
 from .pool_problem import float_dtype, read_pool, real_operand
 

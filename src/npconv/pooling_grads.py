@@ -7,9 +7,10 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import choice, common_dtypes, operand, operation, output, shape_of
+from .arguments import choice, common_dtypes, operand, operation, shape_of
 from .geometry import Ints
 from .indices import SPACES
+from .memory import output
 from .pool_passes import divisors, norm_gradient, read_power, routed, shared
 from .pool_problem import PoolOptions, float_dtype, read_pool, real_operand, with_defaults
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .conv_arguments import with_defaults
 from .convolution import run_conv
-from .problem import with_defaults
 from .transposed import run_transpose
 
 if TYPE_CHECKING:

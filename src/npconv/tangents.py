@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from .arguments import operand, operation
+from .conv_arguments import ConvOptions, read, with_defaults
 from .convolution import run_conv
-from .problem import ConvOptions, read, with_defaults
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

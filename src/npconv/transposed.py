@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .arguments import common_dtypes, operand, operation, output
-from .problem import check_bias
+from .arguments import common_dtypes, operand, operation
+from .conv_arguments import check_bias
+from .memory import output
 from .transposed_problem import read_transpose
 
 if TYPE_CHECKING:

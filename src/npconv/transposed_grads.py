@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from .arguments import common_dtypes, flag, operand, operation, output, shape_of
+from .arguments import common_dtypes, flag, operand, operation, shape_of
 from .geometry import Ints
 from .gradients import ConvGrads, bias_grad, run_weight_grad
+from .memory import output
 from .problem import ConvProblem
 from .transposed_problem import TransposeOptions, read_transpose
 

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .geometry import (
-    LARGEST,
-    Ints,
-    Pads,
-    ceil_div,
-    dilated_size,
-    effective_kernel,
-    named_pads,
-    one_int,
-    per_axis,
-    resolve_padding,
-    transposed_size,
-)
+from .conv_arguments import ConvOptions, check_input_rank, check_rank, read, with_defaults
+from .geometry import LARGEST, Ints, Pads, ceil_div, dilated_size, effective_kernel, named_pads, transposed_size
 from .layouts import input_layout
 from .layouts import kernel_layout as read_kernel_layout
-from .problem import ConvOptions, ConvProblem, check_input_rank, check_rank, read, with_defaults
+from .problem import ConvProblem
+from .reading import one_int, per_axis, resolve_padding
 
 
 class TransposeOptions(ConvOptions, total=False):

@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arguments import (
-    check_memory,
-    check_output,
-    common_dtypes,
-    integer_compute,
-    largest_magnitude,
-    operand,
-    operation,
-)
-from .geometry import ConvGeometry, Ints, check_windows, per_axis, resolve_padding, spatial_axes, total
+from .arguments import common_dtypes, integer_compute, largest_magnitude, operand, operation
+from .geometry import ConvGeometry, Ints, total
 from .layouts import channels_are_last, input_layout
+from .memory import check_memory, check_output
+from .reading import check_windows, per_axis, resolve_padding, spatial_axes
 from .windows import conv_view, pad, pad_geometry, tap_slice
 
 if TYPE_CHECKING:

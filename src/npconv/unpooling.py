@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import choice, common_dtypes, operand, operation, output
-from .geometry import Ints, per_axis, resolve_padding, total, transposed_size
+from .arguments import choice, common_dtypes, operand, operation
+from .geometry import Ints, total, transposed_size
 from .indices import SPACES, to_plane
 from .layouts import Layout
+from .memory import output
 from .pool_problem import real_operand, spatial_layout
+from .reading import per_axis, resolve_padding
 
 Array = NDArray[Any]
 

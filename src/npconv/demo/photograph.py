@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import avg_pool, conv, filters, max_pool, max_pool_grad, plots
-from ..geometry import formula_text
+from ..reading import formula_text
 from .report import Chapter, Code, Folder, Formula, Text, canvas
 
 Array = np.ndarray[Any, Any]

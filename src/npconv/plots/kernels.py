@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from .. import conv
-from ..problem import read, with_defaults
+from ..conv_arguments import read, with_defaults
 from ..windows import pad_geometry
 from .images import image
 from .style import COUNTS, GREY, SIGNED, axes_of, figure_of, magnitude, shape_text

@@ -1,0 +1,88 @@
+"""Memory: what a call may allocate, and the arrays it writes to."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+from .geometry import LARGEST, Ints, total
+from .reading import one_int
+
+
+class MemoryLimitError(MemoryError):
+    """The estimate of what a call would allocate exceeds the limit; nothing was allocated."""
+
+
+def contiguous(array: np.ndarray, limit: int) -> np.ndarray:
+    """`array` in C order, so that bits do not depend on strides; as it is where a copy would exceed `limit` bytes."""
+    return array if array.flags.c_contiguous or array.nbytes > limit else array.copy(order="C")
+
+
+def read_bytes(op: str, name: str, value: Any) -> int | None:
+    """A budget in bytes; None means no other limit than the machine's memory."""
+    return None if value is None else one_int(op, name, value, 0)
+
+
+@functools.lru_cache(maxsize=1)
+def machine_memory() -> int:
+    """The physical memory in bytes, or 2^47 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2**47
+
+
+def smaller(op: str) -> str:
+    """What makes the output of `op` smaller."""
+    if "transpose" in op:
+        return "less stride, dilation or output_padding"
+    return (
+        "less padding or input_dilation" if "conv" in op else "less padding or dilation, or a smaller kernel"
+    )
+
+
+def check_memory(op: str, needed: int, what: str) -> None:
+    """Refuse a call whose result alone cannot fit, before anything is allocated."""
+    if needed > machine_memory():
+        raise MemoryLimitError(
+            f"{op}: {what} needs {needed} bytes, the limit is {machine_memory()} bytes of machine memory; "
+            f"use chunks of x or {smaller(op)}"
+        )
+
+
+def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
+    """Refuse an output that cannot fit, or that NumPy cannot make."""
+    check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
+    if (
+        total([n for n in shape if n]) * dtype.itemsize > LARGEST
+    ):  # NumPy counts so even where an axis is empty
+        raise ValueError(
+            f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; "
+            f"use {smaller(op)}"
+        )
+
+
+def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, np.ndarray]) -> np.ndarray:
+    """A fresh output array, or the caller's `out` once it is proved fit."""
+    if out is None:
+        check_output(op, shape, dtype)
+        return np.empty(shape, dtype)
+    fresh = f"out=np.empty({shape}, {dtype.name!r})"
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{op}: out must be a NumPy array, got a {type(out).__name__}; use {fresh}")
+    if out.shape != shape:
+        raise ValueError(f"{op}: out.shape is {out.shape}, expected {shape}; use {fresh}")
+    if out.dtype != dtype:
+        raise TypeError(f"{op}: out.dtype is {out.dtype}, expected {dtype}; use {fresh}")
+    if not out.flags.writeable:
+        raise ValueError(f"{op}: out is read-only, needs a writable array; use {fresh}")
+    if not (out.flags.c_contiguous and out.flags.aligned):
+        order = f"strides are {out.strides}" if out.flags.aligned else "data are unaligned"
+        raise ValueError(f"{op}: out must be C-contiguous and aligned, its {order}; use {fresh}")
+    for name, array in operands.items():
+        if np.may_share_memory(out, array):
+            raise ValueError(f"{op}: out overlaps {name} in memory, needs an array of its own; use {fresh}")
+    return out
