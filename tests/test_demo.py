@@ -25,7 +25,7 @@ import npconv
 from npconv import demo
 from npconv.cli import main
 from npconv.demo import report, training
-from npconv.demo.gradients import checked
+from npconv.demo.checking import checked
 from npconv.demo.layers import paths, stack
 
 PICTURES = {

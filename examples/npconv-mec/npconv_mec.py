@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from npconv.algorithms.base import Algorithm, Cost, ErrorBound
-from npconv.geometry import (ConvGeometry, Ints, total)
+from npconv.geometry import ConvGeometry, Ints, total
 from npconv.windows import pad_geometry, view
 
 

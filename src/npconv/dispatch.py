@@ -26,7 +26,7 @@ TIERS: dict[str, dict[str, float]] = {
 
 #: Seconds per unit of `Cost`, float32, two cores. Measured 2026-11-21 on an AMD EPYC (Zen 4) with NumPy 2.4.6 and its
 #: OpenBLAS by `python -m benchmarks.calibrate`, which prints this table anew; other machines rank algorithms alike.
-SECONDS = {"flop": 1 / 180e9, "byte": 1 / 8e9, "call": 2e-6, "butterfly": 1 / 2.5e9}
+SECONDS = {"flop": 7.6e-12, "byte": 2.9e-11, "call": 2.2e-6, "butterfly": 3.1e-10}
 
 
 @dataclass(frozen=True)

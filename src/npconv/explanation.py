@@ -69,7 +69,7 @@ class Explanation:
     __repr__ = __str__
 
 
-def explanation(op: str, geometry: ConvGeometry, request: Request, measure: bool = False) -> Explanation:
+def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool = False) -> Explanation:
     """Choose, and say for every registered algorithm why or why not."""
     every = execution.parts(geometry, request.direction)
     real = [p.geometry for p in every if p.geometry is not None]
@@ -89,7 +89,7 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, measure: bool
         candidates.append((a, why, cost, seconds))
     rows = []
     for a, why, cost, seconds in candidates:
-        measured = _measure(a, largest, request) if measure and why is None and a.name != "loops" else None
+        measured = measure(a, largest, request) if timed and why is None and a.name != "loops" else None
         if a is chosen:
             verdict = "chosen: the least estimated time"
             if request.algorithm != "auto":
@@ -105,7 +105,7 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, measure: bool
     return Explanation(geometry, request, chosen.name, len(every), tuple(rows))
 
 
-def _measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repeats: int = 3) -> float:
+def measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repeats: int = 3) -> float:
     """The least of some timed runs on random data, in seconds."""
     rng = np.random.default_rng(0)
     dtype = request.dtypes.compute

@@ -40,8 +40,8 @@ class Depthwise(Algorithm):
         padded, w, y = elements(geometry)
         row = geometry.out_shape[-1] if geometry.rank else 1
         held = 2 * padded + (2 + row) * w + 2 * y
-        # a multiply-add of one element costs about as much as moving 1.5 bytes from memory
-        return Cost(0, 2 * padded * dtype.itemsize + 3 * y * geometry.taps // 2, 20, held * dtype.itemsize)
+        moved = 2 * padded + 5 * y * geometry.taps // 4  # a multiply-add stays in the cache
+        return Cost(0, moved * dtype.itemsize, 20, held * dtype.itemsize)
 
     def tile(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> tuple[int, Ints]:
         if not geometry.rank:

@@ -20,8 +20,10 @@ from ..windows import channels_innermost, conv_view, pad_geometry, reshape_view
 from .base import Algorithm, Cost, elements
 from .products import product
 
-#: Bytes of gathered columns per tile: about the second-level cache of one core.
-CACHE_BYTES = 1 << 20
+#: Bytes of gathered columns per tile: fewer pay for the threads' start, more leave the cache.
+TILE_BYTES = 4 << 20
+#: And the most of them where the weights, read again for every tile, are larger than that.
+MOST_BYTES = 16 << 20
 
 
 class Gemm(Algorithm):
@@ -43,11 +45,13 @@ class Gemm(Algorithm):
     def tile(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> tuple[int, Ints]:
         if geometry.is_pointwise or not geometry.rank:
             return geometry.batch, geometry.out_shape
+        weights = total(geometry.w_shape) * dtype.itemsize
+        room = max(TILE_BYTES, min(MOST_BYTES, 2 * weights))
         row = geometry.in_channels * geometry.taps * total(geometry.out_shape[1:]) * dtype.itemsize
         first = geometry.out_shape[0]
-        rows = max(1, min(first, CACHE_BYTES // max(1, row)))
+        rows = max(1, min(first, room // max(1, row)))
         if rows == first:
-            return max(1, min(geometry.batch, CACHE_BYTES // max(1, row * first))), geometry.out_shape
+            return max(1, min(geometry.batch, room // max(1, row * first))), geometry.out_shape
         return 1, (-(-first // -(-first // rows)), *geometry.out_shape[1:])
 
     def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> None:

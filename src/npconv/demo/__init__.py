@@ -21,10 +21,13 @@ except ImportError as error:
 
 import numpy as np
 
-from .gradients import gradient_check, padded_gradient
+from .checking import gradient_check
+from .gradients import padded_gradient
+from .kernels import channels, edges
 from .layers import feature_maps
 from .learning import learning
-from .photograph import Photo, channels, edges, numbers_of, pooling, sharpening
+from .photograph import Photo, numbers_of, sharpening
+from .pools import pooling
 from .race import races
 from .report import Chapter, Folder, Picture, page
 

@@ -54,9 +54,7 @@ def feature_maps(photo: Photo, folder: Folder) -> Chapter:
         )
     seen = paths(4)
     figure = canvas(5.2)
-    plots.numbers(
-        seen, ax=figure.subplots(), signed=False, title="ways from each pixel to one number of layer 4"
-    )
+    plots.numbers(seen, ax=figure.subplots(), signed=False, title="ways from each pixel to one number of layer 4")
     shape = x.shape[1:]
     rows = [
         (f"layer {i}", f"{y.shape[1]} × {y.shape[2]}", *(f"{n} × {n}" for n in paths(i).shape[:1]))

@@ -37,7 +37,7 @@ def learning(folder: Folder, epochs: int, step: Callable[[str], None] | None = N
                 "result = train(epochs=3, step=print)\n"
                 "print(result.held_out[-1])"
             ),
-            Text("The whole network and its training loop are 150 lines: `npconv/demo/training.py`."),
+            Text("The whole network and its training loop are 140 lines: `npconv/demo/training.py`."),
         ],
         summary=(
             f"{right / held_out:.1%}",

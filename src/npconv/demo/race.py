@@ -124,8 +124,7 @@ def races(folder: Folder, quick: bool) -> Chapter:
             f"{slow * 1e3:.1f} ms, where the default takes {fast * 1e3:.3f} ms."
         ),
         Code(
-            "import npconv\n"
-            f"print(npconv.explain({LAYERS[0].x_shape}, {LAYERS[0].w_shape}, padding=1, measure=True))"
+            f"import npconv\nprint(npconv.explain({LAYERS[0].x_shape}, {LAYERS[0].w_shape}, padding=1, measure=True))"
         ),
     ]
     first = found[0]
@@ -135,8 +134,7 @@ def races(folder: Folder, quick: bool) -> Chapter:
         blocks,
         summary=(
             f"{first.seconds[first.usual.choice] * 1e3:.1f} ms",
-            f"{first.usual.choice}, chosen of {len(first.usual.candidates)} algorithms for 64 → 64 channels "
-            "of 56 × 56",
+            f"{first.usual.choice}, chosen of {len(first.usual.candidates)} algorithms for 64 → 64 channels of 56 × 56",
         ),
         terminal="\n\n".join(_as_text(race) for race in found)
         + f"\n\nloops, on a crop only, {CROP}: {slow * 1e3:.1f} ms; the default there: {fast * 1e3:.3f} ms",
@@ -147,9 +145,7 @@ def _picture(race: Race, folder: Folder) -> Picture:
     figure = canvas(0.8 + 0.42 * len(race.seconds))
     names = [race.label(name) for name in race.seconds]
     chosen = race.label(race.usual.choice)
-    plots.race(
-        names, list(race.seconds.values()), chosen=chosen, ax=figure.subplots(), title=race.layer.title
-    )
+    plots.race(names, list(race.seconds.values()), chosen=chosen, ax=figure.subplots(), title=race.layer.title)
     return folder.save(
         figure,
         race.layer.name,
@@ -173,9 +169,7 @@ def _as_text(race: Race) -> str:
     rows = [HEAD, *race.rows()]
     name, *middle, _ = (max(len(row[i]) for row in rows) for i in range(len(HEAD)))
     lines = [
-        "  ".join(
-            [row[0].ljust(name), *(cell.rjust(n) for cell, n in zip(row[1:-1], middle, strict=True)), row[-1]]
-        )
+        "  ".join([row[0].ljust(name), *(cell.rjust(n) for cell, n in zip(row[1:-1], middle, strict=True)), row[-1]])
         for row in rows
     ]
     return "\n".join([f"race on {race.layer.title}: {race.layer}", *lines])

@@ -108,9 +108,7 @@ def digits(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     return x[:cut], y[:cut], x[cut:], y[cut:]
 
 
-def train(
-    epochs: int = 12, seed: int = 0, batch: int = 32, step: Callable[[str], None] | None = None
-) -> Training:
+def train(epochs: int = 12, seed: int = 0, batch: int = 32, step: Callable[[str], None] | None = None) -> Training:
     """Train from random weights; `step` is called after every epoch with a line about it."""
     began = time.perf_counter()
     rng = np.random.default_rng(seed)
@@ -133,14 +131,10 @@ def train(
         seen.append(right / len(y))
         held_out.append(float((answers == y_test).mean()))
         if step:
-            step(
-                f"epoch {epoch + 1} of {epochs}: loss {loss:.3f}, {held_out[-1]:.1%} of held-out digits right"
-            )
+            step(f"epoch {epoch + 1} of {epochs}: loss {loss:.3f}, {held_out[-1]:.1%} of held-out digits right")
     counts = np.zeros((10, 10), np.int64)
     np.add.at(counts, (y_test, answers), 1)
     wrong = answers != y_test
     pairs = [(int(a), int(b)) for a, b in zip(y_test[wrong], answers[wrong], strict=True)]
     seconds = time.perf_counter() - began
-    return Training(
-        p, losses, seen, held_out, counts, (len(y), len(y_test)), x_test[wrong, 0], pairs, seconds
-    )
+    return Training(p, losses, seen, held_out, counts, (len(y), len(y_test)), x_test[wrong, 0], pairs, seconds)

@@ -10,9 +10,12 @@ try:
 except ImportError as error:
     raise ImportError('npconv.plots needs matplotlib: pip install "npconv[plot]"') from error
 
+from .cells import numbers
 from .charts import confusion, history, race
-from .images import boxed, feature_maps, image, image_grid
-from .kernels import filtered, numbers, padded_gradient, products
+from .gradients import padded_gradient
+from .grids import feature_maps, image_grid
+from .images import boxed, image
+from .kernels import filtered, products
 from .style import BLUE, COUNTS, GREY, ORANGE, SIGNED
 
 __all__ = [

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
-from .kernels import numbers
+from .cells import numbers
 from .style import BLUE, GREY, ORANGE, axes_of, figure_of
 
 
@@ -80,9 +80,7 @@ def history(
         accuracy.items(), ((GREY, "s", "--"), (ORANGE, "o", "-"), (BLUE, "^", ":")), strict=False
     ):
         colour, marker, dash = style
-        lines += lower.plot(
-            epochs, 100 * np.asarray(values), color=colour, marker=marker, linestyle=dash, label=label
-        )
+        lines += lower.plot(epochs, 100 * np.asarray(values), color=colour, marker=marker, linestyle=dash, label=label)
     lower.set_title("accuracy, %", loc="left")
     lower.set_xlabel("epoch (once through the training images)")
     lower.set_xticks(epochs[:: max(1, len(epochs) // 12)])
@@ -93,9 +91,7 @@ def history(
     return lines
 
 
-def confusion(
-    counts: ArrayLike, *, labels: Sequence[str] | None = None, ax: Axes | None = None
-) -> list[Text]:
+def confusion(counts: ArrayLike, *, labels: Sequence[str] | None = None, ax: Axes | None = None) -> list[Text]:
     """A confusion matrix: row = what it is, column = what was answered.
 
     Examples

@@ -20,9 +20,8 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8f98"
 def axes_of(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    from matplotlib import (
-        pyplot,
-    )  # here: it picks a window system, which a caller who gives axes does not need
+    # Imported here: it picks a window system, which a caller who gives axes does not need.
+    from matplotlib import pyplot
 
     return pyplot.gca()
 
