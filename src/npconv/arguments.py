@@ -184,6 +184,16 @@ def common_dtypes(op: str, named: dict[str, np.dtype]) -> Dtypes:
     return Dtypes(np.dtype(np.float32) if half else result, result)
 
 
+def working(dtypes: Dtypes, accuracy: str) -> Dtypes:
+    """`dtypes` as a tier computes them: "strict" adds single precision up in double and rounds once.
+
+    Sums of equal signs, such as those over a flat image, round the same way at every step; in double that does not show.
+    """
+    if accuracy != "strict" or dtypes.exact:
+        return dtypes
+    return Dtypes(np.result_type(dtypes.compute, np.float64), dtypes.result)
+
+
 def real_dtype(op: str, name: str, dtype: np.dtype) -> np.dtype:
     """`dtype`, refused when complex: pooling needs an ordering."""
     if dtype.kind == "c":

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .arguments import operand, operation
 from .conv_arguments import with_defaults
-from .convolution import conv
-from .gradients import ConvGrads, conv_grads
+from .convolution import run_conv
+from .gradients import ConvGrads, run_grads
 from .layouts import channels_are_last
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def depthwise_conv(
     op = "depthwise_conv"
     x, w = operand(op, "x", x), operand(op, "w", w)
     weights, full = _as_conv(op, x, w, options)
-    return conv(x, weights, bias, out=out, **full)
+    return run_conv(op, None, x, weights, bias, out, full)
 
 
 @operation
@@ -147,5 +147,5 @@ def depthwise_conv_grads(
     op = "depthwise_conv_grads"
     x, w = operand(op, "x", x), operand(op, "w", w)
     weights, full = _as_conv(op, x, w, options)
-    grads = conv_grads(g, x, weights, bias=bias, **full)
+    grads = run_grads(op, g, x, weights, bias, full)
     return grads._replace(w=grads.w.reshape(w.shape))

@@ -57,7 +57,12 @@ def explain(
     op = "explain"
     full = with_defaults(op, options, ("dtype", "direction", "measure"))
     p = read(op, shape_of(op, "x_shape", x_shape), shape_of(op, "w_shape", w_shape), full)
-    sample = operand(op, "dtype", np.empty(0, dtype))
+    try:
+        sample = operand(op, "dtype", np.empty(0, dtype))
+    except TypeError as error:
+        if str(error).startswith(op):
+            raise
+        raise TypeError(f"{op}: dtype={dtype!r} is unknown to NumPy; use 'float32' or 'float64'") from None
     dtypes = common_dtypes(op, {"x": sample.dtype, "w": sample.dtype})
     request = p.request(dtypes, choice(op, "direction", direction, DIRECTIONS))
     return explanation(op, p.geometry, request, flag(op, "measure", measure))

@@ -157,9 +157,13 @@ def conv_grads(
     (array([[[20., 31., 42.]]]), array([11.]))
     """
     op = "conv_grads"
-    full = with_defaults(op, options, ("bias",))
+    return run_grads(op, g, x, w, bias, with_defaults(op, options, ("bias",)))
+
+
+def run_grads(op: str, g: Any, x: Any, w: Any, bias: Any, options: dict[str, Any]) -> ConvGrads:
+    """`conv_grads` under the name `op`; the door that depthwise convolution shares."""
     g, x, w = operand(op, "g", g), operand(op, "x", x), operand(op, "w", w)
-    p = read(op, x.shape, w.shape, full)
+    p = read(op, x.shape, w.shape, options)
     wanted = flag(op, "bias", bias)
     return ConvGrads(
         run_input_grad(p, {"g": g, "w": w}, None),

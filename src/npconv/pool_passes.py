@@ -174,13 +174,15 @@ def _scaled_norms(problem: PoolProblem, size: Array, largest: Array, p: float) -
 
 def norm_gradient(problem: PoolProblem, g: Array, x: Array, p: float) -> Array:
     y = norms(problem, x, p)
-    dx = np.zeros_like(x)
+    dx, open_windows = np.zeros_like(x), np.ones(y.shape, bool)
     for (windows, values), (_, target) in zip(
         each_tap(x, problem.axes), each_tap(dx, problem.axes), strict=True
     ):
         norm = y[(..., *windows)]
-        if math.isinf(p):
-            share = np.sign(values) * (np.abs(values) == norm)
+        if math.isinf(p):  # the first largest one takes it all, as in max_pool
+            wins = open_windows[(..., *windows)] & (np.abs(values) == norm)
+            open_windows[(..., *windows)] &= ~wins
+            share = np.sign(values) * wins
         else:
             share = np.sign(values) * (np.abs(values) / norm) ** (p - 1)
             if p < 1:

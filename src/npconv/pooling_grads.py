@@ -158,7 +158,7 @@ def lp_pool_grad(
     -------
     ndarray
         Of x's shape. Where the norm is 0 it has no gradient and gives 0, as does an x of 0 with p < 1. For
-        p = inf every largest |x| of a window gets its g.
+        p = inf the first largest |x| of a window gets its g.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import dispatch, execution
 from .algorithms.base import input_grad_weights
-from .arguments import Dtypes, integer_compute, largest_magnitude
+from .arguments import Dtypes, integer_compute, largest_magnitude, working
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
 from .memory import MemoryLimitError, check_memory, contiguous, machine_memory
@@ -64,7 +64,7 @@ class ConvProblem:
                     f"{reserved} bytes"
                 )
             budget -= reserved
-        return dispatch.Request(dtypes, direction, self.accuracy, self.algorithm, budget)
+        return dispatch.Request(working(dtypes, self.accuracy), direction, self.accuracy, self.algorithm, budget)
 
     # ------------------------------------------------------------------ views
     def inputs(self, x: np.ndarray, *, tangent: bool = False) -> np.ndarray:
@@ -183,7 +183,7 @@ class ConvProblem:
     ) -> np.dtype:
         """The compute dtype; for integers, from a bound on every partial sum."""
         if not dtypes.exact:
-            return dtypes.compute
+            return working(dtypes, self.accuracy).compute
         g = self.geometry
         terms = total(g.y_shape) // max(1, g.out_channels) if weights else g.terms
         if transposed:

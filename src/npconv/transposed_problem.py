@@ -25,6 +25,9 @@ def read_transpose(
 ) -> ConvProblem:
     """The convolution whose adjoint the call asks for; its input is the call's output."""
     plain = dict(options)
+    for key in ("input_dilation", "padding_mode", "padding_value"):
+        if key in plain:
+            raise TypeError(f"{op}: unknown keyword {key!r}; a transposed convolution has zero padding alone")
     extra, wanted = plain.pop("output_padding", 0), plain.pop("output_size", None)
     plain = with_defaults(op, plain, ("output_padding", "output_size"))
     exact = rank is not None

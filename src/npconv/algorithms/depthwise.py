@@ -17,6 +17,8 @@ from ..geometry import ConvGeometry, Ints, ceil_div, dilated_size, total
 from ..windows import channels_innermost, conv_view, pad, pad_geometry, plane_runs, reshape_view, row_runs
 from .base import Algorithm, Cost, elements
 
+#: Products that the weight gradient adds up in the working precision before it goes on in double.
+LONGEST_RUN = 1024
 #: The einsum label of the axis along a run.
 RUN = 51
 #: Bytes of outputs worked on at once: they are read and written again for every tap.
@@ -72,18 +74,31 @@ class Depthwise(Algorithm):
             into = out[j::multiplier, 0]
             if any(s != 1 for s in geometry.stride) or not rank:
                 axes = list(range(2 + rank))
-                into += np.einsum(conv_view(padded, geometry), [*axes, *taps], gs, axes, [1, *taps], order="C")
+                view, sums = conv_view(padded, geometry), [1, *taps]
+                part = np.einsum(view, [*axes, *taps], gs, axes, sums, order="C", dtype=_wide(out.dtype))
+                into += part.astype(out.dtype)
             elif channels_innermost(padded):
                 runs, row = _row_runs(padded, geometry)
                 across = list(range(rank))  # N and all spatial axes but the last; then the taps, then the run
                 inner = [*taps, RUN]
                 sums = np.einsum(runs, [*across, *inner], _as_rows(gs, row), [*across, RUN], inner[::-1], order="F").T
-                into += np.moveaxis(sums.reshape(*geometry.kernel, -1, geometry.in_channels).sum(-2), -1, 0)
+                pixels = sums.reshape(*geometry.kernel, -1, geometry.in_channels).sum(-2, dtype=_wide(out.dtype))
+                into += np.moveaxis(pixels, -1, 0).astype(out.dtype)
             else:
                 runs, length = _plane_runs(padded, geometry)
-                wide = pad(gs, ((0, 0),) * rank, None, None, (geometry.out_shape[0], *padded.shape[3:]))
-                wide = wide.reshape(*wide.shape[:2], -1)[..., :length]
-                into += np.einsum(runs, [0, 1, *taps, RUN], wide, [0, 1, RUN], [1, *taps], order="C")
+                apart = pad(gs, ((0, 0),) * rank, None, None, (geometry.out_shape[0], *padded.shape[3:]))
+                apart = apart.reshape(*apart.shape[:2], -1)[..., :length]
+                sums_of_taps = np.zeros(into.shape, _wide(out.dtype))
+                for i in range(0, length, LONGEST_RUN):  # short sums, added in double: the whole keeps its bound
+                    here = slice(i, i + LONGEST_RUN)
+                    labels = [0, 1, *taps]
+                    part = np.einsum(runs[..., here], [*labels, RUN], apart[..., here], [0, 1, RUN], labels, order="C")
+                    sums_of_taps += part.sum(0, dtype=_wide(out.dtype))
+                into += sums_of_taps.astype(out.dtype)
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    return np.result_type(dtype, np.float64)
 
 
 def _strided(padded: np.ndarray, w: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""The chapters that look at the photograph: its numbers, edges, sharpening, channels and pools."""
+"""The photograph, and the chapters on its numbers: what they are, and one sum of them by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import filters, plots
-from ..geometry import formula_text
+from ..reading import formula_text
 from .report import Chapter, Code, Folder, Formula, Text, canvas
 
 Array = np.ndarray[Any, Any]
