@@ -1,6 +1,6 @@
 """Measure the error of every algorithm in every pass on drawn cases, in units of what npconv promises.
 
-    python -m benchmarks.accuracy                         10,000 cases: an hour or two
+    python -m benchmarks.accuracy                         10,000 cases: about half an hour
     python -m benchmarks.accuracy --minutes 15 --json F   as many as fit, and the numbers in F
     python -m benchmarks.accuracy --only 1234             one case, printed pass by pass
 
@@ -11,7 +11,9 @@ u is the unit roundoff; the columns are the largest err / (u scale) for four sca
     R       sum over channels of max |x| sum |w|, whatever the windows meet: what a transform sees
     Amp     S computed with the absolute values of Winograd's transforms
 
-float32 is compared with float64; float64 with `math.fsum` over exact products.
+Every algorithm runs at accuracy="fast", where it computes in the data's own precision, and where admitted at
+"strict", which computes float32 in float64. float32 is compared with float64; float64 with `math.fsum` over
+exact products.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -70,9 +73,7 @@ def draw(number: int) -> Case:
     kernel = tuple(int(k) for k in rng.integers(1, MOST_KERNEL + 1, rank))
     if rng.random() < 0.3:
         kernel = (3,) * rank
-    stride, dilation = (
-        (1,) * rank if plain else tuple(int(v) for v in rng.integers(1, 4, rank)) for _ in range(2)
-    )
+    stride, dilation = ((1,) * rank if plain else tuple(int(v) for v in rng.integers(1, 4, rank)) for _ in range(2))
     channels, outputs = log_uniform(rng, MOST_CHANNELS), log_uniform(rng, MOST_CHANNELS)
     batch, positions = log_uniform(rng, 32), log_uniform(rng, MOST_POSITIONS)
     longest = rng.random() < 0.1  # long reductions, whatever they cost
@@ -107,12 +108,9 @@ def draw(number: int) -> Case:
         for lo, e, s, n in zip(lows, spans, stride, out, strict=True)
     )
     pads = tuple(
-        (lo, closing_pad(size, lo, e, s, n))
-        for size, lo, e, s, n in zip(sizes, lows, spans, stride, out, strict=True)
+        (lo, closing_pad(size, lo, e, s, n)) for size, lo, e, s, n in zip(sizes, lows, spans, stride, out, strict=True)
     )
-    geometry = ConvGeometry(
-        batch, channels, outputs, sizes, kernel, stride, dilation, pads, (1,) * rank, groups
-    )
+    geometry = ConvGeometry(batch, channels, outputs, sizes, kernel, stride, dilation, pads, (1,) * rank, groups)
     kind = str(rng.choice(KINDS))
     shapes = (geometry.x_shape, geometry.w_shape, geometry.y_shape)
     x, w, g = (values(rng, shape, kind, rows=i != 1).astype(dtype) for i, shape in enumerate(shapes))
@@ -147,16 +145,12 @@ Pair = tuple[np.ndarray, np.ndarray]
 def windows(x: np.ndarray, pads: Any, kernel: Any, stride: Any, dilation: Any, out: Any) -> np.ndarray:
     """(N, C, *in) -> (N, C, *out, *k), by padding and a strided view."""
     padded = np.pad(x, ((0, 0), (0, 0), *((max(0, lo), max(0, hi)) for lo, hi in pads)))
-    crop = tuple(
-        slice(max(0, -lo), n - max(0, -hi)) for n, (lo, hi) in zip(padded.shape[2:], pads, strict=True)
-    )
+    crop = tuple(slice(max(0, -lo), n - max(0, -hi)) for n, (lo, hi) in zip(padded.shape[2:], pads, strict=True))
     padded = padded[(..., *crop)]
     steps = padded.strides[2:]
     strides = (*padded.strides[:2], *(a * s for a, s in zip(steps, stride, strict=True)))
     strides += tuple(a * d for a, d in zip(steps, dilation, strict=True))
-    return np.lib.stride_tricks.as_strided(
-        padded, (*padded.shape[:2], *out, *kernel), strides, writeable=False
-    )
+    return np.lib.stride_tricks.as_strided(padded, (*padded.shape[:2], *out, *kernel), strides, writeable=False)
 
 
 def factors(case: Case, direction: str) -> tuple[Pair, tuple[int, ...], tuple[int, ...]]:
@@ -169,9 +163,7 @@ def factors(case: Case, direction: str) -> tuple[Pair, tuple[int, ...], tuple[in
         dense = np.zeros((*g.shape[:2], *turned.dilated_shape))
         dense[(..., *(slice(None, None, s) for s in geometry.stride))] = g
         x, w, geometry = dense, input_grad_weights(w, group), turned
-    seen = windows(
-        x, geometry.padding, geometry.kernel, geometry.stride, geometry.dilation, geometry.out_shape
-    )
+    seen = windows(x, geometry.padding, geometry.kernel, geometry.stride, geometry.dilation, geometry.out_shape)
     per_in, positions = geometry.in_channels // group, total(geometry.out_shape)
     seen = seen.reshape(n, group, per_in, *seen.shape[2:])
     if direction == "weight_grad":  # (G, O/G, N p) @ (G, N p, C/G t)
@@ -191,9 +183,7 @@ def truth(case: Case, direction: str, rng: np.random.Generator) -> tuple[np.ndar
     (a, b), shape, order = factors(case, direction)
     result, sums = a @ b, np.abs(a) @ np.abs(b)
     if case.dtype == "float64":
-        wanted = rng.choice(
-            result.size, min(result.size, max(1, 100_000 // max(1, a.shape[2])), 64), replace=False
-        )
+        wanted = rng.choice(result.size, min(result.size, max(1, 100_000 // max(1, a.shape[2])), 64), replace=False)
         exact = np.full(result.shape, np.nan)
         for flat in wanted:
             i, row, column = np.unravel_index(int(flat), result.shape)
@@ -252,9 +242,7 @@ def amplified(case: Case, direction: str, algorithm: Winograd) -> np.ndarray:
         return magnitudes
 
     geometry, parts = case.geometry, execution.parts(case.geometry, direction)
-    out = np.empty(
-        {"forward": geometry.y_shape, "input_grad": geometry.x_shape}.get(direction, geometry.w_shape)
-    )
+    out = np.empty({"forward": geometry.y_shape, "input_grad": geometry.x_shape}.get(direction, geometry.w_shape))
     if direction == "weight_grad":
         execution.weight_grad(pick, x, g, parts, out, 2**62)
     else:
@@ -263,7 +251,7 @@ def amplified(case: Case, direction: str, algorithm: Winograd) -> np.ndarray:
     return out
 
 
-def run(case: Case, direction: str, name: str) -> np.ndarray | None:
+def run(case: Case, direction: str, name: str, accuracy: str) -> np.ndarray | None:
     """The pass through the public function, or None where the algorithm cannot run."""
     x, w, g = case.arrays
     geometry = case.geometry
@@ -273,7 +261,7 @@ def run(case: Case, direction: str, name: str) -> np.ndarray | None:
         "dilation": geometry.dilation,
         "groups": geometry.groups,
         "algorithm": name,
-        "accuracy": "fast",
+        "accuracy": accuracy,
     }
     try:
         if direction == "forward":
@@ -318,16 +306,18 @@ def measure(case: Case) -> list[dict[str, Any]]:
             terms = case.geometry.batch * total(case.geometry.out_shape)
         elif direction == "input_grad":
             terms = case.geometry.taps * case.geometry.out_channels // case.geometry.groups
-        for algorithm in OWN:
+        for algorithm, accuracy in product(OWN, ("fast", "strict")):
             if algorithm.name == "loops" and case.geometry.macs > LOOPS_MACS:
                 continue
-            y = run(case, direction, algorithm.name)
+            if accuracy == "strict" and case.dtype == "float64":
+                continue  # it computes as "fast" does
+            y = run(case, direction, algorithm.name, accuracy)
             if y is None:
                 continue
             error = np.abs(y.astype(np.float64) - expected)  # NaN where float64 has no exact value
             u = UNIT[case.dtype]
             row = {
-                "algorithm": algorithm.name,
+                "algorithm": algorithm.name + (" strict" if accuracy == "strict" else ""),
                 "direction": direction,
                 "dtype": case.dtype,
                 "kind": case.kind,
@@ -376,7 +366,7 @@ def kept(rows: list[dict[str, Any]]) -> str:
 
 
 def report(rows: list[dict[str, Any]], cases: int) -> str:
-    order = {a.name: i for i, a in enumerate(OWN)}
+    order = {name: i for i, name in enumerate(f"{a.name}{tier}" for a in OWN for tier in ("", " strict"))}
     rows = sorted(
         rows,
         key=lambda r: (r["dtype"], order[r["algorithm"]], r["promise"], DIRECTIONS.index(r["direction"])),
@@ -394,9 +384,7 @@ def report(rows: list[dict[str, Any]], cases: int) -> str:
     lines += ["", "The worst by algorithm and pass, as a multiple of its bound:"]
     for name in order:
         for direction in DIRECTIONS:
-            group = [
-                r for r in rows if r["algorithm"] == name and r["direction"] == direction and broken(r) > 1
-            ]
+            group = [r for r in rows if r["algorithm"] == name and r["direction"] == direction and broken(r) > 1]
             for row in sorted(group, key=broken, reverse=True)[:3]:
                 lines.append(
                     f"{name} {direction}: {broken(row):.3g} times {row['promise']}, case {row['case']} "
@@ -406,9 +394,7 @@ def report(rows: list[dict[str, Any]], cases: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")

@@ -77,7 +77,7 @@ def torch_calls(row: Row, direction: str, rng: Any) -> Calls:
             calls[name] = lambda x=x, w=w: F.conv2d(x, w, None, row.stride, row.padding, 1, row.groups)
         else:
             mask = [direction == "input_grad", direction == "weight_grad", False]
-            calls[name] = lambda g=g, x=x, w=w, m=mask: torch.ops.aten.convolution_backward(
+            calls[name] = lambda g=g, x=x, w=w, m=mask, s=s, p=p: torch.ops.aten.convolution_backward(
                 g, x, w, None, s, p, [1, 1], False, [0, 0], row.groups, m
             )
     return calls

@@ -32,10 +32,13 @@ class Worker:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         environment = os.environ | {name: str(threads) for name in names}
         command = [sys.executable, "-m", "benchmarks.peers", peer]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def ask(self, **request: Any) -> Any:
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -95,7 +98,9 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     for group in GROUPS if options.group == "all" else [options.group]:
         for direction in ("forward", "input_grad", "weight_grad") if group == "conv" else ("forward",):
-            print(f"| {group} {direction} | npconv ms | layout | torch ms | layout | ratio |\n|---|---|---|---|---|---|")
+            print(
+                f"| {group} {direction} | npconv ms | layout | torch ms | layout | ratio |\n|---|---|---|---|---|---|"
+            )
             ratios = []
             for index, row in enumerate(GROUPS[group]):
                 if options.only not in row.name:

@@ -308,7 +308,8 @@ IMAGE = np.zeros((5, 6), np.uint8)
     ((IMAGE, "box"), {"mode": "wrap"}, ValueError,
      "filters.apply: mode='wrap' is another library's word, needs its name too: "
      "'numpy.wrap' (our 'circular') or 'scipy.wrap' (our 'circular') or 'opencv.wrap' (our 'circular')"),
-    ((IMAGE, "box"), {"mode": 3}, TypeError, "filters.apply: mode must be a string, got 3 of type int; use a name such as 'reflect' or 'scipy.mirror'"),
+    ((IMAGE, "box"), {"mode": 3}, TypeError, "filters.apply: mode must be a string, got 3 of type int; "
+     "use a name such as 'reflect' or 'scipy.mirror'"),
     ((IMAGE, "box"), {"cval": 3}, ValueError,
      "filters.apply: cval=3 has no use in mode='reflect', needs mode='constant'"),
     ((IMAGE, "box"), {"cval": "3"}, TypeError, "filters.apply: cval must be a number, got '3' of type str"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fuzz_worker
-from npconv import arguments, dispatch
+from npconv import dispatch, memory, problem
 
 WORKER = Path(__file__).with_name("fuzz_worker.py")
 CHUNK = 500
@@ -75,7 +75,7 @@ def test_the_judge_objects(text, odd, verdict, complaint):
 
 
 def test_a_wrong_result_and_an_accepted_bad_argument_show(monkeypatch: pytest.MonkeyPatch):
-    for module in (arguments, dispatch):
+    for module in (memory, dispatch, problem):
         monkeypatch.setattr(module, "machine_memory", lambda: fuzz_worker.MEMORY)
     seeds = range(40)
     assert [wrong for seed in seeds if (wrong := fuzz_worker.play(seed)[1])] == []

@@ -128,7 +128,8 @@ def test_r14_a_window_without_any_input_is_refused():
         npconv.max_pool(line(7), (2,), stride=1, padding=1, dilation=2)
     assert str(error.value) == (
         "max_pool: window 0 on axis 0 reads no input: its taps stand at -1 + 2 t for t < 2, "
-        "the inputs at 0 <= position < 1; use less padding, or pad x first"
+        "the inputs at 0 <= position < 1; use less padding or dilation, pad x first, or change ceil_mode, cover_all or "
+        "layout='channels_first'"
     )
     for call in (
         lambda: npconv.max_pool_grad(line(7), line(7), (2,), stride=1, padding=1, dilation=2),
@@ -462,8 +463,8 @@ def test_layouts_agree():
     with pytest.raises(ValueError) as error:
         npconv.max_pool(x[0, 0], 2)
     assert str(error.value) == (
-        "max_pool: x.shape is (6, 5), 2 axes, expected 3 or more: batch, channels and 1 spatial axis; "
-        "use x[None, None]"
+        "max_pool: x.shape is (6, 5), 2 axes, expected 3 or more: batch, channels and 1 spatial axis "
+        "(by kernel and layout); use x[None, None]"
     )
 
 

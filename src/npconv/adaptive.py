@@ -119,9 +119,7 @@ def adaptive_max_pool_grad(
 
 
 @operation
-def adaptive_avg_pool(
-    x: ArrayLike, size: Any, *, layout: str = "channels_first", out: Array | None = None
-) -> Array:
+def adaptive_avg_pool(x: ArrayLike, size: Any, *, layout: str = "channels_first", out: Array | None = None) -> Array:
     """The mean of each of `size` bins.
 
         (N, C, *in) -> (N, C, *size)       bin i of o reads floor(i in / o) up to ceil((i + 1) in / o)

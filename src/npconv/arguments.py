@@ -139,21 +139,11 @@ def _as_array(op: str, name: str, value: Any) -> np.ndarray:
     module = kind.__module__.split(".")[0]
     if module == "torch" or hasattr(value, "cpu"):
         detached = ".detach()" if getattr(value, "requires_grad", False) else ""
-        raise TypeError(
-            f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}{detached}.numpy()"
-        )
+        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}{detached}.numpy()")
     if hasattr(value, "to_numpy"):
-        raise TypeError(
-            f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}.to_numpy()"
-        )
-    if not isinstance(value, (list, tuple, int, float, complex, np.generic)) and not hasattr(
-        value, "__array__"
-    ):
-        got = (
-            f"{shown(value)} of type {kind.__name__}"
-            if isinstance(value, (str, bytes))
-            else f"a {kind.__name__}"
-        )
+        raise TypeError(f"{op}: {name} is a {module} {kind.__name__}, not a NumPy array; use {name}.to_numpy()")
+    if not isinstance(value, (list, tuple, int, float, complex, np.generic)) and not hasattr(value, "__array__"):
+        got = f"{shown(value)} of type {kind.__name__}" if isinstance(value, (str, bytes)) else f"a {kind.__name__}"
         got = "None" if value is None else got
         raise TypeError(
             f"{op}: {name} must be an array or a nested list of numbers, got {got}; use np.asarray on numbers"
@@ -197,9 +187,7 @@ def working(dtypes: Dtypes, accuracy: str) -> Dtypes:
 def real_dtype(op: str, name: str, dtype: np.dtype) -> np.dtype:
     """`dtype`, refused when complex: pooling needs an ordering."""
     if dtype.kind == "c":
-        raise TypeError(
-            f"{op}: {name} has dtype {dtype}: complex numbers have no ordering; pool abs(x) or x.real"
-        )
+        raise TypeError(f"{op}: {name} has dtype {dtype}: complex numbers have no ordering; pool abs(x) or x.real")
     return dtype
 
 
@@ -238,8 +226,7 @@ def flag(op: str, name: str, value: Any) -> bool:
     """`value` as a bool; 0 and 1 are refused, so that positional slips show."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
-            f"{op}: {name} must be True or False, got {shown(value)} of type {type(value).__name__}; write "
-            f"{name}=True"
+            f"{op}: {name} must be True or False, got {shown(value)} of type {type(value).__name__}; write {name}=True"
         )
     return bool(value)
 
@@ -248,7 +235,6 @@ def shape_of(op: str, name: str, value: Any) -> Ints:
     """`value` as a shape: a tuple of non-negative ints."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(
-            f"{op}: {name} must be a tuple of ints, got {shown(value)} of type {type(value).__name__}; use "
-            "array.shape"
+            f"{op}: {name} must be a tuple of ints, got {shown(value)} of type {type(value).__name__}; use array.shape"
         )
     return tuple(one_int(op, name, v, 0, f" entry {i}") for i, v in enumerate(value))

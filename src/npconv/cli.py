@@ -66,9 +66,7 @@ else:
         """One number stands for every axis."""
         return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
-    @click.group(
-        cls=OneLine, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-    )
+    @click.group(cls=OneLine, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
     @click.version_option(__version__, prog_name="npconv")
     @click.pass_context
     def npconv(ctx: click.Context) -> None:

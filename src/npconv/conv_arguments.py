@@ -114,9 +114,7 @@ def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, le
     hint = f"use {_of_rank(op, ndim - 2)}"
     if ndim == rank:
         array = label(op, name).endswith(".shape")
-        hint = "add batch and channel axes: " + (
-            f"{name}[None, None]" if array else f"(1, 1, *{label(op, name)})"
-        )
+        hint = "add batch and channel axes: " + (f"{name}[None, None]" if array else f"(1, 1, *{label(op, name)})")
     elif ndim < rank:
         hint = f"use an array with batch and channel axes and {spatial_axes(rank)}"
     raise ValueError(
@@ -125,9 +123,7 @@ def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, le
     )
 
 
-def read(
-    op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None
-) -> ConvProblem:
+def read(op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None) -> ConvProblem:
     """Validate and normalise a convolution call from its shapes; nothing is allocated."""
     layout, given = options["layout"], options["kernel_layout"]
     needed = "(O, C/groups, *k)" if layout != "channels_last" else "(*k, C/groups, O)"
@@ -194,9 +190,7 @@ def read(
     )
 
 
-def _read_mode(
-    op: str, options: Mapping[str, Any], pads: Pads, dilated: Ints, geometry: ConvGeometry
-) -> Padded | None:
+def _read_mode(op: str, options: Mapping[str, Any], pads: Pads, dilated: Ints, geometry: ConvGeometry) -> Padded | None:
     mode = choice(op, "padding_mode", options["padding_mode"], MODES)
     value = options["padding_value"]
     if isinstance(value, bool) or not isinstance(value, (int, float, complex, np.number)):

@@ -121,9 +121,7 @@ def conv(
     return run_conv("conv", None, x, w, bias, out, options)
 
 
-def run_conv(
-    op: str, rank: int | None, x: Any, w: Any, bias: Any, out: Array | None, options: dict[str, Any]
-) -> Array:
+def run_conv(op: str, rank: int | None, x: Any, w: Any, bias: Any, out: Array | None, options: dict[str, Any]) -> Array:
     """`conv` under the name `op`, its rank fixed or free; the door that conv1d and its relatives share."""
     operands = {"x": operand(op, "x", x), "w": operand(op, "w", w)}
     if bias is not None:

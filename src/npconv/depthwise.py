@@ -47,7 +47,9 @@ def _as_conv(op: str, x: Array, w: Array, options: DepthwiseOptions) -> tuple[Ar
         w = w.reshape(*k, 1, channels * multiplier)
     else:
         if w.shape[1] != 1:
-            raise ValueError(f"{op}: w.shape is {w.shape}, expected (C * multiplier, 1, *k): axis 1 has size {w.shape[1]}")
+            raise ValueError(
+                f"{op}: w.shape is {w.shape}, expected (C * multiplier, 1, *k): axis 1 has size {w.shape[1]}"
+            )
         channels = _channels(op, x, w.ndim - 2, layout)
         if channels == 0 or w.shape[0] % channels:
             raise ValueError(
@@ -65,7 +67,12 @@ def _channels(op: str, x: Array, rank: int, layout: str) -> int:
 
 @operation
 def depthwise_conv(
-    x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, out: Array | None = None, **options: Unpack[DepthwiseOptions]
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    out: Array | None = None,
+    **options: Unpack[DepthwiseOptions],
 ) -> Array:
     """Convolve every channel with kernels of its own; channels do not mix.
 

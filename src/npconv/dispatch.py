@@ -142,7 +142,11 @@ def whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, di
     outputs = geometry.batch * total(geometry.out_shape)
     times = outputs / max(1, batch * total(out))
     return Cost(
-        int(one.flops * times), int(one.bytes * times), int(one.calls * times), one.workspace, int(one.butterflies * times)
+        int(one.flops * times),
+        int(one.bytes * times),
+        int(one.calls * times),
+        one.workspace,
+        int(one.butterflies * times),
     )
 
 

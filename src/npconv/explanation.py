@@ -41,9 +41,12 @@ class Explanation:
         g, r = self.geometry, self.request
         head = [
             f"{r.direction} of {g.x_shape} * {g.w_shape} -> {g.y_shape}, {r.dtypes.result}, accuracy {r.accuracy!r}",
-            f"choice: {self.choice}" + (f", for each of {self.parts} parts without input dilation" if self.parts > 1 else ""),
+            f"choice: {self.choice}"
+            + (f", for each of {self.parts} parts without input dilation" if self.parts > 1 else ""),
         ]
-        rows: list[tuple[str, ...]] = [("algorithm", "verdict", "Mflop", "MB moved", "workspace", "error bound", "estimate", "measured")]
+        rows: list[tuple[str, ...]] = [
+            ("algorithm", "verdict", "Mflop", "MB moved", "workspace", "error bound", "estimate", "measured")
+        ]
         for c in self.candidates:
             if c.cost is None:
                 rows.append((c.name, c.verdict, "", "", "", "", "", ""))

@@ -58,8 +58,16 @@ __all__ = [
 ]
 
 
-def apply(image: Any, kernel: Any, *, mode: str = "reflect", cval: float = 0.0, stride: Any = 1,
-          anchor: Any = None, dtype: Any = None) -> np.ndarray:
+def apply(
+    image: Any,
+    kernel: Any,
+    *,
+    mode: str = "reflect",
+    cval: float = 0.0,
+    stride: Any = 1,
+    anchor: Any = None,
+    dtype: Any = None,
+) -> np.ndarray:
     """Slide `kernel` over `image`, every channel alike, and sum the products.
 
     Parameters
@@ -109,8 +117,10 @@ def apply(image: Any, kernel: Any, *, mode: str = "reflect", cval: float = 0.0, 
     op = "filters.apply"
     image = _real(op, "image", image)
     if image.ndim not in (2, 3):
-        raise ValueError(f"{op}: image has shape {image.shape}, needs (H, W) or (H, W, C); "
-                         "filter the images of a batch one by one, or use npconv.depthwise_conv")
+        raise ValueError(
+            f"{op}: image has shape {image.shape}, needs (H, W) or (H, W, C); "
+            "filter the images of a batch one by one, or use npconv.depthwise_conv"
+        )
     if isinstance(kernel, str):
         kernel = kernels[choice(op, "kernel", kernel, tuple(kernels))]()
     kernel = _real(op, "kernel", kernel)
@@ -128,16 +138,15 @@ def apply(image: Any, kernel: Any, *, mode: str = "reflect", cval: float = 0.0, 
     height, width, *channels = image.shape
     if not image.size:
         return np.zeros((-(-height // steps[0]), -(-width // steps[1]), *channels), target)
-    if compute != np.int64 or border == "constant":             # cval may not fit the image's own dtype
+    if compute != np.int64 or border == "constant":  # cval may not fit the image's own dtype
         image = image.astype(compute, copy=False)
-    planes = np.moveaxis(image.reshape(height, width, -1), 2, 0)[:, None]           # (C, 1, H, W)
+    planes = np.moveaxis(image.reshape(height, width, -1), 2, 0)[:, None]  # (C, 1, H, W)
     filtered = _correlate(planes, kernel.astype(compute), at, steps, border, fill)
-    filtered = np.moveaxis(filtered[:, 0], 0, 2)                                    # (H', W', C)
+    filtered = np.moveaxis(filtered[:, 0], 0, 2)  # (H', W', C)
     return np.ascontiguousarray(_cast(op, filtered.reshape(*filtered.shape[:2], *channels), target))
 
 
-def gradient_magnitude(image: Any, operator: str = "sobel", *, mode: str = "reflect",
-                       cval: float = 0.0) -> np.ndarray:
+def gradient_magnitude(image: Any, operator: str = "sobel", *, mode: str = "reflect", cval: float = 0.0) -> np.ndarray:
     """Give sqrt(x^2 + y^2) of the two derivatives by "sobel", "prewitt" or "scharr": bright where edges are.
 
     Examples
@@ -154,7 +163,7 @@ def gradient_magnitude(image: Any, operator: str = "sobel", *, mode: str = "refl
     make = derivative[choice(op, "operator", operator, tuple(derivative))]
     image = _real(op, "image", image)
     half = image.dtype.kind not in "iu" and image.dtype.itemsize == 2
-    wide = np.float32 if half else None                         # the squares of a half float overflow early
+    wide = np.float32 if half else None  # the squares of a half float overflow early
     x, y = (apply(image, make(axis), mode=mode, cval=cval, dtype=wide) for axis in ("x", "y"))
     length = np.hypot(x, y)
     return length.astype(image.dtype) if half else length
@@ -175,11 +184,10 @@ def separate(kernel: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """
     kernel = _real("filters.separate", "kernel", kernel)
     if kernel.ndim != 2 or not kernel.size:
-        raise ValueError(f"filters.separate: kernel has shape {kernel.shape}, "
-                         "needs (h, w) with at least one entry")
+        raise ValueError(f"filters.separate: kernel has shape {kernel.shape}, needs (h, w) with at least one entry")
     if kernel.dtype.kind in "iu":
         return _separate_integers(kernel.tolist())
-    with np.errstate(all="ignore"):                             # what is not finite fails the comparison
+    with np.errstate(all="ignore"):  # what is not finite fails the comparison
         wide = kernel.astype(np.float64)
         i, j = np.unravel_index(np.argmax(np.abs(wide)), wide.shape)
         column = wide[:, j].astype(kernel.dtype)
@@ -198,15 +206,20 @@ _LARGEST = 2**63 - 1
 _SPLIT_TAPS = 25
 
 
-def _correlate(planes: np.ndarray, kernel: np.ndarray, at: tuple[int, ...], steps: tuple[int, ...],
-               border: str, fill: float) -> np.ndarray:
+def _correlate(
+    planes: np.ndarray, kernel: np.ndarray, at: tuple[int, ...], steps: tuple[int, ...], border: str, fill: float
+) -> np.ndarray:
     pads = tuple((a, k - 1 - a) for a, k in zip(at, kernel.shape, strict=True))
 
     def one_pass(x: np.ndarray, taps: np.ndarray, rows: bool, columns: bool) -> np.ndarray:
-        return conv(x, taps[None, None],
-                    padding=(pads[0] if rows else (0, 0), pads[1] if columns else (0, 0)),
-                    stride=(steps[0] if rows else 1, steps[1] if columns else 1),
-                    padding_mode=border, padding_value=fill)
+        return conv(
+            x,
+            taps[None, None],
+            padding=(pads[0] if rows else (0, 0), pads[1] if columns else (0, 0)),
+            stride=(steps[0] if rows else 1, steps[1] if columns else 1),
+            padding_mode=border,
+            padding_value=fill,
+        )
 
     # A first pass over constant surroundings leaves another constant there: not worth a case of its own.
     if min(kernel.shape) > 1 and kernel.size >= _SPLIT_TAPS and not fill:
@@ -231,8 +244,7 @@ def _separate_integers(kernel: list[list[int]]) -> tuple[np.ndarray, np.ndarray]
 def _real(op: str, name: str, value: Any) -> np.ndarray:
     array = operand(op, name, value)
     if array.dtype.kind == "c":
-        raise TypeError(f"{op}: {name} has dtype {array.dtype}: needs a real one; "
-                        "filter .real and .imag apart")
+        raise TypeError(f"{op}: {name} has dtype {array.dtype}: needs a real one; filter .real and .imag apart")
     if array.dtype == np.uint64 and array.size and int(array.max()) > _LARGEST:
         raise ValueError(f"{op}: {name} reaches {array.max()}, exact sums are int64; use .astype(np.float64)")
     return array
@@ -247,8 +259,10 @@ def _mode(op: str, mode: Any) -> str:
     if mode not in modes:
         full = [name for name in modes if name.endswith(f".{mode}")]
         if full:
-            raise ValueError(f"{op}: mode={mode!r} is another library's word, needs its name too: "
-                             + " or ".join(f"{name!r} (our {modes[name]!r})" for name in full))
+            raise ValueError(
+                f"{op}: mode={mode!r} is another library's word, needs its name too: "
+                + " or ".join(f"{name!r} (our {modes[name]!r})" for name in full)
+            )
     return modes[choice(op, "mode", mode, tuple(modes))]
 
 
@@ -293,7 +307,7 @@ def _cast(op: str, values: np.ndarray, target: np.dtype) -> np.ndarray:
     if np.isnan(values).any():
         raise ValueError(f"{op}: the result holds NaN, which no {target} is; use a float dtype")
     rounded = np.rint(values.astype(np.float64))
-    top = rounded >= float(high)                                # 2^63 - 1 is no float64: set it apart
+    top = rounded >= float(high)  # 2^63 - 1 is no float64: set it apart
     inside = np.where(top, 0, rounded.clip(float(low))).astype(target)
     inside[top] = high
     return inside

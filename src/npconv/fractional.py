@@ -22,23 +22,17 @@ def _sizes(op: str, output_size: Any, output_ratio: Any, sizes: Ints, kernel: In
     """The output's spatial sizes, given or as fractions of the input's."""
     if (output_size is None) == (output_ratio is None):
         given = "neither" if output_size is None else "both"
-        raise ValueError(
-            f"{op}: needs one of output_size and output_ratio, got {given}; use output_size={sizes}"
-        )
+        raise ValueError(f"{op}: needs one of output_size and output_ratio, got {given}; use output_size={sizes}")
     if output_size is not None:
         out = per_axis(op, "output_size", output_size, len(sizes), 1)
     else:
         ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * len(sizes)
         if len(ratios) != len(sizes):
-            raise ValueError(
-                f"{op}: output_ratio has {len(ratios)} values, needs {len(sizes)}; use one per axis"
-            )
+            raise ValueError(f"{op}: output_ratio has {len(ratios)} values, needs {len(sizes)}; use one per axis")
         out = tuple(int(n * _ratio(op, r, i)) for i, (n, r) in enumerate(zip(sizes, ratios, strict=True)))
     for i, (n, k, o) in enumerate(zip(sizes, kernel, out, strict=True)):
         if k > n:
-            raise ValueError(
-                f"{op}: the kernel does not fit on axis {i}: kernel {k} > size {n}; use a smaller kernel"
-            )
+            raise ValueError(f"{op}: the kernel does not fit on axis {i}: kernel {k} > size {n}; use a smaller kernel")
         if not 1 <= o <= n - k + 1:
             raise ValueError(
                 f"{op}: output size {o} on axis {i} is out of reach: needs 1 <= output size <= size - kernel "
@@ -66,14 +60,10 @@ def _read_samples(op: str, samples: Any, rng: Any, x_shape: Ints, layout: Layout
         try:
             return np.random.default_rng(rng).random((n, c, len(sizes)))
         except (TypeError, ValueError) as error:
-            raise type(error)(
-                f"{op}: rng={rng!r:.60} is no seed: {error}; use rng=0 or a Generator"
-            ) from None
+            raise type(error)(f"{op}: rng={rng!r:.60} is no seed: {error}; use rng=0 or a Generator") from None
     array = operand(op, "samples", samples)
     if array.dtype.kind in "iuc":
-        raise TypeError(
-            f"{op}: samples has dtype {array.dtype}, needs floats in [0, 1); use rng.random({shape})"
-        )
+        raise TypeError(f"{op}: samples has dtype {array.dtype}, needs floats in [0, 1); use rng.random({shape})")
     if array.shape not in (shape, (n, c, len(sizes))):
         raise ValueError(
             f"{op}: samples.shape is {array.shape}, expected {shape}, one number per plane and axis; "
@@ -222,9 +212,7 @@ def fractional_max_pool_grad(
     op = "fractional_max_pool_grad"
     g, x = real_operand(op, "g", g), real_operand(op, "x", x)
     if samples is None:
-        raise TypeError(
-            f"{op}: samples is None, needs those of the forward call; draw them with rng.random before it"
-        )
+        raise TypeError(f"{op}: samples is None, needs those of the forward call; draw them with rng.random before it")
     p = _read(op, x.shape, kernel, (output_size, output_ratio), (samples, None), layout)
     p.check_gradient(g)
     return routed(p, {"g": g, "x": x}, out)

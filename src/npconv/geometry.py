@@ -174,8 +174,7 @@ class ConvGeometry:
     @cached_property
     def out_shape(self) -> Ints:
         return tuple(
-            window_count(p, e, s)
-            for p, e, s in zip(self.padded_shape, self.effective, self.stride, strict=True)
+            window_count(p, e, s) for p, e, s in zip(self.padded_shape, self.effective, self.stride, strict=True)
         )
 
     @property
@@ -505,9 +504,7 @@ class PoolGeometry:
     def out_shape(self) -> Ints:
         return tuple(
             pool_count(n, lo, hi, e, s, self.rounding)
-            for n, (lo, hi), e, s in zip(
-                self.in_shape, self.padding, self.effective, self.stride, strict=True
-            )
+            for n, (lo, hi), e, s in zip(self.in_shape, self.padding, self.effective, self.stride, strict=True)
         )
 
     @cached_property

@@ -40,13 +40,13 @@ class InputReport:
     position: int
     shape: tuple[int, ...]
     passed: bool
-    note: str                                   # why nothing was measured, or what could not be resolved
-    inner_error: float = 0.0                    # worst of the random directions
-    entry_error: float = 0.0                    # worst of the entries looked at
-    entries: int = 0                            # how many were
-    worst: tuple[int, ...] = ()                 # index of the worst one
-    analytic: complex = 0.0                     # the gradient given there
-    numeric: complex = 0.0                      # the one measured there
+    note: str  # why nothing was measured, or what could not be resolved
+    inner_error: float = 0.0  # worst of the random directions
+    entry_error: float = 0.0  # worst of the entries looked at
+    entries: int = 0  # how many were
+    worst: tuple[int, ...] = ()  # index of the worst one
+    analytic: complex = 0.0  # the gradient given there
+    numeric: complex = 0.0  # the one measured there
 
     def __bool__(self) -> bool:
         return self.passed
@@ -55,9 +55,11 @@ class InputReport:
         head = f"input {self.position} {self.shape}: {'passed' if self.passed else 'FAILED'}"
         if not self.entries:
             return f"{head}, {self.note}"
-        text = (f"{head}, inner product off by {self.inner_error:.1e}, worst of {self.entries} entries "
-                f"by {self.entry_error:.1e} at {self.worst}: "
-                f"{self.analytic:.9g} given, {self.numeric:.9g} measured")
+        text = (
+            f"{head}, inner product off by {self.inner_error:.1e}, worst of {self.entries} entries "
+            f"by {self.entry_error:.1e} at {self.worst}: "
+            f"{self.analytic:.9g} given, {self.numeric:.9g} measured"
+        )
         return f"{text}; {self.note}" if self.note else text
 
 
@@ -79,9 +81,17 @@ class Report:
         return "\n".join([str(part) for part in self.inputs] + [f"(relative tolerance {self.rtol:.1e})"])
 
 
-def check(f: Callable[..., Any], grads: Callable[..., Any], *inputs: Any,
-          rng: np.random.Generator | int | None = None, rtol: float = 1e-6, step: float = 1e-4,
-          directions: int = 8, samples: int = 100, raise_on_failure: bool = True) -> Report:
+def check(
+    f: Callable[..., Any],
+    grads: Callable[..., Any],
+    *inputs: Any,
+    rng: np.random.Generator | int | None = None,
+    rtol: float = 1e-6,
+    step: float = 1e-4,
+    directions: int = 8,
+    samples: int = 100,
+    raise_on_failure: bool = True,
+) -> Report:
     """Check that `grads(g, *inputs)` is the gradient of `<f(*inputs), g>`.
 
     Parameters
@@ -139,7 +149,7 @@ def check(f: Callable[..., Any], grads: Callable[..., Any], *inputs: Any,
         x = arrays[position]
 
         def moved(shifted: np.ndarray, position: int = position) -> np.ndarray:
-            return _output(f, [*arrays[:position], shifted, *arrays[position + 1:]])
+            return _output(f, [*arrays[:position], shifted, *arrays[position + 1 :]])
 
         note, passed = _refusal(position, x, dx)
         if note:
@@ -154,10 +164,16 @@ def check(f: Callable[..., Any], grads: Callable[..., Any], *inputs: Any,
     return report
 
 
-def adjoint_error(operator: Callable[[np.ndarray], Any], adjoint: Callable[[np.ndarray], Any],
-                  x_shape: tuple[int, ...], y_shape: tuple[int, ...],
-                  rng: np.random.Generator | int | None = None, *, dtype: Any = np.float64,
-                  draws: int = 4) -> float:
+def adjoint_error(
+    operator: Callable[[np.ndarray], Any],
+    adjoint: Callable[[np.ndarray], Any],
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    rng: np.random.Generator | int | None = None,
+    *,
+    dtype: Any = np.float64,
+    draws: int = 4,
+) -> float:
     """Give the relative error of <operator(x), y> = <x, adjoint(y)>, the worst of some random x and y.
 
     For a linear operator and its true adjoint this is rounding, about 1e-16 in float64.
@@ -178,8 +194,7 @@ def adjoint_error(operator: Callable[[np.ndarray], Any], adjoint: Callable[[np.n
         images = np.asarray(operator(x.copy())), np.asarray(adjoint(y.copy()))
         for name, image, shape in (("operator", images[0], y_shape), ("adjoint", images[1], x_shape)):
             if image.shape != tuple(shape):
-                raise ValueError(f"adjoint_error: the {name} gave shape {image.shape}, "
-                                 f"expected {tuple(shape)}")
+                raise ValueError(f"adjoint_error: the {name} gave shape {image.shape}, expected {tuple(shape)}")
         left, right = np.conj(images[0]) * y, np.conj(x) * images[1]
         if not (np.isfinite(left).all() and np.isfinite(right).all()):
             return float("inf")
@@ -209,8 +224,16 @@ class _Slope:
         return complex(real, self(1j * v)) if np.iscomplexobj(v) else real
 
 
-def _compare(position: int, slope: _Slope, dx: np.ndarray, noise: float, rng: np.random.Generator,
-             rtol: float, directions: int, samples: int) -> InputReport:
+def _compare(
+    position: int,
+    slope: _Slope,
+    dx: np.ndarray,
+    noise: float,
+    rng: np.random.Generator,
+    rtol: float,
+    directions: int,
+    samples: int,
+) -> InputReport:
     inner, resolved, agree = 0.0, True, True
     for _ in range(directions):
         v = _random(rng, dx.shape, slope.x.dtype)
@@ -230,12 +253,23 @@ def _compare(position: int, slope: _Slope, dx: np.ndarray, noise: float, rng: np
     k = int(np.argmax(errors))
     agree &= bool(errors[k] <= rtol * size + noise)
     note = "" if resolved else "rounding noise of f hides this gradient: use a larger step"
-    return InputReport(position, dx.shape, agree and resolved, note, inner, _ratio(errors[k], size),
-                       len(places), places[k], analytic[k].item(), numeric[k].item())
+    return InputReport(
+        position,
+        dx.shape,
+        agree and resolved,
+        note,
+        inner,
+        _ratio(errors[k], size),
+        len(places),
+        places[k],
+        analytic[k].item(),
+        numeric[k].item(),
+    )
 
 
 def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Signs times 0.5 to 1.5: distinct, no entry negligible, none far out (a kink may be there)."""
+
     def real() -> np.ndarray:
         return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.5, 1.5, size=shape)
 
@@ -251,10 +285,12 @@ def _in_double(value: Any) -> np.ndarray:
 
 
 def _output(f: Callable[..., Any], arrays: list[np.ndarray]) -> np.ndarray:
-    y = np.asarray(f(*(array.copy() for array in arrays)))      # copies: f may write to its arguments
+    y = np.asarray(f(*(array.copy() for array in arrays)))  # copies: f may write to its arguments
     if y.dtype not in (np.float64, np.complex128):
-        raise ValueError(f"gradcheck: f returned {y.dtype}; differences need float64 or complex128, "
-                         "compute in the dtype of the inputs")
+        raise ValueError(
+            f"gradcheck: f returned {y.dtype}; differences need float64 or complex128, "
+            "compute in the dtype of the inputs"
+        )
     if not np.isfinite(y).all():
         raise ValueError("gradcheck: f is not finite at or near these inputs; choose others")
     return y
@@ -263,7 +299,7 @@ def _output(f: Callable[..., Any], arrays: list[np.ndarray]) -> np.ndarray:
 def _gradients(grads: Callable[..., Any], g: np.ndarray, arrays: list[np.ndarray]) -> Iterator[Any]:
     given = grads(g.copy(), *(array.copy() for array in arrays))
     given = list(given) if isinstance(given, (tuple, list)) else [given]
-    while len(given) > len(arrays) and given[-1] is None:       # ConvGrads(x, w, bias=None) for f(x, w)
+    while len(given) > len(arrays) and given[-1] is None:  # ConvGrads(x, w, bias=None) for f(x, w)
         given.pop()
     if len(given) != len(arrays):
         raise ValueError(f"gradcheck: grads returned {len(given)} gradients for {len(arrays)} inputs")
@@ -275,8 +311,10 @@ def _refusal(position: int, x: np.ndarray, dx: Any) -> tuple[str, bool]:
     if dx is None:
         return "no gradient", True
     if x.dtype.kind not in "fc":
-        raise ValueError(f"gradcheck: input {position} is {x.dtype}, which has no derivative; "
-                         "give it as float64, or return None for its gradient")
+        raise ValueError(
+            f"gradcheck: input {position} is {x.dtype}, which has no derivative; "
+            "give it as float64, or return None for its gradient"
+        )
     array = np.asarray(dx)
     if array.shape != x.shape:
         return f"its gradient has shape {array.shape}", False
@@ -292,4 +330,4 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _ratio(error: float, size: float) -> float:
-    return float(error / size) if error else 0.0            # nothing is wrong with 0 against 0
+    return float(error / size) if error else 0.0  # nothing is wrong with 0 against 0

@@ -31,7 +31,12 @@ class ConvGrads(NamedTuple):
 
 @operation
 def conv_input_grad(
-    g: ArrayLike, w: ArrayLike, *, input_shape: tuple[int, ...], out: Array | None = None, **options: Unpack[ConvOptions]
+    g: ArrayLike,
+    w: ArrayLike,
+    *,
+    input_shape: tuple[int, ...],
+    out: Array | None = None,
+    **options: Unpack[ConvOptions],
 ) -> Array:
     """Gradient of `conv` with respect to x, given g, the gradient of its output.
 
@@ -78,7 +83,12 @@ def conv_input_grad(
 
 @operation
 def conv_weight_grad(
-    x: ArrayLike, g: ArrayLike, *, kernel_shape: tuple[int, ...], out: Array | None = None, **options: Unpack[ConvOptions]
+    x: ArrayLike,
+    g: ArrayLike,
+    *,
+    kernel_shape: tuple[int, ...],
+    out: Array | None = None,
+    **options: Unpack[ConvOptions],
 ) -> Array:
     """Gradient of `conv` with respect to w, given g, the gradient of its output.
 

@@ -76,10 +76,8 @@ def gaussian(sigma: Any = 1.0, *, truncate: float = 4.0, size: Any = None) -> np
         raise ValueError(f"{op}: sigma must be a positive number or two of them (y, x), got {sigma!r}")
     if not truncate > 0:
         raise ValueError(f"{op}: truncate must be positive, got {truncate!r}")
-    if size is None:
-        sizes = tuple(2 * int(truncate * s + 0.5) + 1 for s in pair)
-    else:
-        sizes = per_axis(op, "size", size, 2, 1)
+    reach = tuple(2 * int(truncate * s + 0.5) + 1 for s in pair)
+    sizes = reach if size is None else per_axis(op, "size", size, 2, 1)
     bells = []
     for s, n in zip(pair, sizes, strict=True):
         bell = np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / s) ** 2)
@@ -88,8 +86,6 @@ def gaussian(sigma: Any = 1.0, *, truncate: float = 4.0, size: Any = None) -> np
 
 
 #: The named kernels: name -> function that makes one; `apply` takes the names too.
-kernels: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType({
-    f.__name__: f for f in (box, emboss, gaussian, identity, laplacian, prewitt, scharr, sharpen, sobel)
-})
-
-
+kernels: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
+    {f.__name__: f for f in (box, emboss, gaussian, identity, laplacian, prewitt, scharr, sharpen, sobel)}
+)

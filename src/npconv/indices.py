@@ -40,9 +40,7 @@ def number_strides(space: str, shape: Ints) -> tuple[int, int, Ints]:
     return (channels * plane if space == "tf_batch" else 0), 1, tuple(channels * step for step in spatial)
 
 
-def to_plane(
-    op: str, indices: np.ndarray, space: str, shape: Ints, layout: Layout, described: str
-) -> np.ndarray:
+def to_plane(op: str, indices: np.ndarray, space: str, shape: Ints, layout: Layout, described: str) -> np.ndarray:
     """Indices of any space into (N, C, *in) of `shape`, as row-major plane indices (N, C, *out) in int64.
 
     The first index that does not belong to its own plane is refused by position and value.
@@ -55,12 +53,8 @@ def to_plane(
     numbers = layout.canonical(indices)
     n, c = numbers.shape[:2]
     ones = (1,) * (numbers.ndim - 2)
-    starts = np.add.outer(
-        np.arange(n, dtype=np.int64) * per_sample, np.arange(c, dtype=np.int64) * per_channel
-    )
-    local = numbers.astype(np.int64) - starts.reshape(
-        n, c, *ones
-    )  # a uint64 too large turns negative: refused
+    starts = np.add.outer(np.arange(n, dtype=np.int64) * per_sample, np.arange(c, dtype=np.int64) * per_channel)
+    local = numbers.astype(np.int64) - starts.reshape(n, c, *ones)  # a uint64 too large turns negative: refused
     unit = shape[1] if space.startswith("tf") else 1
     size = total(shape[2:])
     bad = (local < 0) | (local >= size * unit)

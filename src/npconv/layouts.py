@@ -94,11 +94,7 @@ def _letters(op: str, name: str, text: str, needed: str) -> str:
     """`text` if it is a layout in letters, else an error."""
     example = "'NCHW' or 'HWC'" if needed == "C" else "'OIHW' or 'HWIO'"
     ok = text.isalpha() and text.isupper() and len(set(text)) == len(text) and all(c in text for c in needed)
-    if (
-        not ok
-        or (needed == "C" and ({"O", "I"} & set(text)))
-        or (needed == "OI" and ({"N", "C"} & set(text)))
-    ):
+    if not ok or (needed == "C" and ({"O", "I"} & set(text))) or (needed == "OI" and ({"N", "C"} & set(text))):
         raise ValueError(
             f"{op}: {name}={shown(text)} is unknown, needs letters such as {example}, or "
             + did_you_mean(text, NAMES + (INPUTS if needed == "C" else KERNELS), NAMES)
@@ -127,9 +123,7 @@ def _input_layout(op: str, layout: str, ndim: int, rank: int) -> Layout:
             "use one letter per spatial axis"
         )
     if len(text) != ndim:
-        raise ValueError(
-            f"{op}: layout={text!r} names {len(text)} axes, the array has {ndim}; use one letter per axis"
-        )
+        raise ValueError(f"{op}: layout={text!r} names {len(text)} axes, the array has {ndim}; use one letter per axis")
     batched = "N" in text
     order = [text.index(c) for c in ("N" if batched else "") + "C"] + [text.index(c) for c in spatial_letters]
     return Layout(text, int(batched), tuple(order))
@@ -144,18 +138,14 @@ def kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> Kernel
 @lru_cache(maxsize=256)
 def _kernel_layout(op: str, layout: str | None, inputs: str, ndim: int) -> KernelLayout:
     if layout is None:
-        layout = (
-            NAMES[1] if inputs == NAMES[1] or (inputs not in NAMES and inputs.endswith("C")) else NAMES[0]
-        )
+        layout = NAMES[1] if inputs == NAMES[1] or (inputs not in NAMES and inputs.endswith("C")) else NAMES[0]
     if layout == NAMES[0]:
         return KernelLayout(layout, tuple(range(ndim)))
     if layout == NAMES[1]:
         return KernelLayout(layout, (ndim - 1, ndim - 2, *range(ndim - 2)))
     text = _letters(op, "kernel_layout", layout, "OI")
     if len(text) != ndim:
-        raise ValueError(
-            f"{op}: kernel_layout={text!r} names {len(text)} axes, w has {ndim}; use one letter per axis"
-        )
+        raise ValueError(f"{op}: kernel_layout={text!r} names {len(text)} axes, w has {ndim}; use one letter per axis")
     spatial = [c for c in text if c not in "OI"]
     if inputs not in NAMES:
         wanted = [c for c in inputs if c not in "NC"]

@@ -25,7 +25,9 @@ class LocalProblem(NamedTuple):
     order: Ints  # of w's axes: O, I, *k, *out
 
 
-def read_local(op: str, x: Array, w_shape: Ints, stride: Any, padding: Any, dilation: Any, groups: int, layout: str) -> LocalProblem:
+def read_local(
+    op: str, x: Array, w_shape: Ints, stride: Any, padding: Any, dilation: Any, groups: int, layout: str
+) -> LocalProblem:
     if not isinstance(layout, str):
         raise TypeError(f"{op}: layout must be a string, got {layout!r} of type {type(layout).__name__}")
     last = channels_are_last(layout)
@@ -34,9 +36,7 @@ def read_local(op: str, x: Array, w_shape: Ints, stride: Any, padding: Any, dila
     if ndim < 2 or ndim % 2:
         raise ValueError(f"{op}: w.shape is {w_shape}, expected {needed}: an even number of axes")
     rank = (ndim - 2) // 2
-    order = (
-        (ndim - 1, ndim - 2, *range(rank, 2 * rank), *range(rank)) if last else tuple(range(ndim))
-    )
+    order = (ndim - 1, ndim - 2, *range(rank, 2 * rank), *range(rank)) if last else tuple(range(ndim))
     canonical = tuple(w_shape[a] for a in order)
     shared = canonical[: 2 + rank]
     if last:

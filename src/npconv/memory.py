@@ -15,6 +15,8 @@ from .reading import one_int
 class MemoryLimitError(MemoryError):
     """The estimate of what a call would allocate exceeds the limit; nothing was allocated."""
 
+    __module__ = "npconv"
+
 
 def contiguous(array: np.ndarray, limit: int) -> np.ndarray:
     """`array` in C order, so that bits do not depend on strides; as it is where a copy would exceed `limit` bytes."""
@@ -39,9 +41,7 @@ def smaller(op: str) -> str:
     """What makes the output of `op` smaller."""
     if "transpose" in op:
         return "less stride, dilation or output_padding"
-    return (
-        "less padding or input_dilation" if "conv" in op else "less padding or dilation, or a smaller kernel"
-    )
+    return "less padding or input_dilation" if "conv" in op else "less padding or dilation, or a smaller kernel"
 
 
 def check_memory(op: str, needed: int, what: str) -> None:
@@ -56,12 +56,9 @@ def check_memory(op: str, needed: int, what: str) -> None:
 def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
     """Refuse an output that cannot fit, or that NumPy cannot make."""
     check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
-    if (
-        total([n for n in shape if n]) * dtype.itemsize > LARGEST
-    ):  # NumPy counts so even where an axis is empty
+    if total([n for n in shape if n]) * dtype.itemsize > LARGEST:  # NumPy counts so even where an axis is empty
         raise ValueError(
-            f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; "
-            f"use {smaller(op)}"
+            f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; use {smaller(op)}"
         )
 
 

@@ -175,9 +175,7 @@ def _scaled_norms(problem: PoolProblem, size: Array, largest: Array, p: float) -
 def norm_gradient(problem: PoolProblem, g: Array, x: Array, p: float) -> Array:
     y = norms(problem, x, p)
     dx, open_windows = np.zeros_like(x), np.ones(y.shape, bool)
-    for (windows, values), (_, target) in zip(
-        each_tap(x, problem.axes), each_tap(dx, problem.axes), strict=True
-    ):
+    for (windows, values), (_, target) in zip(each_tap(x, problem.axes), each_tap(dx, problem.axes), strict=True):
         norm = y[(..., *windows)]
         if math.isinf(p):  # the first largest one takes it all, as in max_pool
             wins = open_windows[(..., *windows)] & (np.abs(values) == norm)

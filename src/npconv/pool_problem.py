@@ -122,9 +122,7 @@ class PoolProblem:
         )
 
 
-def spatial_layout(
-    op: str, name: str, shape: Ints, spatial: Any, layout: Any, rank: int | None = None
-) -> Layout:
+def spatial_layout(op: str, name: str, shape: Ints, spatial: Any, layout: Any, rank: int | None = None) -> Layout:
     """The layout of an array. A tuple `spatial` tells the rank, else letters, else the number of axes."""
     if not isinstance(layout, str):
         raise TypeError(f"{op}: layout must be a string, got {layout!r:.60} of type {type(layout).__name__}")
@@ -147,9 +145,7 @@ def spatial_layout(
     return input_layout(op, layout, ndim, rank)
 
 
-def read_pool(
-    op: str, x_shape: Ints, kernel: Any, options: Mapping[str, Any], rank: int | None = None
-) -> PoolProblem:
+def read_pool(op: str, x_shape: Ints, kernel: Any, options: Mapping[str, Any], rank: int | None = None) -> PoolProblem:
     """Validate and normalise a pooling with windows from its shapes; nothing is allocated."""
     rounding = flag(op, "ceil_mode", options["ceil_mode"]), flag(op, "cover_all", options["cover_all"])
     window = kernel, options["stride"], options["padding"], options["dilation"]

@@ -94,9 +94,7 @@ class ConvProblem:
         return spent
 
     # ------------------------------------------------------------------ passes, on the caller's arrays
-    def forward(
-        self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray
-    ) -> None:
+    def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray) -> None:
         """Write conv(x, w) + bias into y."""
         compute = self._compute(dtypes, x, w, bias)
         (x, w), copied = self.settled(x, w)
@@ -146,13 +144,9 @@ class ConvProblem:
                 return
             padded = np.empty(self.geometry.x_shape, compute)
             execution.correlate(pick, gs, weights, parts, padded, request.limit)
-            dilated = tuple(
-                dilated_size(n, D) for n, D in zip(self.in_shape, self.input_dilation, strict=True)
-            )
+            dilated = tuple(dilated_size(n, D) for n, D in zip(self.in_shape, self.input_dilation, strict=True))
             back = pad_mode_adjoint(padded, dilated, self.padded.pads, self.padded.mode)
-            self.x_layout.canonical(dx)[...] = back[
-                (..., *(slice(None, None, D) for D in self.input_dilation))
-            ]
+            self.x_layout.canonical(dx)[...] = back[(..., *(slice(None, None, D) for D in self.input_dilation))]
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dtypes: Dtypes, dw: np.ndarray) -> None:
         """Write the gradient of w into dw."""
@@ -207,9 +201,7 @@ def check_fill(op: str, value: Any, dtype: np.dtype) -> None:
         return
     if dtype.kind not in "iu" or not whole:
         wide = "complex128" if not real else "float64"
-        raise TypeError(
-            f"{op}: padding_value={value} does not fit x of dtype {dtype}; use x.astype(np.{wide})"
-        )
+        raise TypeError(f"{op}: padding_value={value} does not fit x of dtype {dtype}; use x.astype(np.{wide})")
     limits = np.iinfo(dtype)
     if not limits.min <= int(complex(value).real) <= limits.max:
         raise ValueError(

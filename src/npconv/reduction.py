@@ -98,11 +98,7 @@ def _reduce_block(ufunc: np.ufunc, x: np.ndarray, axes: Sequence[Axis], out: np.
 
 def _keeps(windows: Axis) -> bool:
     """Whether the windows are the inputs themselves."""
-    return (
-        isinstance(windows, WindowAxis)
-        and windows.taps == windows.stride == 1
-        and windows.lo == windows.hi == 0
-    )
+    return isinstance(windows, WindowAxis) and windows.taps == windows.stride == 1 and windows.lo == windows.hi == 0
 
 
 def _reduce_axis(ufunc: np.ufunc, x: np.ndarray, axis: int, windows: Axis, out: np.ndarray) -> None:
@@ -188,9 +184,7 @@ def _slide(ufunc: np.ufunc, x: np.ndarray, axis: int, windows: WindowAxis, out: 
 
 
 # --------------------------------------------------------------------------- winners
-def each_tap(
-    x: np.ndarray, axes: Sequence[Axis], axis: int = 2
-) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+def each_tap(x: np.ndarray, axes: Sequence[Axis], axis: int = 2) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
     """For every tap of the window, row-major: the windows that read an input with it, and what they read."""
     if not axes:
         yield (), x
@@ -231,9 +225,7 @@ def _winners_by_window(x: np.ndarray, y: np.ndarray, axes: Sequence[Any]) -> np.
     return codes
 
 
-def winner_numbers(
-    codes: np.ndarray, axes: Sequence[Axis], strides: tuple[int, int, Ints], out: np.ndarray
-) -> None:
+def winner_numbers(codes: np.ndarray, axes: Sequence[Axis], strides: tuple[int, int, Ints], out: np.ndarray) -> None:
     """Write n a + c b + sum of position_i stride_i, of every winner, into out, (N, C, *out) int64."""
     per_sample, per_channel, spatial = strides
     table = np.zeros(1, np.int64)

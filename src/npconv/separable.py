@@ -122,4 +122,8 @@ def separable_conv_grads(
 
 def _pointwise(options: DepthwiseOptions) -> dict[str, Any]:
     """What of the options also holds for the pointwise part."""
-    return {k: v for k, v in options.items() if k in ("layout", "algorithm", "accuracy", "max_workspace") and v != "depthwise"}
+    return {
+        k: v
+        for k, v in options.items()
+        if k in ("layout", "algorithm", "accuracy", "max_workspace") and v != "depthwise"
+    }

@@ -133,7 +133,8 @@ def _check(
     g = _data(rng, geometry.y_shape, dtype, last)
     truth, sums, operands = _expected(direction, geometry, x, w, g)
     if direction == "input_grad" and any(
-        part.geometry and algorithm.why_not(part.geometry, np.dtype(dtype)) for part in execution.parts(geometry, direction)
+        part.geometry and algorithm.why_not(part.geometry, np.dtype(dtype))
+        for part in execution.parts(geometry, direction)
     ):
         return
     before = [a.copy() for a in operands]
@@ -145,7 +146,9 @@ def _check(
         if not np.all(error <= limit):
             worst = np.unravel_index(int(np.argmax(np.nan_to_num(error - limit, nan=np.inf))), error.shape)
             at = tuple(int(i) for i in worst)
-            _fail(algorithm, geometry, dtype, direction, f"output {at} is {whole[at]}, the definition gives {truth[at]}")
+            _fail(
+                algorithm, geometry, dtype, direction, f"output {at} is {whole[at]}, the definition gives {truth[at]}"
+            )
         if error.size and np.max(limit) > 0:
             report.worst = max(report.worst, float(np.max(error / np.maximum(limit, np.max(limit) * 1e-30))))
     elif not np.allclose(whole, truth, rtol=1e-2, atol=1e-2 * float(np.max(sums, initial=0))):
@@ -237,4 +240,6 @@ def _check_claims(algorithm: Algorithm, rng: np.random.Generator) -> None:
             operands[0][(0, 0, *(n // 2 for n in geometry.in_shape))] = np.nan
             y = _run(algorithm, "forward", geometry, operands, geometry.y_shape, "float64", False, None)
             if not np.array_equal(np.isnan(y), np.isnan(definition(operands[0], operands[1], geometry))):
-                _fail(algorithm, geometry, "float64", "forward", "claims exact_footprint, but a NaN reached other outputs")
+                _fail(
+                    algorithm, geometry, "float64", "forward", "claims exact_footprint, but a NaN reached other outputs"
+                )

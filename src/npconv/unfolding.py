@@ -147,14 +147,20 @@ def fold(
     op = "fold"
     columns = operand(op, "columns", columns)
     if not isinstance(output_size, (tuple, list)):
-        raise TypeError(f"{op}: output_size must be a tuple of ints, got {output_size!r} of type {type(output_size).__name__}")
+        raise TypeError(
+            f"{op}: output_size must be a tuple of ints, got {output_size!r} of type {type(output_size).__name__}"
+        )
     sizes = per_axis(op, "output_size", output_size, len(output_size), 0)
     rank = len(sizes)
     if columns.ndim < 2:
-        raise ValueError(f"{op}: columns.shape is {columns.shape}, expected 2 or more axes, (*batch, C prod(k), prod(out))")
+        raise ValueError(
+            f"{op}: columns.shape is {columns.shape}, expected 2 or more axes, (*batch, C prod(k), prod(out))"
+        )
     last = channels_are_last(layout) if isinstance(layout, str) else False
     _rank(op, kernel, rank + 2, layout)
-    *leading, rows, positions = columns.shape if not last else (*columns.shape[:-2], columns.shape[-1], columns.shape[-2])
+    *leading, rows, positions = (
+        columns.shape if not last else (*columns.shape[:-2], columns.shape[-1], columns.shape[-2])
+    )
     geometry = _read(op, (1,), rank, total(leading), sizes, kernel, stride, padding, dilation)
     if rows % geometry.taps or positions != total(geometry.out_shape):
         raise ValueError(
@@ -168,7 +174,9 @@ def fold(
         integer_compute(op, largest_magnitude(columns) * geometry.taps)
         compute = np.dtype(np.int64)
     batch = total(leading)
-    check_memory(op, batch * channels * total(geometry.padded_shape) * compute.itemsize, f"an output of spatial size {sizes}")
+    check_memory(
+        op, batch * channels * total(geometry.padded_shape) * compute.itemsize, f"an output of spatial size {sizes}"
+    )
     if last:
         split = columns.reshape(batch, *geometry.out_shape, *geometry.kernel, channels)
         order = (0, 2 * rank + 1, *range(1 + rank, 1 + 2 * rank), *range(1, 1 + rank))
@@ -178,7 +186,9 @@ def fold(
     summed = np.zeros((batch, channels, *geometry.padded_shape), compute)
     with np.errstate(all="ignore"):
         for tap in product(*map(range, geometry.kernel)):
-            summed[tap_slice(tap, geometry.out_shape, geometry.stride, geometry.dilation)] += parts[(slice(None), slice(None), *tap)]
+            summed[tap_slice(tap, geometry.out_shape, geometry.stride, geometry.dilation)] += parts[
+                (slice(None), slice(None), *tap)
+            ]
         x = pad(summed, tuple((-lo, -hi) for lo, hi in geometry.padding)).astype(dtypes.result)
     if last:
         return np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(*leading, *sizes, channels)

@@ -24,9 +24,7 @@ def unpooled_sizes(op: str, sizes: Ints, kernel: Any, stride: Any, padding: Any,
     k = per_axis(op, "kernel", kernel, rank, 1)
     s = k if stride is None else per_axis(op, "stride", stride, rank, 1)
     if isinstance(padding, str) and padding in ("same", "same_lower"):
-        raise ValueError(
-            f"{op}: padding={padding!r} needs the unknown size; use the (lo, hi) pairs it stood for"
-        )
+        raise ValueError(f"{op}: padding={padding!r} needs the unknown size; use the (lo, hi) pairs it stood for")
     pads = resolve_padding(op, padding, sizes, k, s, (1,) * rank)
     axes = zip(sizes, k, s, pads, strict=True)
     default = tuple(transposed_size(n, lo, hi, e, step, 0) for n, e, step, (lo, hi) in axes)
@@ -61,9 +59,7 @@ def _read(
     sizes = unpooled_sizes(op, tuple(spatial), kernel, *window)
     numbers = operand(op, "indices", indices)
     if numbers.shape != shape:
-        raise ValueError(
-            f"{op}: indices.shape is {numbers.shape}, expected {shape}, that of x; use what max_pool gave"
-        )
+        raise ValueError(f"{op}: indices.shape is {numbers.shape}, expected {shape}, that of x; use what max_pool gave")
     space = choice(op, "indices_space", space, SPACES)
     described = f"an output of spatial sizes {sizes}"
     return order, sizes, to_plane(op, numbers, space, (n, c, *sizes), order, described)
@@ -194,9 +190,7 @@ def max_unpool_grad(
             f"{numbers.shape}, kernel {kernel}, stride {stride} and padding {padding}; "
             "use the arguments of the forward call"
         )
-    dx = output(
-        op, out, numbers.shape, common_dtypes(op, {"g": g.dtype}).result, {"g": g, "indices": numbers}
-    )
+    dx = output(op, out, numbers.shape, common_dtypes(op, {"g": g.dtype}).result, {"g": g, "indices": numbers})
     positions = _whole_tensor(planes, sizes)
     owner = np.empty(g.size, np.int64)
     order_of_values = np.arange(positions.size)

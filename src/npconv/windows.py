@@ -36,23 +36,17 @@ def pad(
     """
     dtype = x.dtype if dtype is None else np.dtype(dtype)
     dilation = input_dilation or (1,) * len(pads)
-    padded = tuple(
-        dilated_size(n, D) + lo + hi for n, D, (lo, hi) in zip(x.shape[2:], dilation, pads, strict=True)
-    )
+    padded = tuple(dilated_size(n, D) + lo + hi for n, D, (lo, hi) in zip(x.shape[2:], dilation, pads, strict=True))
     if (shape or padded) == padded and all(D == 1 for D in dilation) and all(lo <= 0 and hi <= 0 for lo, hi in pads):
         crop = tuple(slice(-lo, n + hi) for n, (lo, hi) in zip(x.shape[2:], pads, strict=True))
         return np.asarray(x[(..., *crop)], dtype)
     zeros = empty_like_order((*x.shape[:2], *(shape or padded)), dtype, channels_innermost(x), fill=True)
-    parts = [
-        landing(n, lo, p, D) for n, (lo, _), p, D in zip(x.shape[2:], pads, padded, dilation, strict=True)
-    ]
+    parts = [landing(n, lo, p, D) for n, (lo, _), p, D in zip(x.shape[2:], pads, padded, dilation, strict=True)]
     zeros[(..., *(to for _, to in parts))] = x[(..., *(source for source, _ in parts))]
     return zeros
 
 
-def pad_geometry(
-    x: np.ndarray, geometry: ConvGeometry, dtype: Any = None, shape: Ints | None = None
-) -> np.ndarray:
+def pad_geometry(x: np.ndarray, geometry: ConvGeometry, dtype: Any = None, shape: Ints | None = None) -> np.ndarray:
     """`x` as the windows of `geometry` read it: dilated, padded, cropped; zeros after that up to `shape`."""
     return pad(x, geometry.padding, geometry.input_dilation, dtype, shape)
 
@@ -77,10 +71,7 @@ def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray
         padded = pad(x, pads)
         if mode == "constant" and value != 0:
             filled = np.full(padded.shape, value, x.dtype)
-            parts = [
-                landing(n, lo, p, 1)
-                for n, (lo, _), p in zip(x.shape[2:], pads, padded.shape[2:], strict=True)
-            ]
+            parts = [landing(n, lo, p, 1) for n, (lo, _), p in zip(x.shape[2:], pads, padded.shape[2:], strict=True)]
             inside = (..., *(to for _, to in parts))
             filled[inside] = padded[inside]
             return filled
@@ -146,10 +137,7 @@ def tap_slice(tap: Ints, out: Ints, stride: Ints, dilation: Ints) -> tuple[Any, 
     """The index of everything that one tap reads: ``padded[tap_slice(...)]`` is (N, C, *out)."""
     return (
         ...,
-        *(
-            slice(t * d, t * d + dilated_size(n, s), s)
-            for t, n, s, d in zip(tap, out, stride, dilation, strict=True)
-        ),
+        *(slice(t * d, t * d + dilated_size(n, s), s) for t, n, s, d in zip(tap, out, stride, dilation, strict=True)),
     )
 
 

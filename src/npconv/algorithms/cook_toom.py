@@ -154,22 +154,23 @@ def amplification(
 def _finite_points(count: int, points: Iterable[Fraction | int | float | str] | None) -> Row:
     if points is None:
         if count not in DEFAULT_POINTS:
-            raise ValueError(f"cook_toom: there are default points for m + r - 2 <= {max(DEFAULT_POINTS)}, "
-                             f"got {count}; give {count} distinct `points`, or use a smaller tile")
+            raise ValueError(
+                f"cook_toom: there are default points for m + r - 2 <= {max(DEFAULT_POINTS)}, "
+                f"got {count}; give {count} distinct `points`, or use a smaller tile"
+            )
         return DEFAULT_POINTS[count]
     given = tuple(points)
     try:
         exact = tuple(Fraction(p) for p in given)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-        raise ValueError("cook_toom: points must be finite numbers (infinity is added), "
-                         f"got {given}") from None
+        raise ValueError(f"cook_toom: points must be finite numbers (infinity is added), got {given}") from None
     if len(exact) != count:
-        raise ValueError(f"cook_toom: m + r - 2 = {count} finite points are needed (infinity is added), "
-                         f"got {len(exact)}")
+        raise ValueError(
+            f"cook_toom: m + r - 2 = {count} finite points are needed (infinity is added), got {len(exact)}"
+        )
     for i, p in enumerate(exact):
         if p in exact[:i]:
-            raise ValueError("cook_toom: points must be distinct, "
-                             f"got {p} at positions {exact.index(p)} and {i}")
+            raise ValueError(f"cook_toom: points must be distinct, got {p} at positions {exact.index(p)} and {i}")
     return exact
 
 
@@ -188,7 +189,7 @@ def _derive(m: int, r: int, points: Row) -> Matrices:
     n = m + r - 1
     powers, transform, filters = [], [], []
     for i, p in enumerate(points):
-        others = points[:i] + points[i + 1:]
+        others = points[:i] + points[i + 1 :]
         row, scale = _smallest_integers((*_product_of_roots(others), Fraction(0)))
         for q in others:
             scale *= p - q

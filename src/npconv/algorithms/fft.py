@@ -81,9 +81,7 @@ def plan(geometry: ConvGeometry) -> Blocks:
     whole = tuple(fast_length(max(least, p)) for p in geometry.padded_shape)
     candidates = [cut(geometry, whole)]
     for factor in (2, 3, 4, 6, 8, 12, 16, 32):
-        lengths = tuple(
-            min(n, fast_length(max(8, factor * e))) for n, e in zip(whole, geometry.effective, strict=True)
-        )
+        lengths = tuple(min(n, fast_length(max(8, factor * e))) for n, e in zip(whole, geometry.effective, strict=True))
         candidates.append(cut(geometry, lengths))
     # a butterfly costs about four times a flop of a matrix product
     return min(candidates, key=lambda b: 4 * operations(geometry, b)[0] + operations(geometry, b)[1])
@@ -143,9 +141,7 @@ class Fft(Algorithm):
         working, group = self._working(dtype), geometry.groups
         spread = pad(w, ((0, 0),) * geometry.rank, geometry.dilation, working)
         values = _reversed(spread, lengths)
-        return Spectra(
-            values.reshape(group, geometry.out_channels // group, *values.shape[1:]), lengths
-        )
+        return Spectra(values.reshape(group, geometry.out_channels // group, *values.shape[1:]), lengths)
 
     def forward(self, x: np.ndarray, prepared: Spectra, geometry: ConvGeometry, out: np.ndarray) -> None:
         blocks = cut(geometry, prepared.lengths)

@@ -38,9 +38,7 @@ class Gemm(Algorithm):
             return Cost(2 * geometry.macs, y * dtype.itemsize, 2, (w + y) * dtype.itemsize)
         columns = geometry.batch * geometry.in_channels * geometry.taps * total(geometry.out_shape)
         held = padded + w + columns + 2 * y
-        return Cost(
-            2 * geometry.macs, (2 * padded + 2 * columns + 2 * y) * dtype.itemsize, 8, held * dtype.itemsize
-        )
+        return Cost(2 * geometry.macs, (2 * padded + 2 * columns + 2 * y) * dtype.itemsize, 8, held * dtype.itemsize)
 
     def tile(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> tuple[int, Ints]:
         if geometry.is_pointwise or not geometry.rank:

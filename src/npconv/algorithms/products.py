@@ -15,8 +15,10 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.n
     terms = a.shape[-1]
     if terms <= LONGEST_SUM or a.shape[-2] * terms * b.shape[-1] > BLOCKED_ABOVE:
         return np.matmul(a, b, out=out) if out is not None else a @ b
-    whole = np.matmul(a[..., :LONGEST_SUM], b[..., :LONGEST_SUM, :], out=out) if out is not None else (
-        a[..., :LONGEST_SUM] @ b[..., :LONGEST_SUM, :]
+    whole = (
+        np.matmul(a[..., :LONGEST_SUM], b[..., :LONGEST_SUM, :], out=out)
+        if out is not None
+        else (a[..., :LONGEST_SUM] @ b[..., :LONGEST_SUM, :])
     )
     for i in range(LONGEST_SUM, terms, LONGEST_SUM):
         whole += a[..., i : i + LONGEST_SUM] @ b[..., i : i + LONGEST_SUM, :]

@@ -109,6 +109,8 @@ def run(
     path.mkdir(parents=True, exist_ok=True)
     into = Folder(path, dpi=80 if quick else 120)
     shown = photo or flower()
+    if quick:
+        shown = shown.smaller()
     parts: list[tuple[str, Callable[[], Chapter]]] = [
         ("the photograph", lambda: numbers_of(shown, into)),
         ("sharpening", lambda: sharpening(shown, into)),

@@ -33,6 +33,12 @@ class Photo:
         """How bright the eye finds each pixel, 0 to 255 (the weights of Rec. 601)."""
         return self.pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
+    def smaller(self) -> Photo:
+        """Every second row and column, unless few would be left."""
+        if min(self.pixels.shape[:2]) < 128:
+            return self
+        return Photo(self.pixels[::2, ::2], self.name, f"{self.code}\nphoto = photo[::2, ::2]")
+
     def centre(self, size: int) -> tuple[slice, slice]:
         """The middle `size` rows and columns, or all there are."""
         rows, columns = self.pixels.shape[:2]
