@@ -65,8 +65,9 @@ def conv(
     algorithm : str
         "auto", or the name of one (`npconv.explain` lists them and says which can run).
     accuracy : {"strict", "standard", "fast"}
-        With u the unit roundoff and S the sum of |x||w| over a window: strict keeps |err| <= 32 u S for every output,
-        standard 128 u max(S over the output's plane), fast the chosen algorithm's own bound.
+        With u the unit roundoff, S the sum of |x||w| over a window and R the sum over channels of max|x| times the sum
+        of |w|: strict keeps |err| <= 32 u S for every output (single precision is added up in double), standard
+        128 u R, fast the chosen algorithm's own bound. The documentation's page on accuracy has the measurements.
     max_workspace : int, optional
         Bytes the call may allocate beyond its output.
     out : ndarray, optional

@@ -6,7 +6,9 @@ explains, races and may choose its algorithm like its own.
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
+from typing import Any
 
 from .base import Algorithm
 from .depthwise import Depthwise
@@ -33,22 +35,29 @@ ENTRY_POINTS = "npconv.algorithms"
 
 @lru_cache(maxsize=1)
 def registered() -> tuple[Algorithm, ...]:
-    """Our algorithms, then those of installed packages, found once per process."""
+    """Our algorithms, then those of installed packages, found once per process.
+
+    A package that fails to load must not take convolution down with it: it is left out, with a warning.
+    """
     from importlib.metadata import entry_points
 
-    found = []
-    names = {a.name for a in OWN}
+    found = list(OWN)
     for entry in entry_points(group=ENTRY_POINTS):
-        algorithm = entry.load()
-        if isinstance(algorithm, type):
-            algorithm = algorithm()
-        if not isinstance(algorithm, Algorithm):
-            raise TypeError(f"entry point {entry.name!r} of group {ENTRY_POINTS} is no npconv Algorithm: {algorithm!r}")
-        if algorithm.name in names:
-            raise ValueError(f"entry point {entry.name!r}: an algorithm named {algorithm.name!r} exists already")
-        names.add(algorithm.name)
-        found.append(algorithm)
-    return OWN + tuple(found)
+        try:
+            found.append(_loaded(entry.load(), {a.name for a in found}))
+        except Exception as error:
+            warnings.warn(f"npconv: the algorithm {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=2)
+    return tuple(found)
+
+
+def _loaded(value: Any, taken: set[str]) -> Algorithm:
+    """What an entry point holds, an algorithm or its class, as an algorithm whose name is free."""
+    algorithm = value() if isinstance(value, type) else value
+    if not isinstance(algorithm, Algorithm):
+        raise TypeError(f"{algorithm!r} is no npconv Algorithm")
+    if algorithm.name in taken or algorithm.name in ("", "auto", "winograd"):
+        raise ValueError(f"the name {algorithm.name!r} is taken")
+    return algorithm
 
 
 def named(name: str) -> Algorithm:

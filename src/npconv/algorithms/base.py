@@ -43,8 +43,9 @@ class Cost:
 class ErrorBound:
     """A promise on every output: ``|err| <= constant * u * scale`` with u the unit roundoff.
 
-    ``scale`` is "window" (S, the sum of |x||w| over the output's own window), "plane" (the largest S of the output's
-    plane), "transform" (S with the absolute values of the transforms) or "norms" (sum over c of |x_c| |w_oc|).
+    ``scale`` is "window" (S, the sum of |x||w| over the output's own window), "plane" (R, the sum over channels of
+    max|x_c| times the sum of |w_oc|: a transform also sees what an output does not read), "transform" (S with the
+    absolute values of the transforms) or "norms" (the sum over channels of the norms of x_c and w_oc).
     """
 
     constant: float
@@ -53,7 +54,7 @@ class ErrorBound:
     def __str__(self) -> str:
         names = {
             "window": "S(output)",
-            "plane": "max S(plane)",
+            "plane": "R(plane)",
             "transform": "Amp(output)",
             "norms": "sum_c |x_c| |w_oc|",
         }
