@@ -14,7 +14,6 @@ from npconv.algorithms.base import Algorithm
 from npconv.algorithms.direct import Direct
 from npconv.algorithms.gemm import Gemm
 
-
 # what anyone would choose, whatever the machine: (x, w, options) -> the names that are right
 DECISIONS = {
     "pointwise": ((1, 64, 56, 56), (256, 64, 1, 1), {}, {"gemm"}),
@@ -65,7 +64,7 @@ def test_a_budget_excludes_with_bytes_and_the_last_one_refuses():
     fft = next(c for c in found.candidates if c.name == "fft")
     assert not fft.able
     assert "bytes of workspace, the limit is 1048576" in fft.verdict
-    with pytest.raises(npconv.MemoryLimitError, match="the least any algorithm needs is [0-9]+"):
+    with pytest.raises(npconv.MemoryLimitError, match=r"the least any algorithm needs is [0-9]+"):
         npconv.explain(*shapes, max_workspace=100)
 
 

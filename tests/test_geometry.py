@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_adaptive_bins_cover_everything_in_order(size: int):
         assert bins[0][0] == 0
         assert bins[-1][1] == size
         assert all(a < b for a, b in bins)
-        assert all(after[0] <= before[1] for before, after in zip(bins, bins[1:], strict=False))
+        assert all(after[0] <= before[1] for before, after in pairwise(bins))
 
 
 def reads(g: ConvGeometry) -> set[tuple[int, int, int]]:
