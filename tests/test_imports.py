@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import npconv
+
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = "npconv"
 
@@ -196,3 +198,9 @@ def test_what_was_loaded_was_seen(loaded):
     """The two tests above would pass on an empty list."""
     assert {"npconv", "npconv.convolution", "npconv.pooling", "npconv.filters"} <= loaded["use"]
     assert "npconv.plots" not in loaded["use"]
+
+
+def test_the_stub_types_every_public_name():
+    stub = (SRC / PACKAGE / "__init__.pyi").read_text()
+    imported = {node.names[0].asname for node in ast.walk(ast.parse(stub)) if isinstance(node, ast.ImportFrom)}
+    assert imported == set(npconv.__all__) | {"filters", "gradcheck", "testing"}
