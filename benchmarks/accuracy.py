@@ -356,7 +356,7 @@ def broken(row: dict[str, Any]) -> float:
     constant, scale = row["promise"].split()
     if scale == "norms":
         return 0.0
-    return row[{"window": "window", "plane": "plane", "transform": "Amp"}[scale]] / float(constant)
+    return row[{"window": "window", "plane": "reach", "transform": "Amp"}[scale]] / float(constant)
 
 
 def kept(rows: list[dict[str, Any]]) -> str:

@@ -37,6 +37,25 @@ def machine_memory() -> int:
         return 2**47
 
 
+@functools.lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of temporary arrays from call to call.
+
+    glibc maps every block above a threshold anew and unmaps it when freed, and touching fresh pages can cost more than
+    a whole layer. The threshold rises to the largest block that was ever freed (at most 32 MiB), so one such block,
+    never touched, is allocated and freed here. Elsewhere this does nothing.
+    """
+    import ctypes
+
+    try:
+        library = ctypes.CDLL(None)
+        library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+        library.free.restype, library.free.argtypes = None, (ctypes.c_void_p,)
+        library.free(library.malloc(31 << 20))
+    except (AttributeError, OSError, TypeError):  # no such library here; it only helps
+        pass
+
+
 def smaller(op: str) -> str:
     """What makes the output of `op` smaller."""
     if "transpose" in op:
@@ -64,6 +83,7 @@ def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
 
 def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, np.ndarray]) -> np.ndarray:
     """A fresh output array, or the caller's `out` once it is proved fit."""
+    keep_freed_memory()
     if out is None:
         check_output(op, shape, dtype)
         return np.empty(shape, dtype)
