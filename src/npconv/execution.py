@@ -67,11 +67,11 @@ def tiles(geometry: ConvGeometry, batch: int, out: Ints) -> Iterator[Tile]:
             yield here, box, geometry.with_out(start, size, here.stop - here.start)
 
 
-def _budgeted(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, budget: int) -> list[Tile]:
+def _budgeted(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, budget: int) -> Iterator[Tile]:
     found = fit_tile(algorithm, geometry, dtype, direction, budget)
     if isinstance(found, int):
         raise MemoryError(f"{algorithm.name} needs {found} bytes")  # dispatch refuses this before
-    return list(tiles(geometry, *found))
+    return tiles(geometry, *found)
 
 
 def correlate(pick: Pick, x: np.ndarray, w: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:
@@ -93,9 +93,10 @@ def correlate(pick: Pick, x: np.ndarray, w: np.ndarray, phases: list[Phase], out
 def _correlate(
     algorithm: Algorithm, x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, out: np.ndarray, budget: int
 ) -> None:
-    boxes = _budgeted(algorithm, geometry, out.dtype, "forward", budget)
-    prepared = algorithm.prepare(w, boxes[0][2], out.dtype)
-    for batch, box, tile in boxes:
+    prepared = None
+    for batch, box, tile in _budgeted(algorithm, geometry, out.dtype, "forward", budget):
+        if prepared is None:  # the first tile is the largest
+            prepared = algorithm.prepare(w, tile, out.dtype)
         algorithm.forward(x[batch], prepared, tile, out[(batch, slice(None), *box)])
 
 

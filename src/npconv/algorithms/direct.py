@@ -10,8 +10,8 @@ product of the whole input, and to shift and add the smaller results:
 
     y = sum over t of  (w[:, :, t] @ x)[:, :, t d : : s]
 
-Written with slices and matrix products alone, it is the form that runs on any array library. Source: folklore; the same
-ideas are the "kn2col" and "kn2row" lowerings of Vasudevan, Anderson and Gregg (2017), arXiv:1704.04428.
+Written with slices and matrix products alone, it is the form that runs on any array library. Source: folklore; multiplying
+first is the "kn2row" lowering of Vasudevan, Anderson and Gregg (2017), arXiv:1704.04428.
 """
 
 from __future__ import annotations
