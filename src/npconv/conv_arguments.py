@@ -20,7 +20,7 @@ from .memory import read_bytes
 from .problem import ConvProblem, Padded
 from .reading import (
     check_windows,
-    did_you_mean,
+    completed,
     formula_text,
     one_int,
     per_axis,
@@ -69,10 +69,7 @@ DEFAULTS: dict[str, Any] = {
 
 def with_defaults(op: str, options: Mapping[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
     """`options` completed; an unknown keyword is refused with the closest known one."""
-    for key in options:
-        if key not in DEFAULTS:
-            raise TypeError(f"{op}: unknown keyword {key!r}, needs {did_you_mean(key, [*extra, *DEFAULTS])}")
-    return {**DEFAULTS, **options}
+    return completed(op, options, DEFAULTS, extra)
 
 
 def label(op: str, name: str) -> str:

@@ -4,51 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from .geometry import ConvGeometry, Pads, closing_pad, effective_kernel
 
 
+def meetings(geometry: ConvGeometry) -> Iterator[tuple[Any, Any, Any]]:
+    """Where an output, a tap and an input meet: indices into y, w and x, group by group; no input dilation."""
+    per_in, per_out = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
+    every = slice(None)
+    for p, t in product(np.ndindex(*geometry.out_shape), np.ndindex(*geometry.kernel)):
+        at = tuple(
+            i * s + j * d - lo
+            for i, j, s, d, (lo, _) in zip(p, t, geometry.stride, geometry.dilation, geometry.padding, strict=True)
+        )
+        if all(0 <= a < n for a, n in zip(at, geometry.in_shape, strict=True)):
+            for group in range(geometry.groups):
+                outs = slice(group * per_out, (group + 1) * per_out)
+                ins = slice(group * per_in, (group + 1) * per_in)
+                yield (every, outs, *p), (outs, every, *t), (every, ins, *at)
+
+
 def definition(x: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """The convolution by its definition, one output position at a time, in double precision; no input dilation.
+    """The convolution by its definition, in double precision: every meeting adds x w to its output.
 
     >>> from npconv.geometry import ConvGeometry
     >>> g = ConvGeometry(1, 1, 1, (3,), (2,), (1,), (1,), ((0, 0),), (1,))
     >>> definition(np.array([[[1.0, 2.0, 4.0]]]), np.array([[[1.0, 1.0]]]), g)
     array([[[3., 6.]]])
     """
-    wide = np.result_type(x, w, np.float64)
-    y = np.zeros(geometry.y_shape, wide)
-    per_in, per_out = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
-    for p, t in product(np.ndindex(*geometry.out_shape), np.ndindex(*geometry.kernel)):
-        at = tuple(
-            i * s + j * d - lo
-            for i, j, s, d, (lo, _) in zip(p, t, geometry.stride, geometry.dilation, geometry.padding, strict=True)
-        )
-        if all(0 <= a < n for a, n in zip(at, geometry.in_shape, strict=True)):
-            for group in range(geometry.groups):
-                into = slice(group * per_out, (group + 1) * per_out)
-                seen = x[(slice(None), slice(group * per_in, (group + 1) * per_in), *at)].astype(wide)
-                y[(slice(None), into, *p)] += seen @ w[(into, slice(None), *t)].astype(wide).T
+    y = np.zeros(geometry.y_shape, np.result_type(x, w, np.float64))
+    for output, tap, source in meetings(geometry):
+        y[output] += x[source].astype(y.dtype) @ w[tap].T
     return y
 
 
+def definition_input_grad(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The input gradient by its definition: every output gives back to the inputs that it met."""
+    dx = np.zeros(geometry.x_shape, np.result_type(g, w, np.float64))
+    for output, tap, source in meetings(geometry):
+        dx[source] += g[output].astype(dx.dtype) @ w[tap]
+    return dx
+
+
 def definition_weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """The weight gradient by its definition, in double precision; no input dilation."""
-    wide = np.result_type(x, g, np.float64)
-    dw = np.zeros(geometry.w_shape, wide)
-    per_in, per_out = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
-    for p, t in product(np.ndindex(*geometry.out_shape), np.ndindex(*geometry.kernel)):
-        at = tuple(
-            i * s + j * d - lo
-            for i, j, s, d, (lo, _) in zip(p, t, geometry.stride, geometry.dilation, geometry.padding, strict=True)
-        )
-        if all(0 <= a < n for a, n in zip(at, geometry.in_shape, strict=True)):
-            for group in range(geometry.groups):
-                into = slice(group * per_out, (group + 1) * per_out)
-                seen = x[(slice(None), slice(group * per_in, (group + 1) * per_in), *at)].astype(wide)
-                dw[(into, slice(None), *t)] += g[(slice(None), into, *p)].astype(wide).T @ seen
+    """The weight gradient by its definition: every meeting adds g x to its tap."""
+    dw = np.zeros(geometry.w_shape, np.result_type(x, g, np.float64))
+    for output, tap, source in meetings(geometry):
+        dw[tap] += g[output].astype(dw.dtype).T @ x[source]
     return dw
 
 
@@ -74,20 +79,3 @@ def problems(rng: np.random.Generator) -> Iterator[ConvGeometry]:
         yield ConvGeometry(
             batch, groups * per_in, groups * per_out, sizes, kernel, stride, dilation, pads, (1,) * rank, groups
         )
-
-
-def definition_input_grad(g: np.ndarray, w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """The input gradient by its definition: every output gives back along its window."""
-    dx = np.zeros(geometry.x_shape, np.result_type(g, w, np.float64))
-    per_in, per_out = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
-    for p, t in product(np.ndindex(*geometry.out_shape), np.ndindex(*geometry.kernel)):
-        at = tuple(
-            i * s + j * d - lo
-            for i, j, s, d, (lo, _) in zip(p, t, geometry.stride, geometry.dilation, geometry.padding, strict=True)
-        )
-        if all(0 <= a < n for a, n in zip(at, geometry.in_shape, strict=True)):
-            for group in range(geometry.groups):
-                outs = slice(group * per_out, (group + 1) * per_out)
-                into = (slice(None), slice(group * per_in, (group + 1) * per_in), *at)
-                dx[into] += g[(slice(None), outs, *p)] @ w[(outs, slice(None), *t)].astype(dx.dtype)
-    return dx

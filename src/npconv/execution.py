@@ -67,7 +67,9 @@ def tiles(geometry: ConvGeometry, batch: int, out: Ints) -> Iterator[Tile]:
             yield here, box, geometry.with_out(start, size, here.stop - here.start)
 
 
-def _budgeted(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, budget: int) -> Iterator[Tile]:
+def _budgeted(
+    algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, budget: int
+) -> Iterator[Tile]:
     found = fit_tile(algorithm, geometry, dtype, direction, budget)
     if isinstance(found, int):
         raise MemoryError(f"{algorithm.name} needs {found} bytes")  # dispatch refuses this before

@@ -13,7 +13,7 @@ from .arguments import common_dtypes, flag, integer_compute, largest_magnitude, 
 from .geometry import Ints, PoolGeometry, effective_kernel
 from .layouts import NAMES, Layout, input_layout
 from .memory import check_memory
-from .reading import check_windows, did_you_mean, per_axis, resolve_padding, spatial_axes
+from .reading import check_windows, completed, per_axis, resolve_padding, spatial_axes
 from .reduction import Axis, along, overlap
 
 
@@ -40,10 +40,7 @@ DEFAULTS: dict[str, Any] = {
 
 def with_defaults(op: str, options: Mapping[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
     """`options` completed; an unknown keyword is refused with the closest known one."""
-    for key in options:
-        if key not in DEFAULTS:
-            raise TypeError(f"{op}: unknown keyword {key!r}, needs {did_you_mean(key, [*extra, *DEFAULTS])}")
-    return {**DEFAULTS, **options}
+    return completed(op, options, DEFAULTS, extra)
 
 
 @dataclass(frozen=True)

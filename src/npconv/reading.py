@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -206,3 +206,11 @@ def check_windows(op: str, sizes: Ints, kernel: Ints, dilation: Ints, padding: P
                 f"{d} * ({k} - 1) + 1 = {e} > padded size {sum_text(size, lo, hi)} = {padded}; "
                 f"add at least {e - padded} padding, use a smaller {cause} or check layout"
             )
+
+
+def completed(op: str, options: Mapping[str, Any], defaults: Mapping[str, Any], extra: Sequence[str]) -> dict[str, Any]:
+    """`options` with the defaults of what is not given; `extra` are keywords that the caller reads itself."""
+    for key in options:
+        if key not in defaults:
+            raise TypeError(f"{op}: unknown keyword {key!r}, needs {did_you_mean(key, [*extra, *defaults])}")
+    return {**defaults, **options}
