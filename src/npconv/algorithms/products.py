@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 #: Products shorter than this keep 32 u S however the library adds them up (measured: 0.4 u sqrt(n) on positive data).
-LONGEST_SUM = 2048
+LONGEST_SUM = 512
 #: Multiply-adds above which BLAS surely blocks the sums itself; small products it may add up in one go.
 BLOCKED_ABOVE = 1 << 23
 
