@@ -67,7 +67,7 @@ class ConvProblem:
         return dispatch.Request(working(dtypes, self.accuracy), direction, self.accuracy, self.algorithm, budget)
 
     # ------------------------------------------------------------------ views
-    def inputs(self, x: np.ndarray, *, tangent: bool = False) -> np.ndarray:
+    def inputs(self, x: np.ndarray) -> np.ndarray:
         """x as the geometry reads it: canonical, and padded where the mode is not zeros."""
         view = self.x_layout.canonical(x)
         if self.padded is None:
@@ -75,8 +75,7 @@ class ConvProblem:
         view = pad(view, ((0, 0),) * self.geometry.rank, self.input_dilation)
         if self.padded.mode == "constant":
             check_fill(self.op, self.padded.value, x.dtype)
-        mode = "zeros" if tangent and self.padded.mode == "constant" else self.padded.mode
-        return pad_mode(view, self.padded.pads, mode, self.padded.value)
+        return pad_mode(view, self.padded.pads, self.padded.mode, self.padded.value)
 
     def weights(self, w: np.ndarray) -> np.ndarray:
         """w canonical, and flipped if the call asked for true convolution."""
