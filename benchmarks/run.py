@@ -1,126 +1,117 @@
-"""Time npconv against torch, each in its own process, batch by batch in turns, and print a table.
+"""Time npconv and its peers, each library in its own process, by turns.
 
-    python -m benchmarks.run                        every row, forward and both gradients, 2 threads
-    python -m benchmarks.run --group pool --threads 1 --json pool.json
+    python -m benchmarks.run --json speed.json         every row and direction at 2 threads: about ten minutes
+    python -m benchmarks.run --quick --threads 1 2     a choice of rows, at one thread and at two
+    python -m benchmarks.run --group winograd depthwise --direction forward
+    python -m benchmarks.run --python tensorflow=OTHER/bin/python        a library in an environment of its own
 
-A row's time is the median over all calls of all rounds in the peer's better layout; a ratio is torch's time divided by
-ours, so larger is better for us. The minimum is in the JSON.
+Forward calls come in two kinds. Functional: weights as given, a fresh output. Prepared: weights prepared once, the
+output reused where the library can; whoever may prepare may also not, if that is faster. Gradients are functional and
+compared with torch. Every library has the faster of its layouts, row by row: F is channels first, L is channels last.
+Times are medians in milliseconds; the ratio is the peer's time over npconv's: 2 is twice as fast. Minima are in the JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
-from .rows import GROUPS
+from .machine import machine
+from .peers import NAMES
+from .race import Settings, Worker, race
+from .rows import FAMILIES, QUICK, ROWS, Row
+from .summary import DIRECTIONS, TITLES, aims, cells, group_means, heads, markdown, problems
 
-PEERS = ("npconv", "torch")
-
-
-class Worker:
-    """A peer's process."""
-
-    def __init__(self, peer: str, threads: int) -> None:
-        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = os.environ | {name: str(threads) for name in names}
-        command = [sys.executable, "-m", "benchmarks.peers", peer]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, **request: Any) -> Any:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a benchmark process ended with status {self.process.wait()}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.process.wait()
+GROUPS = list(dict.fromkeys((*FAMILIES, *(group for row in ROWS for group in row.groups_of))))
 
 
-def race(workers: dict[str, Worker], group: str, index: int, direction: str, rounds: int, seconds: float) -> Any:
-    """Median and minimum seconds of every peer in its better layout."""
+def chosen_rows(options: argparse.Namespace) -> list[Row]:
+    rows = QUICK if options.quick else ROWS
+    if options.group:
+        families = {row for name in options.group for row in FAMILIES.get(name, ())}
+        rows = [row for row in ROWS if row in families or set(options.group) & set(row.groups_of)]
+    return [row for row in rows if not options.only or any(part in row.name for part in options.only)]
+
+
+def start(options: argparse.Namespace, threads: int) -> dict[str, Worker]:
+    """A process per library; those not installed are named and left out."""
+    pythons = dict(pair.split("=", 1) for pair in options.python)
+    workers = {}
+    for peer in options.peers:
+        worker = Worker(peer, threads, pythons.get(peer, sys.executable))
+        if worker.missing:
+            print(f"{peer} is left out: {worker.missing}", file=sys.stderr)
+            worker.close()
+        else:
+            workers[peer] = worker
+    return workers
+
+
+def run(options: argparse.Namespace, threads: int, out: dict[str, Any]) -> None:
+    """Time all rows at one number of threads; print as they come."""
+    settings = Settings(options.rounds, options.seconds, options.row_seconds)
+    workers = start(options, threads)
+    out["versions"] = {peer: worker.version for peer, worker in workers.items()}
+    for direction in options.direction:
+        able = list(workers) if direction == "forward" else [p for p in workers if p in ("npconv", "torch")]
+        print(f"\n{TITLES[direction]}, threads: {threads}\n\n" + "\n".join(markdown(heads(direction, able), ())))
+        for row in chosen_rows(options):
+            if row.pool and direction == "weight_grad":
+                continue
+            result = {"row": row.name, "groups": row.groups_of, "flops": row.flops}
+            result |= {"direction": direction, "threads": threads}
+            result["peers"] = race({peer: workers[peer] for peer in able}, row, direction, settings)
+            out["results"].append(result)
+            print("| " + " | ".join(cells(result, able)) + " |", flush=True)
     for worker in workers.values():
-        worker.ask(row=index, group=group, direction=direction, seconds=seconds)
-    times: dict[str, dict[str, list[float]]] = {peer: {} for peer in workers}
-    for _ in range(rounds):
-        for peer, worker in workers.items():
-            for layout, each in worker.ask(time=True).items():
-                times[peer].setdefault(layout, []).extend(each)
-    result = {}
-    for peer, layouts in times.items():
-        best = min(layouts, key=lambda name: statistics.median(layouts[name]))
-        each = layouts[best]
-        result[peer] = {"layout": best, "median": statistics.median(each), "minimum": min(each), "calls": len(each)}
-    return result
+        worker.close()
 
 
-def machine() -> str:
-    """The processor's name, the number of processors and the date."""
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{name}, {os.cpu_count()} processors, {time.strftime('%Y-%m-%d')}"
-
-
-def geometric_mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
+def conclusions(out: dict[str, Any]) -> str:
+    lines = []
+    for threads in out["threads"]:
+        for title, table in (("Aims", aims), ("Groups", group_means)):
+            lines += ["", f"{title}, threads: {threads}", "", *table(out["results"], threads)]
+    return "\n".join([*lines, "", "Left out or failed", "", *(problems(out["results"]) or ["nothing"])])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--group", choices=(*GROUPS, "all"), default="all")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.15, help="per peer, layout and round")
-    parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--json", help="also write the numbers here")
+    parser.add_argument("--quick", action="store_true", help="a choice of rows")
+    parser.add_argument("--group", nargs="+", choices=GROUPS, metavar="GROUP", help="; ".join(GROUPS))
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name contains one of these")
+    parser.add_argument("--direction", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[2])
+    parser.add_argument("--peers", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--python", nargs="+", default=[], metavar="PEER=PATH", help="the interpreter for a library")
+    parser.add_argument("--rounds", type=int, default=Settings.rounds)
+    parser.add_argument("--seconds", type=float, default=Settings.seconds, help="per candidate and round")
+    parser.add_argument("--row-seconds", type=float, default=Settings.row_seconds, help="no new round after so long")
+    parser.add_argument("--json", help="write the numbers here")
+    parser.add_argument("--markdown", help="write the conclusions here")
     options = parser.parse_args()
-    print(f"{machine()}; {options.threads} threads; milliseconds are medians, ratio = torch / npconv\n")
-    workers = {peer: Worker(peer, options.threads) for peer in PEERS}
-    results: list[dict[str, Any]] = []
-    for group in GROUPS if options.group == "all" else [options.group]:
-        for direction in ("forward", "input_grad", "weight_grad") if group == "conv" else ("forward",):
-            print(
-                f"| {group} {direction} | npconv ms | layout | torch ms | layout | ratio |\n|---|---|---|---|---|---|"
-            )
-            ratios = []
-            for index, row in enumerate(GROUPS[group]):
-                if options.only not in row.name:
-                    continue
-                found = race(workers, group, index, direction, options.rounds, options.seconds)
-                ours, theirs = found["npconv"], found["torch"]
-                ratios.append(theirs["median"] / ours["median"])
-                results.append({"group": group, "row": row.name, "direction": direction, "ratio": ratios[-1], **found})
-                print(
-                    f"| {row.name} | {ours['median'] * 1e3:.3f} | {ours['layout']} | {theirs['median'] * 1e3:.3f} "
-                    f"| {theirs['layout']} | {ratios[-1]:.2f} |",
-                    flush=True,
-                )
-            if ratios:
-                print(f"| **geometric mean** | | | | | **{geometric_mean(ratios):.2f}** |\n")
-    for worker in workers.values():
-        worker.close()
+    out: dict[str, Any] = {"machine": machine(), "threads": options.threads, "results": []}
+    out["load"] = os.getloadavg()[0]
+    print(f"{out['machine']}; medians in milliseconds", flush=True)
+    began = time.monotonic()
+    try:
+        for threads in options.threads:
+            run(options, threads, out)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what there is:")
+    out["minutes"] = round((time.monotonic() - began) / 60, 1)
+    print(text := conclusions(out))
+    print(f"\n{out['minutes']} minutes; {', '.join(f'{peer} {v}' for peer, v in out.get('versions', {}).items())}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "threads": options.threads, "rows": results}, file, indent=1)
+            json.dump(out, file, indent=1)
+    if options.markdown:
+        with open(options.markdown, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ PACKAGE = "npconv"
 # Each line may import from the lines above it and from nothing else of ours.
 # A package named here stands for all modules inside it that no earlier line names.
 ORDER: list[set[str]] = [
-    {"npconv.geometry", "npconv.gradcheck", "npconv.compiled"},
-    {"npconv.reading"},
+    {"npconv.geometry", "npconv.gradcheck"},
+    {"npconv.compiled", "npconv.reading"},
     {"npconv.memory"},
     {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction", "npconv.border_modes"},
     {"npconv.algorithms.base", "npconv.algorithms.products", "npconv.indices", "npconv.image_kernels"},

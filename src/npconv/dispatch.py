@@ -26,7 +26,10 @@ TIERS: dict[str, dict[str, float]] = {
 
 #: Seconds per unit of `Cost`, float32, two cores. Measured 2026-11-21 on an AMD EPYC (Zen 4) with NumPy 2.4.6 and its
 #: OpenBLAS by `python -m benchmarks.calibrate`, which prints this table anew; other machines rank algorithms alike.
-SECONDS = {"flop": 7.6e-12, "byte": 2.9e-11, "call": 2.2e-6, "butterfly": 3.1e-10}
+SECONDS = {
+    "numpy": {"flop": 7.6e-12, "byte": 2.9e-11, "call": 2.2e-6, "butterfly": 3.1e-10},
+    "compiled": {"flop": 5.2e-12, "byte": 2.0e-11, "call": 6e-6, "butterfly": 1.5e-11},
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ class Request:
 def estimate(cost: Cost, dtype: np.dtype) -> float:
     """Seconds that `cost` takes on the machine of the table; doubles run at half speed, complex at a quarter of that."""
     slower = {"f": dtype.itemsize / 4, "c": dtype.itemsize / 2, "i": 400.0}[dtype.kind]
+    price = SECONDS[cost.engine]
     return (
-        cost.flops * SECONDS["flop"] * slower
-        + cost.bytes * SECONDS["byte"]
-        + cost.calls * SECONDS["call"]
-        + cost.butterflies * SECONDS["butterfly"]
+        cost.flops * price["flop"] * slower
+        + cost.bytes * price["byte"]
+        + cost.calls * price["call"]
+        + cost.butterflies * price["butterfly"]
     )
 
 
@@ -147,6 +151,7 @@ def whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, di
         int(one.calls * times),
         one.workspace,
         int(one.butterflies * times),
+        one.engine,
     )
 
 

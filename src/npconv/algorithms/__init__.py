@@ -12,6 +12,7 @@ from typing import Any
 
 from .base import Algorithm
 from .depthwise import Depthwise
+from .blocked import Blocked
 from .direct import Direct
 from .fft import Fft
 from .gemm import Gemm
@@ -22,6 +23,7 @@ OWN: tuple[Algorithm, ...] = (
     Loops(),
     Direct(),
     Gemm(),
+    Blocked(),
     Depthwise(),
     Fft("fft", "multiplies spectra, computed in double precision; cost hardly grows with the kernel", single=False),
     Fft("fft_single", "multiplies spectra in single precision; for accuracy='fast'", single=True),

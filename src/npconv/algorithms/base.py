@@ -30,6 +30,7 @@ class Cost:
     calls : NumPy calls, each with a fixed overhead.
     workspace : bytes allocated beyond the output.
     butterflies : floating-point operations inside fast Fourier transforms.
+    engine : what does the work, and so which prices hold: "numpy" or "compiled".
     """
 
     flops: int
@@ -37,6 +38,7 @@ class Cost:
     calls: int
     workspace: int
     butterflies: int = 0
+    engine: str = "numpy"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,282 @@
+"""Blocked products in machine code: prefer it for most kernels; nothing is gathered, a register tile reads x in place.
+
+Sixty-four output channels of seven pixels stay in registers while one pass over the taps and input channels adds up
+their products. The input is packed box by box where it needs zeros around it, or other strides; the weights once.
+Needs numba (extra `fast`). The kernel is `npconv.compiled.blocked`.
+
+Sources: Georganas et al. (2020), "Harnessing deep learning via a single building block"; Dukhan (2019), "The indirect
+convolution algorithm", arXiv:1907.02129.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ..compiled import library, threads
+from ..compiled.calls import Words, address
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from .base import Algorithm, Cost, ErrorBound
+
+#: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
+BOX_BYTES = 192 << 10
+#: Boxes x parts below which a call is cut finer, so that all threads have work to the end.
+TASKS = 8
+#: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
+SPARE = 16
+#: Products summed before they are rounded into the output; `compiled.blocked` says why.
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How output channels are laid over vectors: `count` panels of `columns` vectors, the last one perhaps narrower."""
+
+    count: int
+    columns: int
+    last: int
+    rest: int  # channels in the very last vector
+    lanes: int
+
+    @property
+    def vectors(self) -> int:
+        return self.columns * (self.count - 1) + self.last
+
+
+@lru_cache(maxsize=1024)
+def panels(channels: int, itemsize: int) -> Panels:
+    """Panels of nearly equal width."""
+    from ..compiled.target import host
+
+    width = host().width
+    lanes, widest = width // itemsize, 2 if width == 32 else 4
+    vectors = ceil_div(channels, lanes)
+    count = ceil_div(vectors, widest)
+    columns = ceil_div(vectors, count)
+    return Panels(count, columns, vectors - columns * (count - 1), channels - (vectors - 1) * lanes, lanes)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Weights as the kernel reads them, (G, panel, tap, C/G, lanes), and the bias in the same order, if any."""
+
+    weights: np.ndarray
+    bias: np.ndarray | None = None
+
+
+class Blocked(Algorithm):
+    """One register tile over every tap; see the module."""
+
+    name = "blocked"
+    summary = "keeps a tile of outputs in registers while it reads x in place; machine code"
+    accuracy = ("standard", "fast")
+
+    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        missing = library.unavailable()
+        if missing:
+            return missing
+        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
+            return f"needs float32 or float64, the dtype is {dtype}"
+        if geometry.rank > 3:
+            return f"needs up to 3 spatial axes, there are {geometry.rank}"
+        return None
+
+    def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
+        return ErrorBound(128, "window")
+
+    def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
+        weights = total(geometry.w_shape)
+        scratch = 4 * BOX_BYTES // dtype.itemsize
+        return Cost(
+            2 * geometry.macs, weights * dtype.itemsize, 1, (2 * weights + scratch) * dtype.itemsize, engine="compiled"
+        )
+
+    def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        o, c, *_ = w.shape
+        group, taps = geometry.groups, geometry.taps
+        per = o // group
+        p = panels(per, dtype.itemsize)
+        wide = np.zeros((group, taps, c, p.vectors * p.lanes), dtype)
+        wide[..., :per] = w.reshape(group, per, c, taps).transpose(0, 3, 2, 1)
+        cut = p.columns * p.lanes * (p.count - 1)
+        full = wide[..., :cut].reshape(group, taps, c, p.count - 1, p.columns * p.lanes).transpose(0, 3, 1, 2, 4)
+        parts = [full.reshape(group, -1), wide[..., cut:].reshape(group, -1)]
+        return Prepared(np.concatenate(parts, 1))
+
+    def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
+        x = np.asarray(x, out.dtype)
+        launch = plan(geometry, x.strides, out.strides, out.dtype, threads.get_num_threads())
+        if launch is None:
+            return
+        bias = 0 if prepared.bias is None else address(prepared.bias)
+        scratch = np.empty(launch.scratch * launch.threads, np.uint8)
+        launch.words.run(
+            launch.blocks,
+            launch.flops,
+            x=address(x),
+            w=address(prepared.weights),
+            bias=bias,
+            y=address(out),
+            scratch=address(scratch),
+        )
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel and its arguments for one geometry and one pair of memory layouts."""
+
+    words: Words
+    blocks: int
+    flops: int
+    scratch: int  # bytes per thread
+    threads: int
+
+
+def _three(values: Ints, fill: int) -> Ints:
+    """Per-axis values of up to three axes as (depth, height, width)."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+@lru_cache(maxsize=4096)
+def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dtype, workers: int) -> Launch | None:
+    """The launch that computes `geometry`; None where there is nothing to compute."""
+    if not total(geometry.y_shape):
+        return None
+    size = dtype.itemsize
+    n, group = geometry.batch, geometry.groups
+    c, o = geometry.in_channels // group, geometry.out_channels // group
+    inputs, outputs = _three(geometry.in_shape, 1), _three(geometry.out_shape, 1)
+    kernel, stride, dilation = _three(geometry.kernel, 1), _three(geometry.stride, 1), _three(geometry.dilation, 1)
+    lows = _three(tuple(lo for lo, _ in geometry.padding), 0)
+    steps, y_steps = _three(x_strides[2:], 0), _three(y_strides[2:], 0)
+    batch_step, y_batch_step = x_strides[0], y_strides[0]
+    plain = all(lo <= 0 and hi <= 0 for lo, hi in geometry.padding)
+    if plain and geometry.taps == 1 and all(s == 1 for s in stride) and not any(lows):
+        merged = _merged((n, *outputs), (batch_step, *steps), (y_batch_step, *y_steps))
+        (n, *sizes), (batch_step, *xs), (y_batch_step, *ys) = merged
+        inputs = outputs = tuple(sizes)
+        steps, y_steps = tuple(xs), tuple(ys)
+    packs = not plain or x_strides[1] != size
+    direct = y_strides[1] == size
+    p = panels(o, size)
+    spans = tuple(
+        covered_size(d * (k - 1) + 1, s, m) for k, d, s, m in zip(kernel, dilation, stride, outputs, strict=True)
+    )
+    boxes = _boxes(outputs, kernel, stride, dilation, spans, c * size, n * group)
+    counts = tuple(ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True))
+    box = tuple(covered_size(d * (k - 1) + 1, s, b) for k, d, s, b in zip(kernel, dilation, stride, boxes, strict=True))
+    row = c * size
+    packed = (box[1] * box[2] * row, box[2] * row, row)
+    within = packed if packs else steps
+    parts = min(p.count, max(1, ceil_div(TASKS, n * group * total(counts))))
+    tables = _tables(outputs, boxes, counts, stride, within, y_steps, steps, lows, p.columns * p.lanes * size)
+    taps = [
+        sum(t * d * step for t, d, step in zip(at, dilation, within, strict=True))
+        for at in product(*(range(k) for k in kernel))
+    ]
+    full, last = c * p.columns * p.lanes * size, c * p.last * p.lanes * size
+    arrays = {
+        "tap_offsets": np.array(taps, np.int64),
+        "w_offsets": np.array([i * full for i in range(len(taps))] + [i * last for i in range(len(taps))], np.int64),
+        **tables,
+    }
+    depth = min(c, CHUNK)
+    pack_bytes = -(-total(box) * row // 64) * 64 + 64 if packs else 0
+    staged = 0 if direct else (total(boxes) + SPARE) * p.columns * p.lanes * size
+    values = {
+        "boxes_d": counts[0], "boxes_h": counts[1], "boxes_w": counts[2],
+        "size_d": boxes[0], "size_h": boxes[1], "size_w": boxes[2],
+        "parts": parts, "groups": group, "panels": p.count, "columns": p.columns, "last_columns": p.last,
+        "last_count": p.rest, "batch_step": batch_step, "y_batch_step": y_batch_step,
+        "step_c": x_strides[1], "step_d": steps[0], "step_h": steps[1], "step_w": steps[2], "step_o": y_strides[1],
+        "channels": c, "outputs": o, "in_d": inputs[0], "in_h": inputs[1], "in_w": inputs[2],
+        "lo_d": lows[0], "lo_h": lows[1], "lo_w": lows[2],
+        "stride_d": stride[0], "stride_h": stride[1], "stride_w": stride[2],
+        "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": y_steps[2], "packs": pack_bytes,
+        "direct": int(direct), "taps": len(taps), "chunk_taps": max(1, CHUNK // depth), "chunk_depth": depth, "w_step": 0,
+        "panel_step": full * len(taps), "group_step": (full * (p.count - 1) + last) * len(taps), "packed_weights": 1,
+        "scratch_step": pack_bytes + staged + 256,
+    }  # fmt: skip
+    words = Words(library.kernel("blocked", "forward", f"f{size}"), values, arrays)
+    blocks = n * group * total(counts) * parts
+    return Launch(words, blocks, 2 * geometry.macs, values["scratch_step"], min(workers, blocks))
+
+
+def _merged(sizes: Ints, x_steps: Ints, y_steps: Ints) -> tuple[list[int], list[int], list[int]]:
+    """Fold axes that follow each other in memory, in x and in y, into the last: fewer and longer runs of pixels."""
+    sizes, x_steps, y_steps = list(sizes), list(x_steps), list(y_steps)  # type: ignore[assignment]
+    for i in (2, 1, 0):
+        j = 3
+        if x_steps[i] == sizes[j] * x_steps[j] and y_steps[i] == sizes[j] * y_steps[j]:
+            sizes[j] *= sizes[i]  # type: ignore[index]
+            sizes[i] = 1  # type: ignore[index]
+        elif sizes[i] != 1:
+            break
+    return list(sizes), list(x_steps), list(y_steps)
+
+
+def _boxes(outputs: Ints, kernel: Ints, stride: Ints, dilation: Ints, spans: Ints, pixel: int, images: int) -> Ints:
+    """The outputs of one task along each axis: whole rows where they fit, and enough tasks for all threads."""
+    boxes = list(outputs)
+    wanted = ceil_div(TASKS, images)
+
+    def bytes_of(shape: list[int]) -> int:
+        reach = [
+            covered_size(d * (k - 1) + 1, s, b) for k, d, s, b in zip(kernel, dilation, stride, shape, strict=True)
+        ]
+        return total(reach) * pixel
+
+    def tasks(shape: list[int]) -> int:
+        return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
+
+    for axis, least in ((0, 1), (1, 1), (2, 28)):
+        while boxes[axis] > least and (bytes_of(boxes) > BOX_BYTES or (tasks(boxes) < wanted and total(boxes) > 56)):
+            boxes[axis] = ceil_div(boxes[axis], 2)
+    return tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
+
+
+def _tables(
+    outputs: Ints,
+    boxes: Ints,
+    counts: Ints,
+    stride: Ints,
+    within: Ints,
+    y_steps: Ints,
+    x_steps: Ints,
+    lows: Ints,
+    staged_row: int,
+) -> dict[str, np.ndarray]:
+    """Where each pixel of a box starts to read, and where it is written; one table for every size a box can have."""
+    rows, places, staged, starts = [], [], [], {}
+    corners = np.empty((*counts, 4), np.int64)
+    at = 0
+    for index in np.ndindex(*counts):
+        first = tuple(i * b for i, b in zip(index, boxes, strict=True))
+        shape = tuple(min(b, m - f) for b, m, f in zip(boxes, outputs, first, strict=True))
+        if shape not in starts:
+            starts[shape] = at
+            grid = np.indices(shape, np.int64).reshape(3, -1)
+            steps = np.array([s * w for s, w in zip(stride, within, strict=True)], np.int64)
+            for table, values in (
+                (rows, steps @ grid),
+                (places, np.array(y_steps, np.int64) @ grid),
+                (staged, np.arange(grid.shape[1], dtype=np.int64) * staged_row),
+            ):
+                table.append(np.concatenate([values, np.full(SPARE, values[-1])]))
+            at += grid.shape[1] + SPARE
+        corners[index] = (
+            total(shape),
+            starts[shape],
+            sum((f * s - lo) * step for f, s, lo, step in zip(first, stride, lows, x_steps, strict=True)),
+            sum(f * step for f, step in zip(first, y_steps, strict=True)),
+        )
+    return {
+        "rows": np.concatenate(rows),
+        "places": np.concatenate(places),
+        "staged_rows": np.concatenate(staged),
+        "corners": np.ascontiguousarray(corners.reshape(-1)),
+    }

@@ -1,0 +1,141 @@
+"""Convolution as blocked matrix products: any stride, dilation, rank and layout by one loop nest.
+
+Lanes are output channels; the rows of a register tile are output pixels, addressed through a table, so that the kernel
+never asks what the strides are (the indirect convolution of Dukhan 2019, arXiv:1907.02129, with offsets for pointers).
+A task is a box of outputs and a run of channel panels:
+
+1. pack the input box, zeros around it, pixels first and channels innermost (nothing is packed when x lies so already);
+2. for each panel of output channels, chunk of products and register tile: one batch-reduce product;
+3. where y is not channels-innermost, the tile rows go to scratch first and are transposed out.
+
+No sum is longer than `CHUNK` products before it is rounded into the output, which keeps the error bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import packing, products
+from .emit import Vectors, word
+from .target import Target
+
+#: Products added up in registers before they are added to the output.
+CHUNK = 256
+
+
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """The forward pass and the packing of its weights."""
+    v = Vectors(dtype, target.width)
+    size, lanes, width = v.size, v.lanes, v.width
+    multiply, (pack_box, spread) = products.multiply(v), packing.boxes(v)
+
+    def forward(
+        lo: int, hi: int, thread: int,
+        x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
+        boxes_d: int, boxes_h: int, boxes_w: int, size_d: int, size_h: int, size_w: int, parts: int, groups: int, panels: int, columns: int, last_columns: int,
+        last_count: int, batch_step: int, y_batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, step_o: int,
+        channels: int, outputs: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int, stride_d: int, stride_h: int, stride_w: int,
+        box_d: int, box_h: int, box_w: int, y_step_p: int,
+        packs: int, direct: int, rows: int, places: int, corners: int, taps: int, tap_offsets: int, w_offsets: int,
+        chunk_taps: int, chunk_depth: int, w_step: int, panel_step: int, group_step: int, packed_weights: int, staged_rows: int,
+    ) -> None:  # fmt: skip
+        """Tasks lo..hi of batch x boxes x groups x parts (runs of panels); the last two innermost."""
+        mine = scratch + thread * scratch_step
+        staged = mine + packs
+        packed = -1
+        for task in range(lo, hi):
+            part = task % parts
+            rest = task // parts
+            group = rest % groups
+            box = rest // groups
+            corner = box % (boxes_d * boxes_h * boxes_w)
+            n = box // (boxes_d * boxes_h * boxes_w)
+            bw = corner % boxes_w
+            bh = corner // boxes_w % boxes_h
+            bd = corner // (boxes_w * boxes_h)
+            corner *= 4
+            count_pixels = word(corners, corner)
+            table = word(corners, corner + 1)
+            base = x + n * batch_step + group * channels * step_c
+            if packs:
+                if packed != box * groups + group:
+                    pack_box(
+                        mine,
+                        base,
+                        step_c,
+                        step_d,
+                        step_h,
+                        step_w,
+                        channels,
+                        in_d,
+                        in_h,
+                        in_w,
+                        box_d,
+                        box_h,
+                        box_w,
+                        lo_d - bd * size_d * stride_d,
+                        lo_h - bh * size_h * stride_h,
+                        lo_w - bw * size_w * stride_w,
+                    )
+                    packed = box * groups + group
+                base = mine
+            else:
+                base += word(corners, corner + 2)
+            target = y + n * y_batch_step + word(corners, corner + 3) + group * outputs * step_o
+            first_panel = panels * part // parts
+            last_panel = panels * (part + 1) // parts
+            for panel in range(first_panel, last_panel):
+                final = panel == panels - 1
+                these = last_columns if final else columns
+                count = last_count if final else lanes
+                weights = w + group * group_step + panel * panel_step
+                step = these * width if packed_weights else w_step
+                if direct:
+                    c, c_rows = target + panel * columns * width, places + 8 * table
+                else:
+                    c, c_rows = staged, staged_rows + 8 * table
+                    count = lanes
+                started = 1 if bias else 2
+                first_bias = bias + (group * panels + panel) * columns * width
+                tap = 0
+                while tap < taps:
+                    many = min(chunk_taps, taps - tap)
+                    k = 0
+                    while k < channels:
+                        depth = min(chunk_depth, channels - k)
+                        multiply(
+                            these,
+                            base + k * size,
+                            rows + 8 * table,
+                            tap_offsets + 8 * tap,
+                            size,
+                            weights + k * step,
+                            w_offsets + 8 * (tap + (taps if final else 0)),
+                            step,
+                            many,
+                            depth,
+                            c,
+                            c_rows,
+                            count_pixels,
+                            count,
+                            started,
+                            first_bias,
+                        )
+                        started = 0
+                        k += depth
+                    tap += many
+                if not direct:
+                    width_here = (these - 1) * lanes + (last_count if final else lanes)
+                    spread(
+                        target + panel * columns * lanes * step_o,
+                        step_o,
+                        places + 8 * table,
+                        staged,
+                        columns * width,
+                        count_pixels,
+                        width_here,
+                        y_step_p,
+                    )
+
+    return {"forward": forward}

@@ -1,0 +1,174 @@
+"""A native fork-join: workers parked outside the interpreter, woken by a futex, that share the blocks of a launch.
+
+The caller claims blocks like everyone else and closes the launch when none are left: it waits only for workers that
+have joined, never for one that has not woken. Launches are exclusive; a caller that finds the workers busy runs its
+blocks alone. After `SLICE` a launch stops handing out blocks and returns to Python, so that Ctrl-C is noticed.
+
+State, one word per cache line: the ticket (generation << 16 | joined workers; an odd generation is open), a sequence
+number to sleep on, how many sleep, the next block, then what to run: function, words, blocks, grain, the highest
+worker wanted, a deadline; last the lock of the launch and the order to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import alloca_once
+
+from .build import inner
+from .emit import I64, PTR, P, emitted, function, i64, pointer
+from .target import Target
+
+LINE = 64
+TICKET, SEQUENCE, SLEEPERS, NEXT, FUNCTION, WORDS, BLOCKS, GRAIN, WANTED, DEADLINE, BUSY, STOP = range(
+    0, 12 * LINE, LINE
+)
+STATE_BYTES = 12 * LINE
+#: Nanoseconds after which a launch returns to Python.
+SLICE = 100_000_000
+#: Polls before a worker sleeps, some 20 to 50 microseconds.
+SPINS = 2000
+
+FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
+FUTEX_CALL = {"x86_64": 202, "aarch64": 98}
+MONOTONIC = 1
+
+
+@emitted(1, P)
+def read(b: Any, a: Any) -> Any:
+    return b.load_atomic(pointer(b, a[0]), "acquire", 8, typ=I64)
+
+
+@emitted(2)
+def write(b: Any, a: Any) -> None:
+    b.store_atomic(a[1], b.inttoptr(a[0], I64.as_pointer()), "release", 8)
+
+
+@emitted(2, P)
+def add(b: Any, a: Any) -> Any:
+    return b.atomic_rmw("add", pointer(b, a[0]), a[1], "seq_cst")
+
+
+@emitted(3, P)
+def swap(b: Any, a: Any) -> Any:
+    """1 if the word was a[1] and is now a[2]."""
+    done = b.extract_value(b.cmpxchg(pointer(b, a[0]), a[1], a[2], "seq_cst", "seq_cst"), 1)
+    return b.zext(done, I64)
+
+
+@emitted(5)
+def call(b: Any, a: Any) -> None:
+    kernel = ir.FunctionType(ir.VoidType(), [I64, I64, I64, PTR]).as_pointer()
+    b.call(b.inttoptr(a[0], kernel), [a[1], a[2], a[3], b.inttoptr(a[4], PTR)])
+
+
+@emitted(0)
+def pause(b: Any, a: Any) -> None:
+    if "x86" in b.module.triple:
+        b.call(function(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
+    else:
+        b.fence("seq_cst")
+
+
+@emitted(0, P)
+def now(b: Any, a: Any) -> Any:
+    """Nanoseconds of the monotonic clock."""
+    pair = alloca_once(b, ir.ArrayType(I64, 2))
+    b.call(
+        function(b, "clock_gettime", ir.IntType(32), [ir.IntType(32), PTR]),
+        [ir.Constant(ir.IntType(32), MONOTONIC), pair],
+    )
+    seconds = b.load(b.bitcast(pair, PTR), typ=I64)
+    rest = b.load(b.inttoptr(b.add(b.ptrtoint(pair, I64), i64(8)), PTR), typ=I64)
+    return b.add(b.mul(seconds, i64(1_000_000_000)), rest)
+
+
+syscall = types.ExternalFunction("syscall", types.int64(types.int64, P, types.int64, types.int64, P))
+
+
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """A worker's life, and a launch."""
+    import platform
+
+    futex = FUTEX_CALL[platform.machine()]
+
+    @inner
+    def share(state: int, thread: int) -> None:
+        """Claim and run blocks until none are left or time is up."""
+        kernel, words, blocks = read(state + FUNCTION), read(state + WORDS), read(state + BLOCKS)
+        grain, deadline = read(state + GRAIN), read(state + DEADLINE)
+        while now() < deadline:
+            first = add(state + NEXT, grain)
+            if first >= blocks:
+                break
+            call(kernel, first, min(blocks, first + grain), thread, words)
+
+    def worker(lo: int, hi: int, thread: int, state: int) -> None:
+        seen = 0
+        while True:
+            spins = 0
+            ticket = read(state + TICKET)
+            while (ticket >> 16) & 1 == 0 or ticket >> 16 == seen or read(state + WANTED) < thread:
+                if read(state + STOP) != 0:
+                    return
+                spins += 1
+                pause()
+                if spins > SPINS:
+                    add(state + SLEEPERS, 1)
+                    sequence = read(state + SEQUENCE)
+                    ticket = read(state + TICKET)
+                    if (ticket >> 16) & 1 == 0 or ticket >> 16 == seen or read(state + WANTED) < thread:
+                        syscall(futex, state + SEQUENCE, FUTEX_WAIT_PRIVATE, sequence & 0xFFFFFFFF, 0)
+                    add(state + SLEEPERS, -1)
+                    spins = 0
+                ticket = read(state + TICKET)
+            generation = ticket >> 16
+            if swap(state + TICKET, ticket, ticket + 1) == 1:
+                seen = generation
+                share(state, thread)
+                add(state + TICKET, -1)
+
+    def launch(
+        lo: int,
+        hi: int,
+        thread: int,
+        state: int,
+        kernel: int,
+        words: int,
+        blocks: int,
+        begin: int,
+        grain: int,
+        workers: int,
+        result: int,
+    ) -> None:
+        """Run blocks begin..blocks; *result becomes the first that time did not allow, or `blocks`."""
+        deadline = now() + SLICE
+        if workers == 0 or swap(state + BUSY, 0, 1) == 0:
+            while begin < blocks and now() < deadline:
+                stop = min(blocks, begin + grain)
+                call(kernel, begin, stop, 0, words)
+                begin = stop
+            write(result, begin)
+            return
+        write(state + FUNCTION, kernel)
+        write(state + WORDS, words)
+        write(state + BLOCKS, blocks)
+        write(state + GRAIN, grain)
+        write(state + WANTED, workers)
+        write(state + DEADLINE, deadline)
+        write(state + NEXT, begin)
+        add(state + TICKET, 1 << 16)
+        add(state + SEQUENCE, 1)
+        if read(state + SLEEPERS) > 0:
+            syscall(futex, state + SEQUENCE, FUTEX_WAKE_PRIVATE, workers, 0)
+        share(state, 0)
+        add(state + TICKET, 1 << 16)
+        while read(state + TICKET) & 0xFFFF != 0:
+            pause()
+        write(result, min(blocks, read(state + NEXT)))
+        write(state + BUSY, 0)
+
+    return {"worker": worker, "launch": launch}

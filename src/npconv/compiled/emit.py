@@ -1,0 +1,352 @@
+"""The vocabulary of the kernels: loads, stores, atomics and vector blocks as LLVM instructions.
+
+Kernels are Numba functions over plain addresses (`intp`, in bytes); what Numba cannot say, these intrinsics emit. All
+vectors are explicit, so the code does not depend on what an auto-vectorizer believes about a CPU. A `Vectors` holds
+the words of one element type and one vector width.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+PTR = ir.PointerType()
+P = types.intp
+
+
+def i64(value: int) -> ir.Constant:
+    """A 64-bit constant."""
+    return ir.Constant(I64, value)
+
+
+def pointer(b: Any, address: Any, offset: int = 0) -> Any:
+    """An address in bytes as a pointer."""
+    return b.inttoptr(b.add(address, i64(offset)) if offset else address, PTR)
+
+
+def function(b: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """A function of this module, declared once."""
+    found = b.module.globals.get(name)
+    return found or ir.Function(b.module, ir.FunctionType(result, arguments), name)
+
+
+def emitted(count: int, result: Any = types.void) -> Callable[[Any], Any]:
+    """An intrinsic of `count` addresses from a function (builder, arguments) that emits its body."""
+
+    def decorate(body: Callable[..., Any]) -> Any:
+        def typed(context: Any, *arguments: Any) -> Any:
+            def generate(target: Any, b: Any, signature: Any, values: Any) -> Any:
+                found = body(b, values)
+                return target.get_dummy_value() if result is types.void else found
+
+            return result(*[P] * count), generate
+
+        names = ["context", *(f"a{i}" for i in range(count))]  # Numba wants every argument named
+        parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+        typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return intrinsic(typed)
+
+    return decorate
+
+
+@emitted(2, P)
+def word(b: Any, a: Any) -> Any:
+    """The i-th 64-bit word at an address."""
+    return b.load(pointer(b, b.add(a[0], b.shl(a[1], i64(3)))), typ=I64, align=8)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The words of one element type at one vector width."""
+
+    dtype: str  # "f4" or "f8"
+    width: int  # bytes of a vector register
+
+    @property
+    def size(self) -> int:
+        return int(self.dtype[1])
+
+    @property
+    def lanes(self) -> int:
+        return self.width // self.size
+
+    @property
+    def suffix(self) -> str:
+        return f"v{self.lanes}f{8 * self.size}"
+
+    @cached_property
+    def element(self) -> Any:
+        return ir.FloatType() if self.dtype == "f4" else ir.DoubleType()
+
+    @cached_property
+    def vector(self) -> Any:
+        return ir.VectorType(self.element, self.lanes)
+
+    @property
+    def registers(self) -> int:
+        """Vector registers: AVX-512 and NEON have 32, AVX2 has 16."""
+        return 16 if self.width == 32 else 32
+
+    # ------------------------------------------------------------------ building blocks, inside an intrinsic
+    def load(self, b: Any, address: Any, offset: int = 0) -> Any:
+        return b.load(pointer(b, address, offset), typ=self.vector, align=self.size)
+
+    def store(self, b: Any, value: Any, address: Any, offset: int = 0) -> None:
+        b.store(value, pointer(b, address, offset), align=self.size)
+
+    def broadcast(self, b: Any, address: Any, offset: int = 0) -> Any:
+        scalar = b.load(pointer(b, address, offset), typ=self.element, align=self.size)
+        return self.splat(b, scalar)
+
+    def splat(self, b: Any, scalar: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+
+    def constant(self, value: float) -> Any:
+        import numpy as np
+
+        exact = float(np.dtype(self.dtype).type(value))
+        return ir.Constant(self.vector, [exact] * self.lanes)
+
+    def fma(self, b: Any, x: Any, y: Any, z: Any) -> Any:
+        return b.call(function(b, f"llvm.fma.{self.suffix}", self.vector, [self.vector] * 3), [x, y, z])
+
+    def mask(self, b: Any, count: Any) -> Any:
+        """The first `count` lanes."""
+        wide = ir.VectorType(I64, self.lanes)
+        undefined = ir.Constant(wide, ir.Undefined)
+        first = b.insert_element(undefined, count, ir.Constant(I32, 0))
+        spread = b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        return b.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), spread)
+
+    def masked_load(self, b: Any, mask: Any, address: Any, offset: int = 0) -> Any:
+        bits = ir.VectorType(I1, self.lanes)
+        load = function(b, f"llvm.masked.load.{self.suffix}.p0", self.vector, [PTR, I32, bits, self.vector])
+        zero = ir.Constant(self.vector, None)
+        return b.call(load, [pointer(b, address, offset), ir.Constant(I32, self.size), mask, zero])
+
+    def masked_store(self, b: Any, value: Any, mask: Any, address: Any, offset: int = 0) -> None:
+        bits = ir.VectorType(I1, self.lanes)
+        store = function(b, f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), [self.vector, PTR, I32, bits])
+        b.call(store, [value, pointer(b, address, offset), ir.Constant(I32, self.size), mask])
+
+    # ------------------------------------------------------------------ words for kernels
+    @cached_property
+    def copy(self) -> Any:
+        """copy(to, from): one vector."""
+
+        @emitted(2)
+        def copy(b: Any, a: Any) -> None:
+            self.store(b, self.load(b, a[1]), a[0])
+
+        return copy
+
+    @cached_property
+    def clear(self) -> Any:
+        """clear(to): one vector of zeros."""
+
+        @emitted(1)
+        def clear(b: Any, a: Any) -> None:
+            self.store(b, ir.Constant(self.vector, None), a[0])
+
+        return clear
+
+    @cached_property
+    def copy_one(self) -> Any:
+        """copy_one(to, from): one element."""
+
+        @emitted(2)
+        def copy_one(b: Any, a: Any) -> None:
+            value = b.load(pointer(b, a[1]), typ=self.element, align=self.size)
+            b.store(value, pointer(b, a[0]), align=self.size)
+
+        return copy_one
+
+    @cached_property
+    def clear_one(self) -> Any:
+        """clear_one(to): one element of zero."""
+
+        @emitted(1)
+        def clear_one(b: Any, a: Any) -> None:
+            b.store(ir.Constant(self.element, 0.0), pointer(b, a[0]), align=self.size)
+
+        return clear_one
+
+    @cached_property
+    def transpose(self) -> Any:
+        """transpose(to, to_step, from, from_step): a lanes x lanes block, rows `step` bytes apart."""
+
+        @emitted(4)
+        def transpose(b: Any, a: Any) -> None:
+            to, to_step, source, step = a
+            n = self.lanes
+            rows = [self.load(b, b.add(source, b.mul(step, i64(r)))) for r in range(n)]
+            for i, row in enumerate(self.transposed(b, rows)):
+                self.store(b, row, b.add(to, b.mul(to_step, i64(i))))
+
+        return transpose
+
+    def transposed(self, b: Any, rows: list[Any]) -> list[Any]:
+        """A square block in registers, by interleaving halves: log2(lanes) rounds of two-input shuffles."""
+        n = self.lanes
+        half = n // 2
+        while half:
+            mixed: list[Any] = [None] * n
+            for r in range(n):
+                if r & half:
+                    continue
+                low, high = rows[r], rows[r + half]
+                take = [i if not i & half else n + i - half for i in range(n)]
+                give = [i + half if not i & half else n + i for i in range(n)]
+                pick = ir.VectorType(I32, n)
+                mixed[r] = b.shuffle_vector(low, high, ir.Constant(pick, take))
+                mixed[r + half] = b.shuffle_vector(low, high, ir.Constant(pick, give))
+            rows, half = mixed, half // 2
+        return rows
+
+    @cached_property
+    def block(self) -> Callable[[int, int], Any]:
+        """block(MR, NV): the batch-reduce micro-kernel of that register tile (see `micro_kernel`)."""
+        made: dict[tuple[int, int], Any] = {}
+
+        def of(rows: int, columns: int) -> Any:
+            if (rows, columns) not in made:
+                made[rows, columns] = micro_kernel(self, rows, columns)
+            return made[rows, columns]
+
+        return of
+
+    def tile_rows(self, columns: int) -> int:
+        """Rows of the register tile that is `columns` vectors wide: what the registers hold."""
+        if self.registers == 32:
+            return {1: 14, 2: 12, 3: 8, 4: 7}[columns]
+        return {1: 8, 2: 6, 3: 4, 4: 3}[columns]
+
+    @property
+    def widest(self) -> int:
+        """Vectors in the widest panel."""
+        return 4 if self.registers == 32 else 2
+
+
+def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
+    """The batch-reduce matrix product of MR rows and NV vectors of columns, in registers.
+
+        C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
+
+    Arguments, addresses and byte strides: (a, a_rows, a_offsets, a_step, b, b_offsets, b_step, batch, depth, c, c_rows,
+    count, start, bias). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k advances
+    by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. start = 0
+    adds to what is there, 1 begins with the row `bias` (all vectors readable), 2 with zero. Equal rows are allowed:
+    all results are read before any is written, so a tile is filled up by repeating its last row.
+
+    Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
+    """
+
+    @emitted(14)
+    def block(b: Any, arguments: Any) -> None:
+        a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, c, c_rows, count, start, bias = arguments
+        zero = ir.Constant(v.vector, None)
+        rows = [b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
+        before = b.block
+        each, inner, after, done = (b.append_basic_block(name) for name in ("batch", "depth", "next", "sum"))
+        b.branch(each)
+        b.position_at_end(each)
+        i = b.phi(I64)
+        i.add_incoming(i64(0), before)
+        held = [[b.phi(v.vector) for _ in range(NV)] for _ in range(MR)]
+        for row in held:
+            for value in row:
+                value.add_incoming(zero, before)
+        at = b.shl(i, i64(3))
+        a_offset = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
+        first = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
+        b.branch(inner)
+        b.position_at_end(inner)
+        k, column, row_at = b.phi(I64), b.phi(I64), b.phi(I64)
+        k.add_incoming(depth, each)
+        column.add_incoming(first, each)
+        row_at.add_incoming(a_offset, each)
+        sums = [[b.phi(v.vector) for _ in range(NV)] for _ in range(MR)]
+        for row, outer in zip(sums, held, strict=True):
+            for value, begun in zip(row, outer, strict=True):
+                value.add_incoming(begun, each)
+        columns = [v.load(b, column, j * v.width) for j in range(NV)]
+        added = []
+        for r in range(MR):
+            scalar = v.broadcast(b, b.add(rows[r], row_at))
+            added.append([v.fma(b, scalar, columns[j], sums[r][j]) for j in range(NV)])
+        left = b.sub(k, i64(1))
+        k.add_incoming(left, inner)
+        column.add_incoming(b.add(column, b_step), inner)
+        row_at.add_incoming(b.add(row_at, a_step), inner)
+        for r in range(MR):
+            for j in range(NV):
+                sums[r][j].add_incoming(added[r][j], inner)
+        b.cbranch(b.icmp_signed(">", left, i64(0)), inner, after)
+        b.position_at_end(after)
+        following = b.add(i, i64(1))
+        i.add_incoming(following, after)
+        for r in range(MR):
+            for j in range(NV):
+                held[r][j].add_incoming(added[r][j], after)
+        b.cbranch(b.icmp_signed("<", following, batch), each, done)
+        b.position_at_end(done)
+        _write(v, b, added, (c, c_rows, count, start, bias))
+
+    return block
+
+
+def _write(v: Vectors, b: Any, sums: list[list[Any]], where: Any) -> None:
+    """Add the sums to what they begin with and write them, whole vectors or masked ones."""
+    c, c_rows, count, start, bias = where
+    MR, NV = len(sums), len(sums[0])
+    places = [b.add(c, b.load(pointer(b, c_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
+    whole, masked, end = (b.append_basic_block(name) for name in ("whole", "masked", "end"))
+    b.cbranch(b.icmp_signed("==", count, i64(v.lanes)), whole, masked)
+    for partial in (False, True):
+        b.position_at_end(masked if partial else whole)
+        mask = v.mask(b, count) if partial else None
+        add, begin, bare, write = (b.append_basic_block(name) for name in ("add", "begin", "bare", "write"))
+        begun = b.append_basic_block("begun")
+        b.cbranch(b.icmp_signed("==", start, i64(0)), add, begin)
+        b.position_at_end(add)
+        totals = []
+        for r in range(MR):
+            for j in range(NV):
+                last = partial and j == NV - 1
+                old = v.masked_load(b, mask, places[r], j * v.width) if last else v.load(b, places[r], j * v.width)
+                totals.append(b.fadd(old, sums[r][j]))
+        b.branch(write)
+        b.position_at_end(begin)
+        b.cbranch(b.icmp_signed("==", start, i64(1)), begun, bare)
+        b.position_at_end(begun)
+        biases = [v.load(b, bias, j * v.width) for j in range(NV)]
+        biased = [b.fadd(biases[j], sums[r][j]) for r in range(MR) for j in range(NV)]
+        b.branch(write)
+        b.position_at_end(bare)
+        b.branch(write)
+        b.position_at_end(write)
+        for n in range(MR * NV):
+            r, j = divmod(n, NV)
+            value = b.phi(v.vector)
+            value.add_incoming(totals[n], add)
+            value.add_incoming(biased[n], begun)
+            value.add_incoming(sums[r][j], bare)
+            totals[n] = value
+        for n in range(MR * NV):
+            r, j = divmod(n, NV)
+            if partial and j == NV - 1:
+                v.masked_store(b, totals[n], mask, places[r], j * v.width)
+            else:
+                v.store(b, totals[n], places[r], j * v.width)
+        b.branch(end)
+    b.position_at_end(end)

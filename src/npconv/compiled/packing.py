@@ -1,0 +1,126 @@
+"""Between the caller's layout and ours: boxes of x into rows of channels with zeros around, rows of channels into y."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from .build import inner
+from .emit import Vectors, word
+
+
+@cache
+def boxes(v: Vectors) -> tuple[Any, Any]:
+    """(pack_box, spread)."""
+    size, lanes, width = v.size, v.lanes, v.width
+    copy, clear, copy_one, clear_one, transpose = v.copy, v.clear, v.copy_one, v.clear_one, v.transpose
+
+    @inner
+    def pack_row(
+        to: int, x: int, step_c: int, step_w: int, channels: int, first: int, stop: int, before: int, after: int
+    ) -> None:
+        """One row of the box: `before` zero pixels, x's pixels first..stop, `after` zero pixels."""
+        row = channels * size
+        at = to
+        end = to + before * row
+        while at + width <= end:
+            clear(at)
+            at += width
+        while at < end:
+            clear_one(at)
+            at += size
+        pixels = stop - first
+        if step_c == size:
+            for p in range(pixels):
+                source = x + (first + p) * step_w
+                last = at + row
+                while at + width <= last:
+                    copy(at, source)
+                    at += width
+                    source += width
+                while at < last:
+                    copy_one(at, source)
+                    at += size
+                    source += size
+        else:
+            whole_p = pixels // lanes * lanes if step_w == size else 0
+            whole_c = channels // lanes * lanes
+            for p in range(0, whole_p, lanes):
+                for c in range(0, whole_c, lanes):
+                    transpose(at + p * row + c * size, row, x + (first + p) * size + c * step_c, step_c)
+                for c in range(whole_c, channels):
+                    source = x + (first + p) * size + c * step_c
+                    place = at + p * row + c * size
+                    for i in range(lanes):
+                        copy_one(place + i * row, source + i * size)
+            for c in range(channels):
+                source = x + first * step_w + c * step_c
+                place = at + c * size
+                for p in range(whole_p, pixels):
+                    copy_one(place + p * row, source + p * step_w)
+            at += pixels * row
+        end = at + after * row
+        while at + width <= end:
+            clear(at)
+            at += width
+        while at < end:
+            clear_one(at)
+            at += size
+
+    @inner
+    def pack_box(
+        to: int,
+        x: int,
+        step_c: int,
+        step_d: int,
+        step_h: int,
+        step_w: int,
+        channels: int,
+        in_d: int,
+        in_h: int,
+        in_w: int,
+        box_d: int,
+        box_h: int,
+        box_w: int,
+        lo_d: int,
+        lo_h: int,
+        lo_w: int,
+    ) -> None:
+        """The box of inputs from (-lo) on, channels innermost, zeros outside of x."""
+        row = box_w * channels * size
+        first = max(0, -lo_w)
+        stop = max(first, min(in_w, box_w - lo_w))
+        before = min(box_w, max(0, lo_w))
+        after = box_w - before - (stop - first)
+        for d in range(box_d):
+            for h in range(box_h):
+                at = to + (d * box_h + h) * row
+                i, j = d - lo_d, h - lo_h
+                if 0 <= i < in_d and 0 <= j < in_h:
+                    pack_row(at, x + i * step_d + j * step_h, step_c, step_w, channels, first, stop, before, after)
+                else:
+                    pack_row(at, x, step_c, step_w, channels, 0, 0, box_w, 0)
+
+    @inner
+    def spread(
+        y: int, step_o: int, offsets: int, source: int, row: int, pixels: int, channels: int, step_p: int
+    ) -> None:
+        """Tile rows (pixels, channels) to y: pixel p at offsets[p], channels `step_o` apart."""
+        whole_c = channels // lanes * lanes
+        p = 0
+        while p < pixels:
+            run = min(lanes, pixels - p)
+            begin = word(offsets, p)
+            if run == lanes and step_p == size and word(offsets, p + lanes - 1) - begin == (lanes - 1) * size:
+                for c in range(0, whole_c, lanes):
+                    transpose(y + begin + c * step_o, step_o, source + p * row + c * size, row)
+                for c in range(whole_c, channels):
+                    for i in range(lanes):
+                        copy_one(y + begin + c * step_o + i * size, source + (p + i) * row + c * size)
+            else:
+                for c in range(channels):
+                    for i in range(run):
+                        copy_one(y + word(offsets, p + i) + c * step_o, source + (p + i) * row + c * size)
+            p += run
+
+    return pack_box, spread
