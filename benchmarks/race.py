@@ -39,10 +39,10 @@ class PeerLost(Exception):
 
 
 class Worker:
-    """A library's process."""
+    """A library's process; `name` tells two of one library apart."""
 
-    def __init__(self, peer: str, threads: int, python: str = sys.executable) -> None:
-        self.peer, self.threads, self.python = peer, threads, python
+    def __init__(self, peer: str, threads: int, python: str = sys.executable, name: str = "") -> None:
+        self.peer, self.threads, self.python, self.name = peer, threads, python, name or peer
         self.start()
 
     def start(self) -> None:
@@ -140,9 +140,9 @@ def contenders(lanes: list[Lane]) -> list[Lane]:
     """Those not hopeless beside their library's best of the same kind."""
     best: dict[tuple[str, str], float] = {}
     for lane in lanes:
-        key = (lane.worker.peer, lane.kind)
+        key = (lane.worker.name, lane.kind)
         best[key] = min(best.get(key, math.inf), lane.quickest)
-    return [lane for lane in lanes if lane.quickest <= HOPELESS * best[lane.worker.peer, lane.kind]]
+    return [lane for lane in lanes if lane.quickest <= HOPELESS * best[lane.worker.name, lane.kind]]
 
 
 def race(workers: dict[str, Worker], row: Row, direction: str, settings: Settings) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def race(workers: dict[str, Worker], row: Row, direction: str, settings: Setting
 
     def run(some: Iterable[Lane], seconds: float, most: int) -> None:
         for lane in some:
-            peer = lane.worker.peer
+            peer = lane.worker.name
             try:
                 if peer not in dead:
                     lane.run(seconds, most)
@@ -163,7 +163,7 @@ def race(workers: dict[str, Worker], row: Row, direction: str, settings: Setting
                 lane.worker.start()
 
     run(lanes, settings.seconds / 4, 3)
-    racing = contenders([lane for lane in lanes if lane.worker.peer not in dead])
+    racing = contenders([lane for lane in lanes if lane.worker.name not in dead])
     for lane in racing:
         if lane.quickest < settings.seconds:
             lane.times.clear()  # a few calls straight after the arrays were made are cold
@@ -174,7 +174,7 @@ def race(workers: dict[str, Worker], row: Row, direction: str, settings: Setting
         run(racing[shift:] + racing[:shift], settings.seconds, 10_000)
     peers: dict[str, Any] = {peer: {"calls": [], "problems": problems[peer]} for peer in workers}
     for lane in lanes:
-        if lane.worker.peer not in dead:
+        if lane.worker.name not in dead:
             summary = {"median": statistics.median(lane.times), "minimum": min(lane.times), "calls": len(lane.times)}
-            peers[lane.worker.peer]["calls"].append({"layout": lane.layout, "kind": lane.kind} | summary)
+            peers[lane.worker.name]["calls"].append({"layout": lane.layout, "kind": lane.kind} | summary)
     return peers

@@ -100,9 +100,10 @@ class Row:
             return ["pool"]
         if self.dtype == "float64":
             return ["float64"]
+        if self.operator == "conv_transpose":
+            return ["transposed"]
         dense, plain = self.groups == 1, set(self.stride) == {1} == set(self.dilation)
         found = {
-            "transposed": self.operator == "conv_transpose",
             "3d": self.rank == 3,
             "1d": self.rank == 1,
             "depthwise": self.groups == self.c > 1,
@@ -110,15 +111,10 @@ class Row:
             "large": max(self.kernel) >= 11,
             "dilated": max(self.dilation) > 1,
             "1x1": dense and set(self.kernel) == {1},
-            "winograd": self.operator == "conv"
-            and dense
-            and plain
-            and self.kernel == (3, 3)
-            and min(self.c, self.o) >= 32
-            and min(self.size) >= 14,
+            "winograd": dense and plain and self.kernel == (3, 3) and min(self.c, self.o) >= 32 and min(self.size) >= 14,
             "batch": self.n > 1,
         }
-        return [name for name, holds in found.items() if holds] if set(found.values()) - {False} else ["direct"]
+        return [name for name, holds in found.items() if holds] or ["direct"]
 
 
 def row(c: int, size: int | Ints, o: int, k: int | Ints, s: int = 1, p: int | None = None, d: int = 1, **more: Any) -> Row:

@@ -34,11 +34,11 @@ AIMS = (
     Aim("c", "all", BACKWARD, "functional", "torch", 1.5, 0.8),
     *(
         Aim("d", group, directions, kind, against, mean)
-        for group, against, mean in (
+        for group, peer, mean in (
             *(("float64", "torch", 2.5), ("grouped32", "torch", 2.0), ("3d", "torch", 2.0)),
             *(("transposed", "torch", 1.5), ("depthwise", "best", 1.2), ("pool", "best", 1.0)),
         )
-        for directions, kind in ((("forward",), "prepared"), (BACKWARD, "functional"))
+        for directions, kind, against in ((("forward",), "prepared", peer), (BACKWARD, "functional", "torch"))
     ),
 )
 
@@ -106,55 +106,75 @@ def cells(result: Result, peers: Sequence[str]) -> list[str]:
 
 
 # --------------------------------------------------------------------------- group by group
-def groups(results: Sequence[Result]) -> list[str]:
-    return ["all", *dict.fromkeys(group for result in results for group in result["groups"])]
+@dataclass(frozen=True)
+class Score:
+    """The ratios of a group in one direction: by medians, and by minima."""
+
+    medians: dict[str, float]
+    minima: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        return geometric_mean(self.medians.values())
+
+    @property
+    def worst(self) -> str:
+        return min(self.medians, key=self.medians.__getitem__)
 
 
-def group_line(aim: Aim, results: Sequence[Result], direction: str) -> list[str] | None:
-    """The cells of `GROUP_HEADS`, or None where nothing was measured."""
-    found = {}
-    for result in results:
-        if result["direction"] == direction and in_group(result, aim.group):
-            value = ratio(result, aim.kind, aim.against)
-            if value is not None:
-                found[result["row"]] = value, ratio(result, aim.kind, aim.against, "minimum") or 0.0
-    if not found:
-        return None
-    mean, minima = (geometric_mean(pair[i] for pair in found.values()) for i in (0, 1))
-    worst = min(found, key=lambda name: found[name][0])
-    met = mean >= aim.mean and (aim.worst is None or found[worst][0] >= aim.worst)
-    wanted = f"{aim.mean:g}" + (f", no row under {aim.worst:g}" if aim.worst else "") if aim.label else ""
-    under = sum(pair[0] < aim.worst for pair in found.values()) if aim.worst else 0
-    verdict = ("yes" if met else "no" + f" ({under} rows under)" * bool(under)) if aim.label else ""
-    return [
-        *(aim.label, aim.group, direction, aim.kind, aim.against, str(len(found))),
-        *(f"{mean:.2f}", f"{minima:.2f}", f"{found[worst][0]:.2f} {worst}", wanted, verdict),
-    ]
+def score(results: Iterable[Result], group: str, direction: str, kind: str, against: str) -> Score | None:
+    """None where nothing was measured."""
+    found = [result for result in results if result["direction"] == direction and in_group(result, group)]
+    medians, minima = (
+        {r["row"]: value for r in found if (value := ratio(r, kind, against, statistic)) is not None}
+        for statistic in ("median", "minimum")
+    )
+    return Score(medians, minima) if medians else None
 
 
-GROUP_HEADS = (
-    *("aim", "group", "direction", "calls", "against", "rows"),
-    *("mean", "of minima", "worst row", "wanted", "met"),
-)
+def at(results: Iterable[Result], threads: int) -> list[Result]:
+    return [result for result in results if result["threads"] == threads]
 
 
 def aims(results: Sequence[Result], threads: int) -> list[str]:
-    """What was promised, at one number of threads."""
-    chosen = [result for result in results if result["threads"] == threads]
-    lines = [group_line(aim, chosen, direction) for aim in AIMS for direction in aim.directions]
-    return markdown(GROUP_HEADS, filter(None, lines))
+    """What was promised, at one number of threads, and whether it holds."""
+    head = ("aim", "group", "direction", "calls", "against", "rows", "mean", "of minima", "worst row", "wanted", "met")
+    lines = []
+    for aim in AIMS:
+        for direction in aim.directions:
+            found = score(at(results, threads), aim.group, direction, aim.kind, aim.against)
+            if found is None:
+                continue
+            under = sum(value < aim.worst for value in found.medians.values()) if aim.worst else 0
+            lines.append(
+                [
+                    *(aim.label, aim.group, direction, aim.kind, aim.against, str(len(found.medians))),
+                    *(f"{found.mean:.2f}", f"{geometric_mean(found.minima.values()):.2f}"),
+                    f"{found.medians[found.worst]:.2f} {found.worst}",
+                    f"{aim.mean:g}" + (f", no row under {aim.worst:g}" if aim.worst else ""),
+                    "yes" if found.mean >= aim.mean and not under else "no" + f", {under} rows under" * bool(under),
+                ]
+            )
+    return markdown(head, lines)
+
+
+COLUMNS = {
+    "forward, prepared / best peer": ("forward", "prepared", "best"),
+    "forward / torch": ("forward", "functional", "torch"),
+    "input gradient / torch": ("input_grad", "functional", "torch"),
+    "weight gradient / torch": ("weight_grad", "functional", "torch"),
+}
 
 
 def group_means(results: Sequence[Result], threads: int) -> list[str]:
-    """Every group in every direction, promised or not."""
-    chosen = [result for result in results if result["threads"] == threads]
-    lines = []
-    for direction in DIRECTIONS:
-        calls = (("prepared", "best"), ("functional", "torch")) if direction == "forward" else (("functional", "torch"),)
-        for kind, against in calls:
-            for group in groups(chosen):
-                lines.append(group_line(Aim("", group, (), kind, against, 0), chosen, direction))
-    return [line.removeprefix("|  ") for line in markdown(GROUP_HEADS[:-2], (row[:-2] for row in lines if row))]
+    """Every group in every direction: the mean, and the worst row's ratio."""
+    chosen, lines = at(results, threads), []
+    for group in dict.fromkeys(["all", *(group for result in chosen for group in result["groups"])]):
+        found = [score(chosen, group, *column) for column in COLUMNS.values()]
+        rows = max((len(s.medians) for s in found if s), default=0)
+        if rows:
+            lines.append([group, str(rows), *(f"{s.mean:.2f} ({s.medians[s.worst]:.2f})" if s else "–" for s in found)])
+    return markdown(("group", "rows", *COLUMNS), lines)
 
 
 def problems(results: Sequence[Result]) -> list[str]:

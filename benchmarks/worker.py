@@ -37,8 +37,10 @@ def build(peer: Any, row: Row, direction: str) -> tuple[list[tuple[str, str, Cal
             call = make()
             entry["fingerprint"] = fingerprint(peer.to_numpy(call()))
         except Exception as error:  # whatever a library raises belongs in the report
-            entry["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            entry["unable"] = isinstance(error, NotImplementedError) or peer.__name__ != "benchmarks.peers.npconv"
+            unable = isinstance(error, NotImplementedError)
+            reason = str(error) if unable else f"{type(error).__name__}: {error}"
+            entry["error"] = (reason.splitlines() or [""])[0][:200]
+            entry["unable"] = unable or peer.__name__ != "benchmarks.peers.npconv"
         else:
             entry["call"] = len(calls)
             calls.append(call)

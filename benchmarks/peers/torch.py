@@ -70,12 +70,18 @@ def conv_call(row: Row, direction: str, arrays: Operands, layout: str, kind: str
         return lambda: aten.convolution_backward(g, x, w, None, *how, *rest, mask)[which]
     if kind == "functional":
         return partial(torch.convolution, x, w, None, *how, *rest)
-    if row.dtype != "float32" or transposed:
-        raise NotImplementedError("no prepared weights for this row")
+    if row.dtype != "float32":
+        raise NotImplementedError("oneDNN has float32 alone")
     stride, padding, dilation = how
-    packed = mkldnn._reorder_convolution_weight(w, padding, stride, dilation, row.groups, list(x.shape))
-    call = mkldnn._convolution_pointwise.default
-    return lambda: call(x, packed, None, padding, stride, dilation, row.groups, "none", [], "")
+    layer = (padding, stride, dilation, row.groups)
+    if transposed:
+        _, none, _ = rest
+        packed = mkldnn._reorder_convolution_transpose_weight(w, padding, none, *layer[1:], list(x.shape))
+        call, layer = mkldnn._convolution_transpose_pointwise.default, (padding, none, *layer[1:])
+    else:
+        packed = mkldnn._reorder_convolution_weight(w, *layer, list(x.shape))
+        call = mkldnn._convolution_pointwise.default
+    return partial(call, x, packed, None, *layer, "none", [], "")
 
 
 def pool_call(row: Row, direction: str, arrays: Operands, layout: str, kind: str) -> Call:

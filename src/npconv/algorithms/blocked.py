@@ -19,7 +19,7 @@ import numpy as np
 
 from ..compiled import library, threads
 from ..compiled.calls import Words, address
-from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, total
 from .base import Algorithm, Cost, ErrorBound
 
 #: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
@@ -28,6 +28,10 @@ BOX_BYTES = 192 << 10
 TASKS = 8
 #: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
 SPARE = 16
+#: Bytes of scratch for one thread that packs weights: a square of vectors.
+SPARE_BYTES = 1024
+#: Input channels below which packing is not cut further.
+MIN_CUT = 16
 #: Products summed before they are rounded into the output; `compiled.blocked` says why.
 CHUNK = 256
 
@@ -96,16 +100,15 @@ class Blocked(Algorithm):
         )
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
-        o, c, *_ = w.shape
-        group, taps = geometry.groups, geometry.taps
-        per = o // group
-        p = panels(per, dtype.itemsize)
-        wide = np.zeros((group, taps, c, p.vectors * p.lanes), dtype)
-        wide[..., :per] = w.reshape(group, per, c, taps).transpose(0, 3, 2, 1)
-        cut = p.columns * p.lanes * (p.count - 1)
-        full = wide[..., :cut].reshape(group, taps, c, p.count - 1, p.columns * p.lanes).transpose(0, 3, 1, 2, 4)
-        parts = [full.reshape(group, -1), wide[..., cut:].reshape(group, -1)]
-        return Prepared(np.concatenate(parts, 1))
+        w = np.asarray(w, dtype)
+        packing = _packing(geometry.groups, w.shape, w.strides, dtype)
+        weights = np.empty(packing.elements, dtype)
+        scratch = np.empty(packing.threads * SPARE_BYTES, np.uint8)
+        # moving a number costs about what 16 products do
+        packing.words.run(
+            packing.blocks, 16.0 * packing.elements, to=address(weights), w=address(w), scratch=address(scratch)
+        )
+        return Prepared(weights)
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
@@ -123,6 +126,36 @@ class Blocked(Algorithm):
             y=address(out),
             scratch=address(scratch),
         )
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The launch that brings weights of one shape and layout into panels."""
+
+    words: Words
+    blocks: int
+    elements: int
+    threads: int
+
+
+@lru_cache(maxsize=1024)
+def _packing(group: int, shape: Ints, strides: Ints, dtype: np.dtype) -> Packing:
+    size, c, taps = dtype.itemsize, shape[1], total(shape[2:])
+    o = shape[0] // group
+    p = panels(o, size)
+    steps = np.array(
+        [sum(t * s for t, s in zip(at, strides[2:], strict=True)) for at in np.ndindex(*shape[2:])], np.int64
+    )
+    full, last = (columns * p.lanes * size * c * taps for columns in (p.columns, p.last))
+    run = strides[1] == taps * size and bool((steps == np.arange(taps) * size).all())
+    cuts = max(1, min(c // MIN_CUT, ceil_div(TASKS, group * p.count)))
+    values = {
+        "step_g": o * strides[0], "step_o": strides[0], "step_c": strides[1], "taps": taps, "channels": c, "outputs": o,
+        "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": full,
+        "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "scratch_step": SPARE_BYTES,
+    }  # fmt: skip
+    words = Words(library.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
+    return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps, TASKS)
 
 
 @dataclass(frozen=True)
@@ -150,7 +183,10 @@ def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dty
     n, group = geometry.batch, geometry.groups
     c, o = geometry.in_channels // group, geometry.out_channels // group
     inputs, outputs = _three(geometry.in_shape, 1), _three(geometry.out_shape, 1)
-    kernel, stride, dilation = _three(geometry.kernel, 1), _three(geometry.stride, 1), _three(geometry.dilation, 1)
+    kernel = _three(geometry.kernel, 1)
+    # steps that are never taken may be larger than a machine word
+    stride = tuple(s if m > 1 else 1 for s, m in zip(_three(geometry.stride, 1), outputs, strict=True))
+    dilation = tuple(d if k > 1 else 1 for d, k in zip(_three(geometry.dilation, 1), kernel, strict=True))
     lows = _three(tuple(lo for lo, _ in geometry.padding), 0)
     steps, y_steps = _three(x_strides[2:], 0), _three(y_strides[2:], 0)
     batch_step, y_batch_step = x_strides[0], y_strides[0]
@@ -163,12 +199,10 @@ def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dty
     packs = not plain or x_strides[1] != size
     direct = y_strides[1] == size
     p = panels(o, size)
-    spans = tuple(
-        covered_size(d * (k - 1) + 1, s, m) for k, d, s, m in zip(kernel, dilation, stride, outputs, strict=True)
-    )
-    boxes = _boxes(outputs, kernel, stride, dilation, spans, c * size, n * group)
+    effective = tuple(effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True))
+    boxes = _boxes(outputs, effective, stride, c * size, n * group)
     counts = tuple(ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True))
-    box = tuple(covered_size(d * (k - 1) + 1, s, b) for k, d, s, b in zip(kernel, dilation, stride, boxes, strict=True))
+    box = tuple(covered_size(e, s, b) for e, s, b in zip(effective, stride, boxes, strict=True))
     row = c * size
     packed = (box[1] * box[2] * row, box[2] * row, row)
     within = packed if packs else steps
@@ -219,16 +253,13 @@ def _merged(sizes: Ints, x_steps: Ints, y_steps: Ints) -> tuple[list[int], list[
     return list(sizes), list(x_steps), list(y_steps)
 
 
-def _boxes(outputs: Ints, kernel: Ints, stride: Ints, dilation: Ints, spans: Ints, pixel: int, images: int) -> Ints:
+def _boxes(outputs: Ints, effective: Ints, stride: Ints, pixel: int, images: int) -> Ints:
     """The outputs of one task along each axis: whole rows where they fit, and enough tasks for all threads."""
     boxes = list(outputs)
     wanted = ceil_div(TASKS, images)
 
     def bytes_of(shape: list[int]) -> int:
-        reach = [
-            covered_size(d * (k - 1) + 1, s, b) for k, d, s, b in zip(kernel, dilation, stride, shape, strict=True)
-        ]
-        return total(reach) * pixel
+        return total([covered_size(e, s, b) for e, s, b in zip(effective, stride, shape, strict=True)]) * pixel
 
     def tasks(shape: list[int]) -> int:
         return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])

@@ -226,10 +226,13 @@ class Vectors:
         return of
 
     def tile_rows(self, columns: int) -> int:
-        """Rows of the register tile that is `columns` vectors wide: what the registers hold."""
+        """Rows of the register tile that is `columns` vectors wide: sums, a row of columns and two scalars must fit.
+
+        So must the address of every row, in 14 general registers beside the loop's own.
+        """
         if self.registers == 32:
-            return {1: 14, 2: 12, 3: 8, 4: 7}[columns]
-        return {1: 8, 2: 6, 3: 4, 4: 3}[columns]
+            return {1: 8, 2: 8, 3: 8, 4: 6}[columns]
+        return {1: 8, 2: 6}.get(columns, 2)
 
     @property
     def widest(self) -> int:
@@ -254,8 +257,11 @@ def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
     @emitted(14)
     def block(b: Any, arguments: Any) -> None:
         a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, c, c_rows, count, start, bias = arguments
-        zero = ir.Constant(v.vector, None)
-        rows = [b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
+        # opaque, or the optimizer keeps a running pointer for every row
+        rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
+        begin = b.select(b.icmp_signed("==", start, i64(1)), bias, zeros(b, NV * v.width))
+        begun = [v.load(b, begin, j * v.width) for j in range(NV)]
+        length = b.mul(b_step, depth)
         before = b.block
         each, inner, after, done = (b.append_basic_block(name) for name in ("batch", "depth", "next", "sum"))
         b.branch(each)
@@ -264,89 +270,89 @@ def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
         i.add_incoming(i64(0), before)
         held = [[b.phi(v.vector) for _ in range(NV)] for _ in range(MR)]
         for row in held:
-            for value in row:
-                value.add_incoming(zero, before)
+            for value, first in zip(row, begun, strict=True):
+                value.add_incoming(first, before)
         at = b.shl(i, i64(3))
         a_offset = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
         first = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
+        end = b.add(first, length)
         b.branch(inner)
         b.position_at_end(inner)
-        k, column, row_at = b.phi(I64), b.phi(I64), b.phi(I64)
-        k.add_incoming(depth, each)
+        column, row_at = b.phi(I64), b.phi(I64)
         column.add_incoming(first, each)
         row_at.add_incoming(a_offset, each)
         sums = [[b.phi(v.vector) for _ in range(NV)] for _ in range(MR)]
         for row, outer in zip(sums, held, strict=True):
-            for value, begun in zip(row, outer, strict=True):
-                value.add_incoming(begun, each)
+            for value, so_far in zip(row, outer, strict=True):
+                value.add_incoming(so_far, each)
         columns = [v.load(b, column, j * v.width) for j in range(NV)]
         added = []
         for r in range(MR):
             scalar = v.broadcast(b, b.add(rows[r], row_at))
             added.append([v.fma(b, scalar, columns[j], sums[r][j]) for j in range(NV)])
-        left = b.sub(k, i64(1))
-        k.add_incoming(left, inner)
-        column.add_incoming(b.add(column, b_step), inner)
+        following = b.add(column, b_step)
+        column.add_incoming(following, inner)
         row_at.add_incoming(b.add(row_at, a_step), inner)
         for r in range(MR):
             for j in range(NV):
                 sums[r][j].add_incoming(added[r][j], inner)
-        b.cbranch(b.icmp_signed(">", left, i64(0)), inner, after)
+        b.cbranch(b.icmp_signed("!=", following, end), inner, after)
         b.position_at_end(after)
-        following = b.add(i, i64(1))
-        i.add_incoming(following, after)
+        item = b.add(i, i64(1))
+        i.add_incoming(item, after)
         for r in range(MR):
             for j in range(NV):
                 held[r][j].add_incoming(added[r][j], after)
-        b.cbranch(b.icmp_signed("<", following, batch), each, done)
+        b.cbranch(b.icmp_signed("<", item, batch), each, done)
         b.position_at_end(done)
-        _write(v, b, added, (c, c_rows, count, start, bias))
+        _write(v, b, added, c, c_rows, count, start)
 
     return block
 
 
-def _write(v: Vectors, b: Any, sums: list[list[Any]], where: Any) -> None:
-    """Add the sums to what they begin with and write them, whole vectors or masked ones."""
-    c, c_rows, count, start, bias = where
+def fixed(b: Any, value: Any) -> Any:
+    """The same value, of which the optimizer knows nothing."""
+    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [value], side_effect=False)
+
+
+def zeros(b: Any, size: int) -> Any:
+    """The address of `size` bytes of zeros."""
+    name, kind = f"npconv_zeros_{size}", ir.ArrayType(ir.IntType(8), size)
+    found = b.module.globals.get(name)
+    if found is None:
+        found = ir.GlobalVariable(b.module, kind, name)
+        found.linkage, found.global_constant, found.align = "internal", True, 64
+        found.initializer = ir.Constant(kind, None)
+    return b.ptrtoint(found, I64)
+
+
+def _write(v: Vectors, b: Any, sums: list[list[Any]], c: Any, c_rows: Any, count: Any, start: Any) -> None:
+    """Write the sums, added to what is there if start is 0; the last vector of a row under a mask."""
     MR, NV = len(sums), len(sums[0])
     places = [b.add(c, b.load(pointer(b, c_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
-    whole, masked, end = (b.append_basic_block(name) for name in ("whole", "masked", "end"))
-    b.cbranch(b.icmp_signed("==", count, i64(v.lanes)), whole, masked)
-    for partial in (False, True):
-        b.position_at_end(masked if partial else whole)
-        mask = v.mask(b, count) if partial else None
-        add, begin, bare, write = (b.append_basic_block(name) for name in ("add", "begin", "bare", "write"))
-        begun = b.append_basic_block("begun")
-        b.cbranch(b.icmp_signed("==", start, i64(0)), add, begin)
-        b.position_at_end(add)
-        totals = []
-        for r in range(MR):
-            for j in range(NV):
-                last = partial and j == NV - 1
-                old = v.masked_load(b, mask, places[r], j * v.width) if last else v.load(b, places[r], j * v.width)
-                totals.append(b.fadd(old, sums[r][j]))
-        b.branch(write)
-        b.position_at_end(begin)
-        b.cbranch(b.icmp_signed("==", start, i64(1)), begun, bare)
-        b.position_at_end(begun)
-        biases = [v.load(b, bias, j * v.width) for j in range(NV)]
-        biased = [b.fadd(biases[j], sums[r][j]) for r in range(MR) for j in range(NV)]
-        b.branch(write)
-        b.position_at_end(bare)
-        b.branch(write)
-        b.position_at_end(write)
-        for n in range(MR * NV):
-            r, j = divmod(n, NV)
+    mask = v.mask(b, count)
+    done, add, write = b.block, b.append_basic_block("add"), b.append_basic_block("write")
+    b.cbranch(b.icmp_signed("==", start, i64(0)), add, write)
+    b.position_at_end(add)
+    totals = [
+        [
+            b.fadd(
+                v.load(b, places[r], j * v.width) if j < NV - 1 else v.masked_load(b, mask, places[r], j * v.width),
+                sums[r][j],
+            )
+            for j in range(NV)
+        ]
+        for r in range(MR)
+    ]
+    b.branch(write)
+    b.position_at_end(write)
+    for r in range(MR):
+        for j in range(NV):
             value = b.phi(v.vector)
-            value.add_incoming(totals[n], add)
-            value.add_incoming(biased[n], begun)
-            value.add_incoming(sums[r][j], bare)
-            totals[n] = value
-        for n in range(MR * NV):
-            r, j = divmod(n, NV)
-            if partial and j == NV - 1:
-                v.masked_store(b, totals[n], mask, places[r], j * v.width)
-            else:
-                v.store(b, totals[n], places[r], j * v.width)
-        b.branch(end)
-    b.position_at_end(end)
+            value.add_incoming(sums[r][j], done)
+            value.add_incoming(totals[r][j], add)
+            totals[r][j] = value
+    for r in range(MR):
+        for j in range(NV - 1):
+            v.store(b, totals[r][j], places[r], j * v.width)
+        v.masked_store(b, totals[r][NV - 1], mask, places[r], (NV - 1) * v.width)

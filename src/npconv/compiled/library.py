@@ -21,6 +21,7 @@ from . import store
 FAMILIES = {
     "threads": "driver",
     "blocked": "blocked",
+    "weights": "weights",
     "outer": "outer",
     "winograd": "winograd",
     "channelwise": "channelwise",

@@ -8,6 +8,9 @@ from typing import Any
 from .build import inner
 from .emit import Vectors
 
+#: Rows of the tile that finishes what the large tiles leave.
+REST = 2
+
 
 @cache
 def multiply(v: Vectors) -> Any:
@@ -16,105 +19,48 @@ def multiply(v: Vectors) -> Any:
     The tables of rows must be `SPARE` entries longer than they have rows, filled with the last one.
     """
     widest = v.widest
-    r1, r2, r3, r4 = (v.tile_rows(n) for n in (1, 2, 3, 4))
-    b1, b2, b3, b4 = (v.block(v.tile_rows(n), n) for n in (1, 2, 3, 4))
+    walk1, walk2 = _walk(v, 1), _walk(v, 2)
+    walk3, walk4 = (_walk(v, 3), _walk(v, 4)) if widest > 2 else (walk2, walk2)
 
     @inner
     def multiply(
-        columns: int,
-        a: int,
-        rows: int,
-        a_offsets: int,
-        a_step: int,
-        w: int,
-        w_offsets: int,
-        w_step: int,
-        batch: int,
-        depth: int,
-        c: int,
-        c_rows: int,
-        pixels: int,
-        count: int,
-        start: int,
-        bias: int,
-    ) -> None:
+        columns: int, a: int, rows: int, a_offsets: int, a_step: int, w: int, w_offsets: int, w_step: int, batch: int,
+        depth: int, c: int, c_rows: int, pixels: int, count: int, start: int, bias: int,
+    ) -> None:  # fmt: skip
         """All rows of a box with one panel."""
-        p = 0
         if columns == 1:
-            while p < pixels:
-                b1(
-                    a,
-                    rows + 8 * p,
-                    a_offsets,
-                    a_step,
-                    w,
-                    w_offsets,
-                    w_step,
-                    batch,
-                    depth,
-                    c,
-                    c_rows + 8 * p,
-                    count,
-                    start,
-                    bias,
-                )
-                p += r1
+            walk1(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
         elif columns == 2:
-            while p < pixels:
-                b2(
-                    a,
-                    rows + 8 * p,
-                    a_offsets,
-                    a_step,
-                    w,
-                    w_offsets,
-                    w_step,
-                    batch,
-                    depth,
-                    c,
-                    c_rows + 8 * p,
-                    count,
-                    start,
-                    bias,
-                )
-                p += r2
-        elif columns == 3 and widest > 2:
-            while p < pixels:
-                b3(
-                    a,
-                    rows + 8 * p,
-                    a_offsets,
-                    a_step,
-                    w,
-                    w_offsets,
-                    w_step,
-                    batch,
-                    depth,
-                    c,
-                    c_rows + 8 * p,
-                    count,
-                    start,
-                    bias,
-                )
-                p += r3
-        elif widest > 2:
-            while p < pixels:
-                b4(
-                    a,
-                    rows + 8 * p,
-                    a_offsets,
-                    a_step,
-                    w,
-                    w_offsets,
-                    w_step,
-                    batch,
-                    depth,
-                    c,
-                    c_rows + 8 * p,
-                    count,
-                    start,
-                    bias,
-                )
-                p += r4
+            walk2(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
+        elif columns == 3:
+            walk3(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
+        else:
+            walk4(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
 
     return multiply
+
+
+@cache
+def _walk(v: Vectors, columns: int) -> Any:
+    """The rows of one width: tiles as tall as the registers allow, then short ones."""
+    tall = v.tile_rows(columns)
+    block, rest = v.block(tall, columns), v.block(REST, columns)
+
+    @inner
+    def walk(
+        a: int, rows: int, a_offsets: int, a_step: int, w: int, w_offsets: int, w_step: int, batch: int, depth: int,
+        c: int, c_rows: int, pixels: int, count: int, start: int, bias: int,
+    ) -> None:  # fmt: skip
+        p = 0
+        while pixels - p > tall - REST:
+            block(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias)
+            p += tall
+            rows += 8 * tall
+            c_rows += 8 * tall
+        while p < pixels:
+            rest(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias)
+            p += REST
+            rows += 8 * REST
+            c_rows += 8 * REST
+
+    return walk
