@@ -22,14 +22,15 @@ ORDER: list[set[str]] = [
     {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction", "npconv.border_modes"},
     {"npconv.algorithms.base", "npconv.algorithms.products", "npconv.indices", "npconv.image_kernels"},
     {"npconv.algorithms.*", "npconv.definition"},
-    {"npconv.algorithms"},
+    {"npconv.algorithms", "npconv.activations"},
+    {"npconv.epilogue"},
     {"npconv.execution"},
     {"npconv.dispatch"},
     {"npconv.problem", "npconv.pool_problem", "npconv.explanation"},
     {"npconv.conv_arguments"},
     {"npconv.convolution", "npconv.gradients", "npconv.transposed_problem", "npconv.local_problem"}
     | {"npconv.pool_passes"},
-    {"npconv.explaining", "npconv.tangents", "npconv.transposed", "npconv.transposed_grads"}
+    {"npconv.explaining", "npconv.plan", "npconv.tangents", "npconv.transposed", "npconv.transposed_grads"}
     | {"npconv.depthwise", "npconv.local", "npconv.local_grads", "npconv.unfolding", "npconv.pooling_grads"},
     {"npconv.separable", "npconv.unpooling", "npconv.fractional"}
     | {"npconv.pooling", "npconv.adaptive", "npconv.global_pooling"},

@@ -5,14 +5,17 @@ A tile of a convolution is a convolution of the same x with other padding, so sp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from .algorithms.base import Algorithm
-from .geometry import ConvGeometry, Ints, Phase, ceil_div
+from .epilogue import all_finite
+from .geometry import ConvGeometry, Ints, Phase, ceil_div, total
 
 #: The algorithm for a geometry; with True, one whose non-finite outputs are exactly those it should have.
 Pick = Callable[[ConvGeometry, bool], Algorithm]
@@ -67,65 +70,139 @@ def tiles(geometry: ConvGeometry, batch: int, out: Ints) -> Iterator[Tile]:
             yield here, box, geometry.with_out(start, size, here.stop - here.start)
 
 
-def _budgeted(
-    algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, budget: int
-) -> Iterator[Tile]:
-    found = fit_tile(algorithm, geometry, dtype, direction, budget)
-    if isinstance(found, int):
-        raise MemoryError(f"{algorithm.name} needs {found} bytes")  # dispatch refuses this before
-    return tiles(geometry, *found)
+# --------------------------------------------------------------------------- a pass made ready, and run
+@dataclass(frozen=True)
+class Step:
+    """One part of a pass, with the algorithm that computes it."""
+
+    out: tuple[Any, ...] | None  # which outputs and which taps; None: all
+    taps: tuple[Any, ...] | None
+    geometry: ConvGeometry
+    algorithm: Algorithm
+    tile: tuple[int, Ints] | None  # None: all at once
+
+    def tiles(self) -> Iterable[Tile]:
+        """The boxes to compute one after the other."""
+        return tiles(self.geometry, *(self.tile or (self.geometry.batch, self.geometry.out_shape)))
+
+    def prepare(self, w: np.ndarray, dtype: np.dtype) -> Any:
+        """The weights as the algorithm wants them; for the first tile, which is the largest."""
+        largest = self.geometry if self.tile is None else next(iter(self.tiles()))[2]
+        return self.algorithm.prepare(w if self.taps is None else w[self.taps], largest, dtype)
+
+    def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
+        """Write this part of the convolution into its part of the output."""
+        if self.tile is None:
+            self.algorithm.forward(x, prepared, self.geometry, target)
+            return
+        for batch, box, tile in self.tiles():
+            self.algorithm.forward(x[batch], prepared, tile, target[(batch, slice(None), *box)])
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, into: np.ndarray) -> None:
+        """Add this part of the weight gradient to its part of the weights."""
+        for batch, box, tile in self.tiles():
+            self.algorithm.weight_grad(x[batch], g[(batch, slice(None), *box)], tile, into)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a pass as its algorithms want them, part by part, and the bias that these hold already."""
+
+    given: np.ndarray
+    parts: tuple[Any, ...]
+    bias: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of a convolution made ready: its parts, each with an algorithm and the size of its tiles."""
+
+    steps: tuple[Step, ...]
+    zeros: tuple[tuple[Any, ...], ...]  # outputs that no tap reaches
+    repair: Callable[[Step], Step]  # the same part by an algorithm that spreads NaN no further than it should
+    dtype: np.dtype
+    compiled: bool  # machine code does it all: it reads operands of any strides, to the same bits
+
+    def prepare(self, w: np.ndarray, bias: np.ndarray | None = None) -> Weights:
+        """All that depends on the weights; the bias is in it where every algorithm can add it on its way."""
+        plain = tuple(step.prepare(w, self.dtype) for step in self.steps)
+        if bias is None:
+            return Weights(w, plain)
+        both = []
+        for step, prepared in zip(self.steps, plain, strict=True):
+            both.append(step.algorithm.with_bias(prepared, bias, step.geometry))
+            if both[-1] is None:
+                return Weights(w, plain)
+        return Weights(w, tuple(both), bias)
+
+    def forward(self, x: np.ndarray, weights: Weights, out: np.ndarray) -> None:
+        """Write the convolution of x with the weights into `out`, (N, O, *out)."""
+        bias = 0 if weights.bias is None else weights.bias.reshape(-1, *(1,) * (out.ndim - 2))
+        for where in self.zeros:
+            out[where] = bias
+        for step, prepared in zip(self.steps, weights.parts, strict=True):
+            target = out if step.out is None else out[step.out]
+            step.forward(x, prepared, target)
+            if "forward" not in step.algorithm.exact_footprint and not all_finite(target):
+                again = self.repair(step)
+                again.forward(x, again.prepare(weights.given, self.dtype), target)
+                if weights.bias is not None:
+                    target += bias
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
+        """Write the gradient of the weights into `out`, (O, C/G, *k)."""
+        out[...] = 0
+        for step in self.steps:
+            into = out if step.taps is None else out[step.taps]
+            gs = g if step.out is None else g[step.out]
+            part = into if len(self.steps) == 1 else np.zeros(into.shape, out.dtype)
+            step.weight_grad(x, gs, part)
+            if "weight_grad" not in step.algorithm.exact_footprint and not all_finite(part):
+                part[...] = 0
+                self.repair(step).weight_grad(x, gs, part)
+            if part is not into:
+                into += part
+
+
+def _index(where: tuple[slice, ...]) -> tuple[Any, ...] | None:
+    """The index of these spatial slices, or None for everything."""
+    return None if all(s == slice(None) for s in where) else (..., *where)
+
+
+def ready(pick: Pick, phases: list[Phase], direction: str, dtype: np.dtype, budget: int) -> Pass:
+    """Choose an algorithm and tiles for each of `phases`; "input_grad" counts as the forward pass that it is."""
+    direction = "weight_grad" if direction == "weight_grad" else "forward"
+
+    def step(geometry: ConvGeometry, out: tuple[Any, ...] | None, taps: tuple[Any, ...] | None, exact: bool) -> Step:
+        algorithm = pick(geometry, exact)
+        found = fit_tile(algorithm, geometry, dtype, direction, budget)
+        if isinstance(found, int):
+            raise MemoryError(f"{algorithm.name} needs {found} bytes")  # dispatch refuses this before
+        whole = found == (geometry.batch, geometry.out_shape)
+        return Step(out, taps, geometry, algorithm, None if whole else found)
+
+    steps, zeros = [], []
+    for phase in phases:
+        geometry = phase.geometry
+        if geometry is None or not geometry.terms:
+            zeros.append((..., *phase.out))
+        elif total(geometry.w_shape if direction == "weight_grad" else geometry.y_shape) and geometry.batch:
+            steps.append(step(geometry, _index(phase.out), _index(phase.taps), False))
+    return Pass(
+        tuple(steps),
+        tuple(zeros),
+        lambda s: step(s.geometry, s.out, s.taps, True),
+        dtype,
+        all(s.algorithm.cost(s.geometry, dtype, direction).engine == "compiled" for s in steps),
+    )
 
 
 def correlate(pick: Pick, x: np.ndarray, w: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:
     """Write the convolution of x and w, split into `phases`, into `out`, (N, O, *out)."""
-    for phase in phases:
-        target = out[(..., *phase.out)]
-        if not target.size:
-            continue
-        if phase.geometry is None or not phase.geometry.terms:
-            target[...] = 0
-            continue
-        algorithm = pick(phase.geometry, False)
-        taps = w[(..., *phase.taps)]
-        _correlate(algorithm, x, taps, phase.geometry, target, budget)
-        if "forward" not in algorithm.exact_footprint and not _all_finite(target):
-            _correlate(pick(phase.geometry, True), x, taps, phase.geometry, target, budget)
-
-
-def _correlate(
-    algorithm: Algorithm, x: np.ndarray, w: np.ndarray, geometry: ConvGeometry, out: np.ndarray, budget: int
-) -> None:
-    prepared = None
-    for batch, box, tile in _budgeted(algorithm, geometry, out.dtype, "forward", budget):
-        if prepared is None:  # the first tile is the largest
-            prepared = algorithm.prepare(w, tile, out.dtype)
-        algorithm.forward(x[batch], prepared, tile, out[(batch, slice(None), *box)])
+    run = ready(pick, phases, "forward", out.dtype, budget)
+    run.forward(x, run.prepare(w), out)
 
 
 def weight_grad(pick: Pick, x: np.ndarray, g: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:
     """Write the gradient of the weights of a convolution, split into `phases`, into `out`, (O, C/G, *k)."""
-    out[...] = 0
-    for phase in phases:
-        into, gs = out[(..., *phase.taps)], g[(..., *phase.out)]
-        if phase.geometry is None or not phase.geometry.batch or not into.size:
-            continue
-        part = into if len(phases) == 1 else np.zeros(into.shape, out.dtype)
-        algorithm = pick(phase.geometry, False)
-        _weight_grad(algorithm, x, gs, phase.geometry, part, budget)
-        if "weight_grad" not in algorithm.exact_footprint and not _all_finite(part):
-            part[...] = 0
-            _weight_grad(pick(phase.geometry, True), x, gs, phase.geometry, part, budget)
-        if part is not into:
-            into += part
-
-
-def _weight_grad(
-    algorithm: Algorithm, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, budget: int
-) -> None:
-    for batch, box, tile in _budgeted(algorithm, geometry, out.dtype, "weight_grad", budget):
-        algorithm.weight_grad(x[batch], g[(batch, slice(None), *box)], tile, out)
-
-
-def _all_finite(array: np.ndarray) -> bool:
-    """Whether no element is NaN or infinite; the sum tells in one pass unless it overflows itself."""
-    return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+    ready(pick, phases, "weight_grad", out.dtype, budget).weight_grad(x, g, out)

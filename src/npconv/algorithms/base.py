@@ -97,6 +97,10 @@ class Algorithm:
         """Whatever depends on the weights alone; `geometry` is that of the largest tile."""
         return np.asarray(w, dtype)
 
+    def with_bias(self, prepared: Any, bias: np.ndarray, geometry: ConvGeometry) -> Any:
+        """`prepared` with one number per output channel that `forward` adds on its way; None: it cannot."""
+        return None
+
     def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> None:
         """Write the convolution of x with the prepared weights into `out`, (N, O, *out)."""
         raise NotImplementedError
@@ -120,6 +124,8 @@ class Algorithm:
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:
     """The kernel of the input gradient: taps flipped, in and out swapped inside each group, (C, O/G, *k)."""
     o, i, *k = w.shape
+    if groups == 1:
+        return w.swapaxes(0, 1)[(..., *(slice(None, None, -1),) * len(k))]
     swapped = w.reshape(groups, o // groups if groups else 0, i, *k).swapaxes(1, 2)
     return np.flip(swapped, tuple(range(3, 3 + len(k)))).reshape(groups * i, o // groups, *k)
 

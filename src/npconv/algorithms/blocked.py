@@ -32,6 +32,8 @@ SPARE = 16
 SPARE_BYTES = 1024
 #: Input channels below which packing is not cut further.
 MIN_CUT = 16
+#: Writing one output of a tile takes the time of this many floating-point operations.
+STORE_FLOPS = 8
 #: Products summed before they are rounded into the output; `compiled.blocked` says why.
 CHUNK = 256
 
@@ -93,11 +95,17 @@ class Blocked(Algorithm):
         return ErrorBound(128, "window")
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
-        weights = total(geometry.w_shape)
-        scratch = 4 * BOX_BYTES // dtype.itemsize
-        return Cost(
-            2 * geometry.macs, weights * dtype.itemsize, 1, (2 * weights + scratch) * dtype.itemsize, engine="compiled"
-        )
+        n, size, group = geometry.batch, dtype.itemsize, geometry.groups
+        p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
+        lanes = group * p.vectors * p.lanes  # channels computed, whole vectors
+        vectors = n * total(geometry.out_shape) * lanes
+        chunks = ceil_div(geometry.terms, CHUNK)
+        weights = lanes * geometry.terms
+        padded = total(geometry.padded_shape) * geometry.in_channels * n
+        moved = 2 * padded + total(geometry.y_shape) + 3 * weights
+        held = weights + BOX_BYTES // size * threads.get_num_threads()
+        flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
+        return Cost(flops, moved * size, 2, held * size, engine="compiled")
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
@@ -109,6 +117,13 @@ class Blocked(Algorithm):
             packing.blocks, 16.0 * packing.elements, to=address(weights), w=address(w), scratch=address(scratch)
         )
         return Prepared(weights)
+
+    def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
+        per = geometry.out_channels // geometry.groups
+        p = panels(per, prepared.weights.itemsize)
+        padded = np.zeros((geometry.groups, p.count * p.columns * p.lanes), prepared.weights.dtype)
+        padded[:, :per] = bias.reshape(geometry.groups, per)
+        return Prepared(prepared.weights, padded)
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)

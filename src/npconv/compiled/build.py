@@ -1,21 +1,100 @@
 """From kernels to machine code: compile a family of kernels to one object file for one CPU.
 
 A kernel is a Python function ``name(lo, hi, thread, *arguments)`` over 64-bit integers. Its entry point is
-``void name(lo, hi, thread, words)``, with the arguments as 64-bit words in memory, so one driver can run them all. The
-object needs nothing but the C library, so that the same step can run ahead of time.
+``void npconv_name(lo, hi, thread, words)``, with the arguments as 64-bit words in memory, so one driver can run them
+all. The object needs nothing but the C library, so that the same step can run ahead of time.
+
+Numba types a function and lowers it to LLVM; from there on we do it ourselves. Left alone it would optimize every
+function by itself, again inside each of its callers, and load them all, which takes longer than the rest together.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba import njit, types
+from numba.core.cgutils import normalize_ir_text
+from numba.core.codegen import CodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
 
 from .target import Target
+
+
+class Texts(CodeLibrary):
+    """The LLVM text of one function, and the libraries of those it calls."""
+
+    def __init__(self, codegen: Any, name: str) -> None:
+        super().__init__(codegen, name)
+        self.texts: list[str] = []
+        self.called: list[Any] = []
+
+    def add_linking_library(self, library: Any) -> None:
+        self.called.append(library)
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        self.texts.append(normalize_ir_text(str(ir_module)))
+
+    def finalize(self) -> None:
+        self._finalized = True
+
+    def get_function(self, name: str) -> Any:
+        raise NotImplementedError("a kernel is linked by compile_family")
+
+    def get_asm_str(self) -> str:
+        raise NotImplementedError("a kernel is linked by compile_family")
+
+    def get_llvm_str(self) -> str:
+        return "\n".join(self.texts)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class LowerToText(NativeLowering):
+    """Lower a function, and neither optimize nor load it."""
+
+    _name = "npconv_lower_to_text"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = Texts(state.targetctx.codegen(), state.func_id.func_qualname)
+        super().run_pass(state)
+        key = object().__reduce_ex__  # callers find the function by its Python wrapper, which must be a builtin
+        state["cr"] = state["cr"]._replace(cfunc=key)
+        state.targetctx.insert_user_function(key, state["cr"].fndesc, [state.library])
+        return True
+
+
+class KernelCompiler(CompilerBase):
+    """Numba's compiler up to LLVM's text."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.state.flags.no_compile = True
+
+    def define_pipelines(self) -> list[Any]:
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state, "npconv")
+        passes.passes = [(LowerToText if p is NativeLowering else p, words) for p, words in passes.passes]
+        passes.finalize()
+        return [passes]
+
+
+OPTIONS = {
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "no_rewrites": True,
+    "pipeline_class": KernelCompiler,
+}
+
+
+def inner(kernel: Callable[..., Any]) -> Any:
+    """A function that kernels call: compiled where it is used, no Python in it."""
+    return njit(**OPTIONS)(kernel)
 
 
 def argument_names(kernel: Callable[..., Any]) -> tuple[str, ...]:
@@ -23,20 +102,14 @@ def argument_names(kernel: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(kernel).parameters)[3:]
 
 
-def inner(kernel: Callable[..., Any]) -> Any:
-    """A function that kernels call: compiled where it is used, no Python in it."""
-    return njit(error_model="numpy", boundscheck=False)(kernel)
-
-
-def _compiled(kernel: Callable[..., Any]) -> tuple[str, str]:
-    """The LLVM text of a kernel and the name of its function in it."""
+def _lowered(kernel: Callable[..., Any]) -> tuple[Any, str]:
+    """A kernel's library and the name of its function in it."""
     arguments = len(inspect.signature(kernel).parameters)
-    options = {"error_model": "numpy", "boundscheck": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dispatcher = njit(types.void(*[types.intp] * arguments), **options)(kernel)
+        dispatcher = njit(types.void(*[types.intp] * arguments), **OPTIONS)(kernel)
     (result,) = dispatcher.overloads.values()
-    return result.library.get_llvm_str(), result.fndesc.llvm_func_name
+    return result.library, result.fndesc.llvm_func_name
 
 
 def _entry(name: str, mangled: str, count: int) -> str:
@@ -55,28 +128,52 @@ def _entry(name: str, mangled: str, count: int) -> str:
     return "\n".join(lines)
 
 
+def _modules(library: Any, seen: set[int]) -> Iterator[Any]:
+    """The modules of a library and of everything it calls, each once."""
+    if id(library) in seen:
+        return
+    seen.add(id(library))
+    if not isinstance(library, Texts):  # one of Numba's own
+        yield llvm.parse_assembly(library.get_llvm_str())
+        return
+    for called in library.called:
+        yield from _modules(called, seen)
+    for text in library.texts:
+        yield llvm.parse_assembly(text)
+
+
+def linked(kernels: dict[str, Callable[..., Any]], target: Target) -> Any:
+    """The optimized LLVM module of these kernels, of which only the entry points can be seen from outside."""
+    module = llvm.parse_assembly("")
+    seen: set[int] = set()
+    for name, kernel in kernels.items():
+        library, mangled = _lowered(kernel)
+        for part in _modules(library, seen):
+            module.link_in(part)
+        module.link_in(llvm.parse_assembly(_entry(name, mangled, len(argument_names(kernel)))))
+    for symbol in (*module.functions, *module.global_variables):
+        if not symbol.is_declaration and not symbol.name.startswith("npconv_"):
+            symbol.linkage = "internal"
+    optimizer = machine(target)
+    module.triple, module.data_layout = optimizer.triple, str(optimizer.target_data)
+    passes = llvm.create_pass_builder(optimizer, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
 def compile_family(kernels: dict[str, Callable[..., Any]], target: Target) -> bytes:
     """The object file of these kernels for `target`."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    module = None
-    for name, kernel in kernels.items():
-        text, mangled = _compiled(kernel)
-        body = llvm.parse_assembly(text)
-        entry = llvm.parse_assembly(
-            f'target triple = "{body.triple}"\n' + _entry(name, mangled, len(argument_names(kernel)))
-        )
-        body.link_in(entry)
-        if module is None:
-            module = body
-        else:
-            module.link_in(body)
-    if module is None:
-        raise ValueError("a family needs a kernel")
-    return machine(target).emit_object(module)
+    return machine(target).emit_object(linked(kernels, target))  # type: ignore[no-any-return]
+
+
+def assembly(kernels: dict[str, Callable[..., Any]], target: Target) -> str:
+    """The same as text, to be read."""
+    return machine(target).emit_assembly(linked(kernels, target))  # type: ignore[no-any-return]
 
 
 def machine(target: Target) -> Any:
     """LLVM's description of `target`."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
     triple = llvm.Target.from_triple(llvm.get_process_triple())
     return triple.create_target_machine(cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small")

@@ -1,0 +1,261 @@
+"""Convolution within small groups of channels, depthwise above all: lanes are channels, sums stay in registers.
+
+A block is an image, a band of output rows and a run of panels (vectors of channels). Where channels lie innermost, x is
+read in place: inside the image by a tile that asks nothing, at its borders by one that reads zeros instead. Elsewhere, and
+where a group is no power of two, the band is first packed to that form; outputs go through scratch likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import packing
+from .build import inner
+from .channelwise_tiles import forward_tile, put
+from .emit import Vectors, word
+from .target import Target
+
+#: Channels of a group, at most (and a vector's lanes).
+WIDEST_GROUP = 8
+
+
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """One forward pass per size of groups, and the packing of weights."""
+    v = Vectors(dtype, target.width)
+    made = {"prepare": prepare(v)}
+    Q = 1
+    while Q <= min(WIDEST_GROUP, v.lanes):
+        made[f"forward_{Q}"] = forward(v, Q)
+        Q *= 2
+    return made
+
+
+def tile_pixels(v: Vectors, Q: int, columns: int) -> int:
+    """Pixels of a register tile: sums, weights and one input must fit the registers."""
+    if columns == 2:
+        return 7 if v.registers == 32 else 6
+    if v.registers == 32:
+        return {1: 7, 2: 7, 4: 6, 8: 2}[Q]
+    return {1: 7, 2: 6, 4: 2, 8: 1}[Q]
+
+
+def prepare(v: Vectors) -> Any:
+    """The packing of weights."""
+    size, lanes, width = v.size, v.lanes, v.width
+    copy_one, clear_one = v.copy_one, v.clear_one
+
+    def prepare(
+        lo: int, hi: int, thread: int,
+        w: int, to: int, wide: int, pairs: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
+        taps: int, tap_offsets: int,
+    ) -> None:  # fmt: skip
+        """Vectors lo..hi of w to (panel, tap, r, columns, lanes): output i ^ r from input i of its group."""
+        for vector in range(lo, hi):
+            columns = 2 if vector < 2 * pairs else 1
+            first = vector - vector % columns
+            base = to + (first * taps * wide + vector - first) * width
+            for lane in range(lanes):
+                channel = vector * lanes + lane
+                group, i = channel // wide, channel % wide
+                for r in range(wide):
+                    o = i ^ r
+                    at = base + r * columns * width + lane * size
+                    source = w + (group * outputs + o) * step_o + i * step_c
+                    real = group < groups and i < inputs and o < outputs
+                    for tap in range(taps):
+                        if real:
+                            copy_one(at, source + word(tap_offsets, tap))
+                        else:
+                            clear_one(at)
+                        at += wide * columns * width
+
+    return prepare
+
+
+def sweep(v: Vectors, Q: int, columns: int) -> Any:
+    """All pixels of one row with one panel."""
+    pixels = tile_pixels(v, Q, columns)
+    fast, safe = (forward_tile(v, Q, pixels, columns, careful) for careful in (False, True))
+    step = Q * columns * v.width
+
+    @inner
+    def sweep(
+        x: int, x_pixel: int, rows: int, many: int, taps: int, tap_step: int, w: int, y: int, y_pixel: int, out: int,
+        bias: int, bias_step: int, column: int, column_pixel: int, column_tap: int, limits: int, zeros: int, count: int,
+        inside: int, reach: int, in_w: int, chunk_rows: int, chunk_taps: int,
+    ) -> None:  # fmt: skip
+        p = 0
+        while p < out:
+            live = min(pixels, out - p)
+            easy = inside and live == pixels and column >= 0 and column + reach <= in_w
+            begin, begin_pixel = bias, bias_step
+            row = 0
+            while row < many:
+                these = min(chunk_rows, many - row)
+                tap = 0
+                while tap < taps:
+                    now = min(chunk_taps, taps - tap)
+                    weights = w + (row * taps + tap) * step
+                    if easy:
+                        fast(x, x_pixel, rows, these, now, tap_step, weights, y, y_pixel, begin, begin_pixel,
+                             column, column_pixel, column_tap, limits, zeros, live, count, row, tap)  # fmt: skip
+                    else:
+                        safe(x, x_pixel, rows, these, now, tap_step, weights, y, y_pixel, begin, begin_pixel,
+                             column, column_pixel, column_tap, limits, zeros, live, count, row, tap)  # fmt: skip
+                    begin, begin_pixel = y, y_pixel
+                    tap += now
+                row += these
+            p += pixels
+            x += pixels * x_pixel
+            y += pixels * y_pixel
+            column += pixels * column_pixel
+
+    return sweep
+
+
+def forward(v: Vectors, Q: int) -> Any:
+    """The forward pass for groups of Q."""
+    size, lanes, width = v.size, v.lanes, v.width
+    pack_box, spread = packing.boxes(v)
+    pack_groups, spread_groups = gapped(v)
+    single = sweep(v, Q, 1)
+    double = sweep(v, Q, 2) if Q == 1 else single
+
+    def forward(
+        lo: int, hi: int, thread: int,
+        x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
+        parts: int, panels: int, pairs: int, vectors: int, out_d: int, bands: int, band: int, out_h: int, out_w: int,
+        groups: int, inputs: int, outputs: int,
+        batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
+        y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,
+        lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
+        far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int,
+        reach_1: int, reach_2: int, box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
+        packs: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
+    ) -> None:  # fmt: skip
+        """Blocks lo..hi of batch x depth x bands x parts (runs of panels): move and far are stride and dilation."""
+        rows = scratch + thread * scratch_step
+        many = taps_d * taps_h
+        limits = rows + 8 * many
+        packed, staged = rows + packed_at, rows + staged_at
+        channels, made = groups * inputs, groups * outputs
+        for block in range(lo, hi):
+            part = block % parts
+            rest = block // parts
+            first_row = rest % bands * band
+            rest //= bands
+            od = rest % out_d
+            n = rest // out_d
+            last_row = min(out_h, first_row + band)
+            x_image = x + n * batch_step
+            corner_d, corner_h = od * move_d - lo_d, first_row * move_h - lo_h
+            for row in range(first_row, last_row):
+                for kd in range(taps_d):
+                    d = corner_d + kd * far_d
+                    for kh in range(taps_h):
+                        h = row * move_h - lo_h + kh * far_h
+                        limit = in_w
+                        if packs:
+                            limit = box_w
+                        elif not (0 <= d < in_d and 0 <= h < in_h):
+                            limit = 0
+                        put(limits + 8 * ((row - first_row) * many + kd * taps_h + kh), limit)
+            for panel in range(panels * part // parts, panels * (part + 1) // parts):
+                columns, first = (2, 2 * panel) if panel < pairs else (1, panel + pairs)
+                here = min(columns * lanes, vectors - first * lanes)  # lanes in use: gaps count
+                count = here - (columns - 1) * lanes
+                if packs:
+                    pixel = here * size
+                    if gaps:
+                        pack_groups(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, Q, groups, inputs,
+                                    in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
+                    else:
+                        pack_box(packed, x_image + first * lanes * step_c, step_c, step_d, step_h, step_w, here,
+                                 in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
+                    line = box_w * pixel
+                    plane = box_h * line
+                    source, column, width_in = packed, 0, box_w
+                else:
+                    pixel, line, plane = step_w, step_h, step_d
+                    source = x_image + first * width + corner_d * plane + corner_h * line - lo_w * pixel
+                    column, width_in = -lo_w, in_w
+                for kd in range(taps_d):
+                    for kh in range(taps_h):
+                        put(rows + 8 * (kd * taps_h + kh), kd * far_d * plane + kh * far_h * line)
+                y_image = y + n * y_batch_step + od * y_step_d + first_row * y_step_h
+                target, y_line, y_pixel = y_image + first * width, y_step_h, y_step_w
+                if stages:
+                    target, y_pixel = staged, columns * width
+                    y_line = out_w * y_pixel
+                begin = bias + first * width if bias else zeros
+                weights = w + first * many * taps_w * Q * width
+                for row in range(last_row - first_row):
+                    top, deep = corner_h + row * move_h, taps_h - 1
+                    inside = here == columns * lanes
+                    if not packs:
+                        inside = (
+                            inside
+                            and top >= 0
+                            and top + deep * far_h < in_h
+                            and corner_d >= 0
+                            and corner_d + (taps_d - 1) * far_d < in_d
+                        )
+                    if columns == 2:
+                        double(source + row * move_h * line, move_w * pixel, rows, many, taps_w, far_w * pixel, weights,
+                               target + row * y_line, y_pixel, out_w, begin, 0, column, move_w, far_w,
+                               limits + 8 * row * many, zeros, count, inside, reach_2, width_in,
+                               chunk_rows, chunk_taps)  # fmt: skip
+                    else:
+                        single(source + row * move_h * line, move_w * pixel, rows, many, taps_w, far_w * pixel, weights,
+                               target + row * y_line, y_pixel, out_w, begin, 0, column, move_w, far_w,
+                               limits + 8 * row * many, zeros, count, inside, reach_1, width_in,
+                               chunk_rows, chunk_taps)  # fmt: skip
+                if stages:
+                    pixels = (last_row - first_row) * out_w
+                    if gaps:
+                        spread_groups(y_image, step_o, places, staged, columns * width, pixels, here, first * lanes,
+                                      Q, groups, outputs)  # fmt: skip
+                    else:
+                        spread(y_image + first * lanes * step_o, step_o, places, staged, columns * width, pixels, here,
+                               y_step_w)  # fmt: skip
+
+    return forward
+
+
+def gapped(v: Vectors) -> tuple[Any, Any]:
+    """(pack_groups, spread_groups): as in `packing`, for groups that do not fill their lanes."""
+    size, copy_one, clear_one = v.size, v.copy_one, v.clear_one
+
+    @inner
+    def pack_groups(
+        to: int, x: int, step_c: int, step_d: int, step_h: int, step_w: int, here: int, first: int, wide: int, groups: int,
+        inputs: int, in_d: int, in_h: int, in_w: int, box_d: int, box_h: int, box_w: int, lo_d: int, lo_h: int, lo_w: int,
+    ) -> None:  # fmt: skip
+        """The box of inputs from (-lo) on, in the lanes from `first` on, zeros outside of x and in the gaps."""
+        for d in range(-lo_d, box_d - lo_d):
+            for h in range(-lo_h, box_h - lo_h):
+                for q in range(-lo_w, box_w - lo_w):
+                    real = 0 <= d < in_d and 0 <= h < in_h and 0 <= q < in_w
+                    place = x + d * step_d + h * step_h + q * step_w
+                    for lane in range(0, here, wide):
+                        group = (first + lane) // wide
+                        for i in range(wide):
+                            if real and i < inputs:
+                                copy_one(to, place + (group * inputs + i) * step_c)
+                            else:
+                                clear_one(to)
+                            to += size
+
+    @inner
+    def spread_groups(
+        y: int, step_o: int, places: int, source: int, row: int, pixels: int, here: int, first: int, wide: int,
+        groups: int, outputs: int,
+    ) -> None:  # fmt: skip
+        for p in range(pixels):
+            for lane in range(0, here, wide):
+                at = y + word(places, p) + (first + lane) // wide * outputs * step_o
+                for o in range(outputs):
+                    copy_one(at + o * step_o, source + p * row + (lane + o) * size)
+
+    return pack_groups, spread_groups

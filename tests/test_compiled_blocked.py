@@ -1,0 +1,131 @@
+"""The blocked convolution in machine code: large and odd sizes, any memory layout, any number of threads, the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import npconv
+import reference
+from npconv.algorithms import named
+from npconv.algorithms.base import input_grad_weights
+from npconv.compiled import library, threads
+from npconv.geometry import ConvGeometry
+
+pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+
+
+def geometry(n, c, o, size, kernel, stride=1, dilation=1, pads=(0, 0), groups=1) -> ConvGeometry:
+    rank = len(size)
+    per = lambda value: (value,) * rank  # noqa: E731
+    return ConvGeometry(n, c, o, size, kernel, per(stride), per(dilation), per(pads), per(1), groups)
+
+
+SHAPES = {
+    "more products than a chunk": geometry(1, 300, 20, (5, 6), (3, 2), pads=(1, 1)),
+    "more channels than a panel": geometry(2, 5, 200, (7, 9), (3, 3), pads=(1, 0)),
+    "a panel and one channel": geometry(1, 17, 65, (9, 9), (1, 1)),
+    "one channel": geometry(1, 1, 1, (40, 3), (5, 2), pads=(2, 2)),
+    "odd everything": geometry(3, 3, 17, (11, 13), (5, 3), 3, 2, (4, 1)),
+    "groups": geometry(2, 15, 51, (8, 7), (3, 3), 2, pads=(1, 1), groups=3),
+    "cropped": geometry(1, 8, 8, (12, 12), (3, 3), pads=(-2, -1)),
+    "padding wider than the input": geometry(1, 4, 20, (2, 3), (3, 3), pads=(7, 6)),
+    "a line": geometry(2, 20, 33, (501,), (9,), 2, 3, (5, 20)),
+    "a volume": geometry(1, 7, 19, (6, 5, 9), (3, 2, 3), 2, 1, (1, 1)),
+    "no space": geometry(5, 37, 70, (), ()),
+    "large image": geometry(1, 16, 24, (130, 61), (3, 3), pads=(1, 1)),
+}
+
+
+def expected(g: ConvGeometry, x, w) -> np.ndarray:
+    return reference.conv(
+        x, w, stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups
+    )
+
+
+def layouts(array: np.ndarray):
+    """The same array in other memory: channels last, reversed, with gaps."""
+    yield "channels last", np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
+    yield "reversed", np.ascontiguousarray(array[..., ::-1])[..., ::-1]
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1] + 1), np.nan, array.dtype)
+    wide[..., 1::2] = array
+    yield "with gaps", wide[..., 1::2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_against_the_loops_in_every_layout_and_on_any_number_of_threads(name: str, dtype: str) -> None:
+    g = SHAPES[name]
+    rng = np.random.default_rng(len(name))
+    x, w = rng.standard_normal(g.x_shape).astype(dtype), rng.standard_normal(g.w_shape).astype(dtype)
+    algorithm, kind = named("blocked"), np.dtype(dtype)
+    right = expected(g, x.astype("f8"), w.astype("f8"))
+    scale = expected(g, np.abs(x).astype("f8"), np.abs(w).astype("f8"))
+    y = np.full(g.y_shape, np.nan, kind)
+    algorithm.forward(x, algorithm.prepare(w, g, kind), g, y)
+    assert (np.abs(y - right) <= 128 * np.finfo(kind).eps / 2 * scale).all()
+    for count in (1, 2, 3, 5):
+        with threads.num_threads(count):
+            again = np.full(g.y_shape, np.nan, kind)
+            algorithm.forward(x, algorithm.prepare(w, g, kind), g, again)
+        assert np.array_equal(y, again)
+    if not g.rank:
+        return
+    for of_x, xs in layouts(x):
+        for of_w, ws in layouts(w):
+            for of_y, ys in layouts(np.full(g.y_shape, np.nan, kind)):
+                algorithm.forward(xs, algorithm.prepare(ws, g, kind), g, ys)
+                assert np.array_equal(ys, y), (of_x, of_w, of_y)
+
+
+def test_nothing_but_the_output_is_written() -> None:
+    """The output lies in the middle of a larger array; everything around it keeps its value."""
+    algorithm, rng = named("blocked"), np.random.default_rng(0)
+    for o in (1, 3, 15, 16, 17, 31, 33, 65):
+        for width in (1, 5, 15, 16, 17):
+            g = geometry(1, 6, o, (3, width), (3, 3), pads=(1, 1))
+            x, w = (rng.standard_normal(s).astype("f4") for s in (g.x_shape, g.w_shape))
+            for last in (False, True):
+                frame = np.full((3, 5, width + 2, o + 2), 7.0, "f4")
+                inside = frame[1:2, 1:4, 1:-1, 1:-1]
+                if not last:
+                    frame = np.full((3, o + 2, 5, width + 2), 7.0, "f4")
+                    inside = frame[1:2, 1:-1, 1:4, 1:-1]
+                out = np.moveaxis(inside, -1, 1) if last else inside
+                algorithm.forward(x, algorithm.prepare(w, g, np.dtype("f4")), g, out)
+                inside[...] = 7.0
+                assert (frame == 7.0).all()
+
+
+def test_inputs_are_only_read() -> None:
+    g = SHAPES["odd everything"]
+    rng = np.random.default_rng(3)
+    x, w = (rng.standard_normal(s).astype("f4") for s in (g.x_shape, g.w_shape))
+    x.flags.writeable = w.flags.writeable = False
+    before = x.copy(), w.copy()
+    out = np.empty(g.y_shape, "f4")
+    named("blocked").forward(x, named("blocked").prepare(w, g, out.dtype), g, out)
+    assert np.array_equal(before[0], x)
+    assert np.array_equal(before[1], w)
+
+
+def test_weights_of_the_input_gradient_are_packed_from_their_view() -> None:
+    """Flipped and swapped weights have negative strides; packing reads them in place."""
+    rng = np.random.default_rng(1)
+    for groups in (1, 2):
+        w = rng.standard_normal((36, 34, 3, 2)).astype("f4")
+        g = geometry(1, 36, 34 * groups, (6, 6), (3, 2), groups=groups)
+        view = input_grad_weights(w, groups)
+        packed = named("blocked").prepare(view, g, np.dtype("f4"))
+        copied = named("blocked").prepare(np.ascontiguousarray(view), g, np.dtype("f4"))
+        assert np.array_equal(packed.weights, copied.weights)
+
+
+def test_half_precision_and_integers_run_on_it() -> None:
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((2, 8, 9, 9)).astype("f2"), rng.standard_normal((20, 8, 3, 3)).astype("f2")
+    y = npconv.conv(x, w, algorithm="blocked")
+    assert y.dtype == np.float16
+    assert np.allclose(y, npconv.conv(x.astype("f8"), w.astype("f8"), algorithm="direct"), atol=0.05)
+    i, j = rng.integers(-9, 9, (1, 8, 9, 9)), rng.integers(-9, 9, (20, 8, 3, 3))
+    assert np.array_equal(npconv.conv(i, j, algorithm="blocked"), npconv.conv(i, j, algorithm="direct"))
