@@ -8,8 +8,6 @@ Half of the drawn shapes fit the table, the other half judge it. Times are minim
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
 
 import numpy as np
 
@@ -17,6 +15,8 @@ from npconv import dispatch, explanation
 from npconv.algorithms import registered
 from npconv.arguments import Dtypes
 from npconv.geometry import ConvGeometry
+
+from .summary import geometric_mean
 
 UNITS = ("flop", "byte", "call", "butterfly")
 
@@ -75,8 +75,8 @@ def main() -> None:
     fitted = nonnegative(weighted, np.ones(len(times)))
     table = ", ".join(f'"{unit}": {value:.3g}' for unit, value in zip(UNITS, fitted, strict=True))
     print(f"SECONDS = {{{table}}}")
-    geometric = math.exp(statistics.fmean(map(math.log, regrets)))
-    print(f"regret of the table in use on {len(regrets)} other shapes: mean {geometric:.3f}, worst {max(regrets):.2f}")
+    print(f"regret of the table in use on {len(regrets)} other shapes: ", end="")
+    print(f"mean {geometric_mean(regrets):.3f}, worst {max(regrets):.2f}")
 
 
 def nonnegative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -46,7 +46,9 @@ def draw(run: dict[str, Any], path: str, threads: int | None = None) -> None:
             panel.spines[side].set_visible(False)
     panels[0].set_yticks(range(len(groups)), groups)
     panels[0].invert_yaxis()
-    figure.supxlabel(f"peer's time / npconv's time, {threads} threads; a dot is a layer, the bar the geometric mean", fontsize=8)
+    figure.supxlabel(
+        f"peer's time / npconv's time, {threads} threads; a dot is a layer, the bar the geometric mean", fontsize=8
+    )
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None, "Creator": None} if path.endswith("svg") else None)
     pyplot.close(figure)

@@ -12,8 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from .plot import draw
-from .summary import COLUMNS, DIRECTIONS, TITLES, aims, at, cells, group_means, heads, in_group, markdown, problems
-from .summary import ratio, score, times_of
+from .summary import (
+    COLUMNS,
+    DIRECTIONS,
+    TITLES,
+    aims,
+    at,
+    cells,
+    group_means,
+    heads,
+    in_group,
+    markdown,
+    problems,
+    ratio,
+    score,
+    times_of,
+)
 
 ROOT = Path(__file__).parents[1]
 PLOT = ROOT / "docs" / "benchmarks.svg"

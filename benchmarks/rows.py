@@ -33,7 +33,8 @@ class Row:
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Row:
         """The row that `asdict` and JSON turned into lists."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**values)
 
     def written(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,7 +85,9 @@ class Row:
         depthwise = self.groups == self.c > 1
         words = {"conv": "depthwise " * depthwise, "conv_transpose": "transposed "}
         name = words.get(self.operator, self.operator.replace("_pool", "").replace("_", " ") + " ")
-        name += "" if self.operator == "global_avg_pool" else "k" * (self.rank == 1) + "x".join(map(str, self.kernel)) + " "
+        name += (
+            "" if self.operator == "global_avg_pool" else "k" * (self.rank == 1) + "x".join(map(str, self.kernel)) + " "
+        )
         name += f"s{self.stride[-1]} " * (self.stride[-1] > 1 and self.operator != "global_avg_pool")
         name += f"d{self.dilation[-1]} " * (self.dilation[-1] > 1)
         name += f"g{self.groups} " * (self.groups > 1 and not depthwise)
@@ -111,13 +114,19 @@ class Row:
             "large": max(self.kernel) >= 11,
             "dilated": max(self.dilation) > 1,
             "1x1": dense and set(self.kernel) == {1},
-            "winograd": dense and plain and self.kernel == (3, 3) and min(self.c, self.o) >= 32 and min(self.size) >= 14,
+            "winograd": dense
+            and plain
+            and self.kernel == (3, 3)
+            and min(self.c, self.o) >= 32
+            and min(self.size) >= 14,
             "batch": self.n > 1,
         }
         return [name for name, holds in found.items() if holds] or ["direct"]
 
 
-def row(c: int, size: int | Ints, o: int, k: int | Ints, s: int = 1, p: int | None = None, d: int = 1, **more: Any) -> Row:
+def row(
+    c: int, size: int | Ints, o: int, k: int | Ints, s: int = 1, p: int | None = None, d: int = 1, **more: Any
+) -> Row:
     """A Row on a square image; the padding that keeps the size at stride 1, unless `p` says otherwise."""
     sizes = (size, size) if isinstance(size, int) else size
     kernel = (k,) * len(sizes) if isinstance(k, int) else k

@@ -1,13 +1,14 @@
 """How npconv's time grows: with threads on layers over 100 MFLOP, with the batch, with the pixels.
 
-    python -m benchmarks.scaling               forward, prepared where there are plans
-    python -m benchmarks.scaling --direction weight_grad --json scaling.json
+python -m benchmarks.scaling               forward, prepared where there are plans
+python -m benchmarks.scaling --direction weight_grad --json scaling.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from .machine import machine
@@ -45,6 +46,36 @@ class Timer:
             worker.close()
 
 
+def milliseconds(times: Sequence[float]) -> list[str]:
+    return [f"{seconds * 1e3:.3f}" for seconds in times]
+
+
+def threads_table(timer: Timer, both: tuple[str, str]) -> dict[str, Sequence[float]]:
+    """One thread against several on every layer that is large enough."""
+    families = ("layers", *NETWORKS, "volume", "dilated")
+    layers = unique(layer for name in families for layer in FAMILIES[name] if layer.flops > LARGE)
+    found = {layer.name: timer(layer) for layer in layers}
+    gains = {name: one / many for name, (one, many) in found.items()}
+    lines = [[name, *milliseconds(times), f"{gains[name]:.2f}"] for name, times in found.items()]
+    print("\n".join(markdown(("layer", *both, "times faster"), lines)))
+    known = {name: gain for name, gain in gains.items() if gain == gain}
+    worst = min(known, key=known.__getitem__)
+    print(f"\ngeometric mean {geometric_mean(known.values()):.2f}, worst {known[worst]:.2f} ({worst})\n")
+    return found
+
+
+def sweep_table(timer: Timer, both: tuple[str, str], title: str, sweep: Sequence[Row]) -> dict[str, Sequence[float]]:
+    """The time per unit of work along a sweep."""
+    found, last, lines = [timer(layer) for layer in sweep], sweep[-1], []
+    for layer, times in zip(sweep, found, strict=True):
+        share = last.flops / layer.flops
+        relative = [f"{share * mine / full:.2f}" for mine, full in zip(times, found[-1], strict=True)]
+        lines.append([layer.name, *milliseconds(times), *relative])
+    head = (title, *both, *(f"{threads}: time per work" for threads in both))
+    print("\n".join(markdown(head, lines)) + "\n", flush=True)
+    return {layer.name: times for layer, times in zip(sweep, found, strict=True)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--direction", choices=DIRECTIONS, default="forward")
@@ -56,26 +87,9 @@ def main() -> None:
     timer = Timer(options.threads, options.direction, Settings(options.rounds, options.seconds))
     out: dict[str, Any] = {"machine": machine(), "direction": options.direction, "threads": options.threads}
     print(f"{out['machine']}; {options.direction}; minima in milliseconds\n")
-    layers = unique(r for name in ("layers", *NETWORKS, "volume", "dilated") for r in FAMILIES[name] if r.flops > LARGE)
-    out["threads_rows"] = {layer.name: timer(layer) for layer in layers}
-    gains = {name: one / many for name, (one, many) in out["threads_rows"].items()}
-    head = ("layer", "1 thread", f"{options.threads} threads", "times faster")
-    lines = [(name, *(f"{t * 1e3:.3f}" for t in times), f"{gains[name]:.2f}") for name, times in out["threads_rows"].items()]
-    print("\n".join(markdown(head, lines)))
-    worst = min(gains, key=gains.__getitem__)
-    print(f"\ngeometric mean {geometric_mean(gains.values()):.2f}, worst {gains[worst]:.2f} ({worst})\n")
-    out["sweeps"] = {}
-    for name, sweep in SWEEPS.items():
-        times = {layer: timer(layer) for layer in sweep}
-        out["sweeps"][name] = {layer.name: pair for layer, pair in times.items()}
-        lines = []
-        last = sweep[-1]
-        for layer, pair in times.items():
-            share = last.flops / layer.flops
-            relative = [share * mine / full for mine, full in zip(pair, times[last], strict=True)]
-            lines.append((layer.name, *(f"{t * 1e3:.3f}" for t in pair), *(f"{value:.2f}" for value in relative)))
-        head = (name, "1 thread", f"{options.threads} threads", "1: time per work", f"{options.threads}: time per work")
-        print("\n".join(markdown(head, lines)) + "\n", flush=True)
+    both = ("1 thread", f"{options.threads} threads")
+    out["layers"] = threads_table(timer, both)
+    out["sweeps"] = {name: sweep_table(timer, both, name, sweep) for name, sweep in SWEEPS.items()}
     print("time per work: that of the sweep's last row is 1")
     timer.close()
     if options.json:

@@ -66,7 +66,7 @@ def ratio(result: Result, kind: str, against: str, statistic: str = "median") ->
 
 
 def in_group(result: Result, group: str) -> bool:
-    """"all" is every float32 convolution."""
+    """ "all" is every float32 convolution."""
     if group == "all":
         return not {"pool", "float64"} & set(result["groups"])
     return group in result["groups"]

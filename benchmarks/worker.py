@@ -12,43 +12,45 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .peers import operands
+from .peers import Call, operands
 from .rows import Row
 
 SETTLE = 0.003  # seconds in which the other processes' threads stop spinning
 
 
-def fingerprint(result: np.ndarray) -> float:
-    """A number that every layout shares and a different result does not."""
-    return float(np.abs(result).sum(dtype=np.float64))
+def fingerprint(result: np.ndarray) -> tuple[float, float]:
+    """Two numbers that every layout shares and a different result does not: the mean and the maximum of |y|."""
+    magnitudes = np.abs(result)
+    return float(magnitudes.mean(dtype=np.float64)), float(magnitudes.max())
 
 
-def build(peer: Any, row: Row, direction: str) -> tuple[list[tuple[str, str, Callable[[], Any]]], list[Any]]:
-    """The calls that work, each made once, and a report on every candidate."""
-    calls, report = [], []
-    for layout, kind, make in peer.candidates(row, direction, operands(row)):
-        entry: dict[str, Any] = {"layout": layout, "kind": kind}
+def build(peer: Any, row: Row, direction: str, skip: list[int]) -> Iterator[tuple[dict[str, Any], Call | None]]:
+    """A report on every candidate, and the call if it works; it has been made once."""
+    for index, (layout, kind, make) in enumerate(peer.candidates(row, direction, operands(row))):
+        report: dict[str, Any] = {"candidate": index, "layout": layout, "kind": kind}
+        if index in skip:
+            continue
         try:
             call = make()
-            entry["fingerprint"] = fingerprint(peer.to_numpy(call()))
+            started = time.perf_counter()
+            result = call()
+            report["seconds"] = time.perf_counter() - started
+            report["fingerprint"] = fingerprint(peer.to_numpy(result))
+            yield report, call
         except Exception as error:  # whatever a library raises belongs in the report
             unable = isinstance(error, NotImplementedError)
             reason = str(error) if unable else f"{type(error).__name__}: {error}"
-            entry["error"] = (reason.splitlines() or [""])[0][:200]
-            entry["unable"] = unable or peer.__name__ != "benchmarks.peers.npconv"
-        else:
-            entry["call"] = len(calls)
-            calls.append(call)
-        report.append(entry)
-    return calls, report
+            report["error"] = (reason.splitlines() or [""])[0][:200]
+            report["unable"] = unable or peer.__name__ != "benchmarks.peers.npconv"
+            yield report, None
 
 
-def timed(call: Callable[[], Any], seconds: float, most: int, warm: bool) -> list[float]:
+def timed(call: Call, seconds: float, most: int, warm: bool) -> list[float]:
     """The seconds of each of at most `most` calls: as many as fit in `seconds`, but one at least."""
     time.sleep(SETTLE)
     if warm:
@@ -78,15 +80,18 @@ def main() -> None:
         answer({"error": f"{type(error).__name__}: {error}"})
         return
     answer({"version": peer.version()})
-    calls: list[Any] = []
+    calls: dict[int, Call] = {}
     for line in sys.stdin:
         request = json.loads(line)
         if "row" in request:
-            calls = []  # frees the last row first
-            calls, report = build(peer, Row.read(request["row"]), request["direction"])
-            answer(report)
+            calls = {}  # frees the last row first
+            for report, call in build(peer, Row.read(request["row"]), request["direction"], request["skip"]):
+                if call:
+                    calls[report["candidate"]] = call
+                answer(report)
+            answer(None)
         else:
-            answer(timed(calls[request["call"]], request["seconds"], request["most"], request["warm"]))
+            answer(timed(calls[request["candidate"]], request["seconds"], request["most"], request["warm"]))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,9 @@ def test_against_the_loops_in_every_layout_and_on_any_number_of_threads(name: st
     scale = expected(g, np.abs(x).astype("f8"), np.abs(w).astype("f8"))
     y = np.full(g.y_shape, np.nan, kind)
     algorithm.forward(x, algorithm.prepare(w, g, kind), g, y)
+    borrowed = np.full(g.y_shape, np.nan, kind)
+    algorithm.forward(x, algorithm.borrow(w, g, kind), g, borrowed)
+    assert np.array_equal(y, borrowed)
     assert (np.abs(y - right) <= 128 * np.finfo(kind).eps / 2 * scale).all()
     for count in (1, 2, 3, 5):
         with threads.num_threads(count):
@@ -72,9 +75,9 @@ def test_against_the_loops_in_every_layout_and_on_any_number_of_threads(name: st
     if not g.rank:
         return
     for of_x, xs in layouts(x):
-        for of_w, ws in layouts(w):
+        for of_w, ws in (*layouts(w), ("kernel last", np.ascontiguousarray(w.T).T)):
             for of_y, ys in layouts(np.full(g.y_shape, np.nan, kind)):
-                algorithm.forward(xs, algorithm.prepare(ws, g, kind), g, ys)
+                algorithm.forward(xs, algorithm.borrow(ws, g, kind), g, ys)
                 assert np.array_equal(ys, y), (of_x, of_w, of_y)
 
 

@@ -40,7 +40,9 @@ class Operands(NamedTuple):
 def operands(row: Row) -> Operands:
     """Normal deviates, so that no library meets denormal numbers; a prime number of them, repeated."""
     values = np.random.default_rng(0).standard_normal(65537).astype(row.dtype)
-    return Operands(*(np.resize(values, shape) for shape in (row.x_shape, () if row.pool else row.w_shape, row.y_shape)))
+    return Operands(
+        *(np.resize(values, shape) for shape in (row.x_shape, () if row.pool else row.w_shape, row.y_shape))
+    )
 
 
 def channels_last(a: np.ndarray) -> np.ndarray:

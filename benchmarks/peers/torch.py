@@ -73,15 +73,14 @@ def conv_call(row: Row, direction: str, arrays: Operands, layout: str, kind: str
     if row.dtype != "float32":
         raise NotImplementedError("oneDNN has float32 alone")
     stride, padding, dilation = how
-    layer = (padding, stride, dilation, row.groups)
+    spread = (stride, dilation, row.groups)
     if transposed:
-        _, none, _ = rest
-        packed = mkldnn._reorder_convolution_transpose_weight(w, padding, none, *layer[1:], list(x.shape))
-        call, layer = mkldnn._convolution_transpose_pointwise.default, (padding, none, *layer[1:])
-    else:
-        packed = mkldnn._reorder_convolution_weight(w, *layer, list(x.shape))
-        call = mkldnn._convolution_pointwise.default
-    return partial(call, x, packed, None, *layer, "none", [], "")
+        none = [0] * len(stride)
+        packed = mkldnn._reorder_convolution_transpose_weight(w, padding, none, *spread, list(x.shape))
+        call = mkldnn._convolution_transpose_pointwise.default
+        return partial(call, x, packed, None, padding, none, *spread, "none", [], "")
+    packed = mkldnn._reorder_convolution_weight(w, padding, *spread, list(x.shape))
+    return partial(mkldnn._convolution_pointwise.default, x, packed, None, padding, *spread, "none", [], "")
 
 
 def pool_call(row: Row, direction: str, arrays: Operands, layout: str, kind: str) -> Call:

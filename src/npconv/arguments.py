@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
 
-from .geometry import Ints
+from .geometry import LARGEST, Ints
 from .memory import MemoryLimitError
 from .reading import did_you_mean, one_int, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: What needs no check and no conversion: nearly every call brings nothing else.
+USUAL = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+#: The types of options whose values are looked up; 1, 1.0 and True are equal, but only the first is an int.
+PLAIN = frozenset({int, str, bool, float, complex, type(None), tuple})
 EXACT_IN_FLOAT64 = 2**53
 EXACT_IN_INT64 = 2**63
 
@@ -55,6 +59,41 @@ def _misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[st
         many = f" of the {len(args)}; pass options by keyword" if "too many" in str(error) else ""
         return f"{error}{many}"
     return None
+
+
+def remembered(read: F) -> F:
+    """``read(op, x_shape, w_shape, options, rank)``, its last answers kept where the options are of `PLAIN` types."""
+
+    @functools.lru_cache(maxsize=1024)
+    def once(
+        op: str, x_shape: Ints, w_shape: Ints, rank: int | None, names: tuple[str, ...], values: Any, types: Any
+    ) -> Any:
+        return read(op, x_shape, w_shape, dict(zip(names, values, strict=True)), rank)
+
+    @functools.wraps(read)
+    def look_up(op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None) -> Any:
+        values = tuple(options.values())
+        types = _plain_types(values)
+        if types is None:
+            return read(op, x_shape, w_shape, options, rank)
+        return once(op, x_shape, w_shape, rank, tuple(options), values, types)
+
+    return look_up  # type: ignore[return-value]
+
+
+def _plain_types(values: tuple[Any, ...]) -> tuple[type, ...] | None:
+    """The types of these values and of what is in them, or None where one is not of `PLAIN`."""
+    types: tuple[type, ...] = tuple(map(type, values))
+    if not PLAIN.issuperset(types):
+        return None
+    if tuple in types:
+        for value in values:
+            if type(value) is tuple:
+                inside = _plain_types(value)
+                if inside is None:
+                    return None
+                types += inside
+    return types
 
 
 # --------------------------------------------------------------------------- dtypes
@@ -111,6 +150,8 @@ def _first_odd(value: np.ndarray) -> str:
 
 def operand(op: str, name: str, value: Any) -> np.ndarray:
     """`value` as a base ndarray in native byte order and aligned; what has no safe reading is refused."""
+    if type(value) is np.ndarray and value.dtype in USUAL and value.flags.aligned:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         masked = int(np.ma.count_masked(value))
         if masked:
@@ -160,7 +201,12 @@ def _as_array(op: str, name: str, value: Any) -> np.ndarray:
 
 def common_dtypes(op: str, named: dict[str, np.dtype]) -> Dtypes:
     """The compute and result dtypes of operands, by NumPy promotion; integers accumulate in int64."""
-    dtypes = list(named.values())
+    return _common_dtypes(op, tuple(named.items()))
+
+
+@functools.lru_cache(maxsize=1024)
+def _common_dtypes(op: str, named: tuple[tuple[str, np.dtype], ...]) -> Dtypes:
+    dtypes = [dtype for _, dtype in named]
     if all(d.kind in "iu" for d in dtypes):
         return Dtypes(np.dtype(np.float64), np.dtype(np.int64))
     try:
@@ -168,12 +214,13 @@ def common_dtypes(op: str, named: dict[str, np.dtype]) -> Dtypes:
     except TypeError:
         result = np.dtype(object)
     if _refusal(result):
-        pairs = ", ".join(f"{n} {d}" for n, d in named.items())
+        pairs = ", ".join(f"{n} {d}" for n, d in named)
         raise TypeError(f"{op}: the dtypes have no common one: {pairs}; convert one with .astype(np.float32)")
     half = result.itemsize == 2
     return Dtypes(np.dtype(np.float32) if half else result, result)
 
 
+@functools.lru_cache(maxsize=1024)
 def working(dtypes: Dtypes, accuracy: str) -> Dtypes:
     """`dtypes` as a tier computes them: "strict" adds single precision up in double and rounds once.
 
@@ -237,4 +284,6 @@ def shape_of(op: str, name: str, value: Any) -> Ints:
         raise TypeError(
             f"{op}: {name} must be a tuple of ints, got {shown(value)} of type {type(value).__name__}; use array.shape"
         )
+    if type(value) is tuple and all(type(v) is int and 0 <= v <= LARGEST for v in value):
+        return value
     return tuple(one_int(op, name, v, 0, f" entry {i}") for i, v in enumerate(value))

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import dispatch
 from .algorithms.base import ACCURACIES
-from .arguments import choice, flag
+from .arguments import choice, flag, remembered
 from .geometry import LARGEST, ConvGeometry, Ints, Pads, dilated_size
 from .layouts import KernelLayout, Layout, guess, input_layout, kernel_layout
 from .memory import read_bytes
@@ -120,6 +120,7 @@ def check_input_rank(op: str, name: str, shape: Ints, rank: int, exact: bool, le
     )
 
 
+@remembered
 def read(op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None) -> ConvProblem:
     """Validate and normalise a convolution call from its shapes; nothing is allocated."""
     layout, given = options["layout"], options["kernel_layout"]

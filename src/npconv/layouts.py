@@ -35,8 +35,10 @@ class Layout:
 
     def canonical(self, array: np.ndarray) -> np.ndarray:
         """`array` as (N, C, *spatial): a view unless several batch axes cannot be merged in place."""
-        moved = array.transpose(self.order)
         b = self.batch_axes
+        if b == 1 and self.name == NAMES[0]:
+            return array
+        moved = array.transpose(self.order)
         return moved if b == 1 else moved.reshape(total(moved.shape[:b]), *moved.shape[b:])
 
     def canonical_shape(self, shape: Ints) -> Ints:
@@ -61,7 +63,7 @@ class KernelLayout:
 
     def canonical(self, w: np.ndarray) -> np.ndarray:
         """`w` as an (O, I, *k) view."""
-        return w.transpose(self.order)
+        return w if self.name == NAMES[0] else w.transpose(self.order)
 
     def canonical_shape(self, shape: Ints) -> Ints:
         """The (O, I, *k) shape of weights of this layout and the given shape."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import flag
+from .compiled import pools_calls
+from .compiled.calls import address
 from .indices import number_strides, to_plane
 from .memory import output
-from .pool_problem import PoolProblem, compute_dtype, float_dtype, routed_dtype
+from .pool_problem import PADDED, READ, PoolProblem, compute_dtype, float_dtype, routed_dtype
 from .reading import one_int
 from .reduction import (
     each_tap,
@@ -28,26 +31,86 @@ Array = NDArray[Any]
 SAFE_SUMS = (1e-280, 1e300)
 
 
+# --------------------------------------------------------------------------- machine code
+def _launched(p: PoolProblem, key: tuple[Any, ...], make: Callable[..., Any], **arrays: Array) -> bool:
+    """Whether a kernel did it; else it is NumPy's turn.
+
+    `make` answers for canonical views of the arrays, once per problem and memory layout. Operands that lie in no order
+    that a kernel reads are copied first, so that strides decide nothing but the time.
+    """
+    key = (*key, *[(array.dtype.char, array.strides) for array in arrays.values()])
+    found = p.launches.get(key, key)
+    if found is key:
+        views = {name: p.layout.canonical(array) for name, array in arrays.items()}
+        same = all(address(view) == address(array) for view, array in zip(views.values(), arrays.values(), strict=True))
+        if len(p.launches) > 64:  # strides without end must not fill the memory
+            p.launches.clear()
+        found = p.launches[key] = make(**views) if same else None
+    if found is not None:
+        found.run(**arrays)
+        return True
+    if all(array.flags.c_contiguous for array in arrays.values()) or any(a.dtype.char not in "fd" for a in arrays.values()):
+        return False
+    return _launched(p, key[:2], make, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def _reduced(p: PoolProblem, x: Array, y: Array, divisor: int | None) -> bool:
+    """Whether a kernel wrote the maxima, or the means over `divisor`, into y."""
+
+    def make(x: Array, y: Array) -> Any:
+        s = pools_calls.setting(p.axes, p.channels_last, x, y)
+        return s and pools_calls.reduce(s, None if divisor is None else p.shares(divisor))
+
+    return _launched(p, ("reduce", divisor), make, x=x, y=y)
+
+
+def _found(p: PoolProblem, x: Array, y: Array, indices: Array, space: str) -> bool:
+    """Whether a kernel wrote the maxima into y and where they are into `indices`."""
+
+    def make(x: Array, y: Array, indices: Array) -> Any:
+        s = pools_calls.setting(p.axes, p.channels_last, x, y)
+        return s and pools_calls.winners(s, number_strides(space, p.canonical_shape))
+
+    return _launched(p, ("winners", space), make, x=x, y=y, indices=indices)
+
+
+def _given_back(p: PoolProblem, divisor: int | None, **arrays: Array) -> bool:
+    """Whether a kernel wrote to dx what g gives back to the maxima of x, or over `divisor` to all."""
+
+    def make(g: Array, dx: Array, x: Array | None = None) -> Any:
+        s = pools_calls.setting(p.axes, p.channels_last, dx if x is None else x, g)
+        into = pools_calls.setting(p.axes, p.channels_last, dx, g)
+        return s and into and pools_calls.back(s, into, None if divisor is None else p.shares(divisor))
+
+    return _launched(p, ("back", divisor), make, **arrays)
+
+
 # --------------------------------------------------------------------------- maximum
 def maxima(p: PoolProblem, x: Array, out: Array | None) -> Array:
     """The largest value of every window."""
-    return _maxima(p, x, out)[0]
+    p.refuse_empty_windows()
+    y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
+    if not _reduced(p, x, y, None):
+        _maxima(p, x, y)
+    return y
 
 
 def maxima_and_indices(p: PoolProblem, x: Array, space: str, out: Array | None) -> tuple[Array, Array]:
     """The largest value of every window, and its index in the given space."""
-    y, xs, best = _maxima(p, x, out)
+    p.refuse_empty_windows()
+    y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
     numbers = np.empty(y.shape, np.int64)
+    if _found(p, x, y, numbers, space):
+        return y, numbers
+    xs, best = _maxima(p, x, y)
     with np.errstate(all="ignore"):
         codes = winning_taps(xs, best, p.axes)
     winner_numbers(codes, p.axes, number_strides(space, p.canonical_shape), p.layout.canonical(numbers))
     return y, numbers
 
 
-def _maxima(p: PoolProblem, x: Array, out: Array | None) -> tuple[Array, Array, Array]:
-    """The maxima, and x and the maxima canonical, in the dtype that was computed in."""
-    p.refuse_empty_windows()
-    y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
+def _maxima(p: PoolProblem, x: Array, y: Array) -> tuple[Array, Array]:
+    """Write the maxima to y; x and the maxima canonical, in the dtype that was computed in."""
     xs, ys = p.layout.canonical(x), p.layout.canonical(y)
     compute = compute_dtype(x.dtype)
     xs = xs.astype(compute, copy=False)
@@ -56,7 +119,7 @@ def _maxima(p: PoolProblem, x: Array, out: Array | None) -> tuple[Array, Array, 
         reduce_windows(np.maximum, xs, p.axes, best)
         if best is not ys:
             ys[...] = best
-    return y, xs, best
+    return xs, best
 
 
 def routed(
@@ -73,6 +136,8 @@ def routed(
         described = f"spatial sizes {p.canonical_shape[2:]}"
         planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, described)
     dx = output(p.op, out, p.x_shape, routed_dtype(p.op, operands, p.axes), operands)
+    if indices is None and _given_back(p, None, g=g, dx=dx, x=x):
+        return dx
     with np.errstate(all="ignore"):
         if indices is None:
             planes = winners(p, p.layout.canonical(x))
@@ -93,23 +158,25 @@ def winners(p: PoolProblem, x: Array) -> Array:
 
 
 # --------------------------------------------------------------------------- mean
-def divisors(p: PoolProblem, count_include_pad: Any, divisor: Any) -> int | Array:
-    """What each window's sum is divided by: one number, or an array that broadcasts against (N, C, *out)."""
+def divisors(p: PoolProblem, count_include_pad: Any, divisor: Any) -> int:
+    """What each window's sum is divided by, as `PoolProblem.divisor` reads it."""
     include = flag(p.op, "count_include_pad", count_include_pad)
     if divisor is not None:
         return one_int(p.op, "divisor", divisor, 1)
-    return p.taps_in_padded if include else p.taps_in_input
+    return PADDED if include else READ
 
 
-def means(p: PoolProblem, x: Array, divisor: int | Array, out: Array | None) -> Array:
+def means(p: PoolProblem, x: Array, divisor: int, out: Array | None) -> Array:
     """The sum of every window over its divisor, for a problem that was read."""
     y = output(p.op, out, p.y_shape, float_dtype(x.dtype), {"x": x})
+    if _reduced(p, x, y, divisor):
+        return y
     compute = compute_dtype(y.dtype)
     ys, xs = p.layout.canonical(y), p.layout.canonical(x).astype(compute, copy=False)
     sums = ys if compute == y.dtype else np.empty_like(xs, shape=ys.shape)
     with np.errstate(all="ignore"):
         reduce_windows(np.add, xs, p.axes, sums)
-        _divide(sums, divisor)
+        _divide(sums, p.divisor(divisor))
         if sums is not ys:
             ys[...] = sums
     return y
@@ -125,13 +192,15 @@ def _divide(sums: Array, divisor: int | Array) -> None:
         np.multiply(sums, 1 / divisor, out=sums)
 
 
-def shared(p: PoolProblem, g: Array, divisor: int | Array, out: Array | None) -> Array:
+def shared(p: PoolProblem, g: Array, divisor: int, out: Array | None) -> Array:
     """Every g over its divisor, added to all inputs of its window, for a problem that was read."""
     dx = output(p.op, out, p.x_shape, float_dtype(g.dtype), {"g": g})
+    if _given_back(p, divisor, g=g, dx=dx):
+        return dx
     compute = compute_dtype(dx.dtype)
     with np.errstate(all="ignore"):
         parts = p.layout.canonical(g).astype(compute, order="K")
-        _divide(parts, divisor)
+        _divide(parts, p.divisor(divisor))
         p.layout.canonical(dx)[...] = spread_windows(parts, p.axes, p.canonical_shape[2:])
     return dx
 

@@ -43,6 +43,10 @@ def with_defaults(op: str, options: Mapping[str, Any], extra: tuple[str, ...] = 
     return completed(op, options, DEFAULTS, extra)
 
 
+#: Divisors of a mean that are no number: the taps in the padded input (rule R13), the taps that read an input.
+PADDED, READ = -1, 0
+
+
 @dataclass(frozen=True)
 class PoolProblem:
     """One resolved pooling of (N, C, *in) to (N, C, *out), and the way there from the caller's arrays."""
@@ -68,20 +72,29 @@ class PoolProblem:
         return self.layout.user_shape(self.x_shape, self.canonical_shape[1], self.out_shape)
 
     @cached_property
-    def taps_in_padded(self) -> int | np.ndarray:
-        """How many taps of each window lie in the padded input (rule R13)."""
-        return self._counts(True)
+    def channels_last(self) -> bool:
+        """Whether the channels of a pixel lie side by side."""
+        order = self.layout.order
+        return order[self.layout.batch_axes] == len(order) - 1
 
     @cached_property
-    def taps_in_input(self) -> int | np.ndarray:
-        """How many taps of each window read an input."""
-        return self._counts(False)
+    def launches(self) -> dict[Any, Any]:
+        """What machine code runs for arrays of which strides, as `pool_passes` found out."""
+        return {}
 
-    def _counts(self, include_pad: bool) -> int | np.ndarray:
+    def shares(self, divisor: int) -> list[list[int]]:
+        """What the sums of windows are divided by, as factors: one per window of each axis."""
+        if divisor in (PADDED, READ):
+            return [windows.counts(divisor == PADDED) for windows in self.axes]
+        factors = [[1] * windows.out for windows in self.axes]
+        return [[divisor] * len(factors[0]), *factors[1:]] if factors else []
+
+    def divisor(self, divisor: int) -> int | np.ndarray:
         """One number for all windows, or an array that broadcasts over (N, C, *out); 1 for a count of 0."""
+        if divisor not in (PADDED, READ):
+            return divisor
         product: Any = 1
-        for axis, windows in enumerate(self.axes, 2):
-            counts = windows.counts(include_pad)
+        for axis, counts in enumerate(self.shares(divisor), 2):
             if counts and min(counts) == max(counts):
                 product = product * max(1, counts[0])
             else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from . import dispatch, execution
+from .activations import Activation
 from .algorithms.base import input_grad_weights
 from .arguments import Dtypes, integer_compute, largest_magnitude, working
+from .epilogue import finish
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
 from .memory import MemoryLimitError, check_memory, contiguous, machine_memory
@@ -43,7 +46,7 @@ class ConvProblem:
     accuracy: str
     max_workspace: int | None
 
-    @property
+    @cached_property
     def y_shape(self) -> Ints:
         """The caller's output shape."""
         return self.x_layout.user_shape(self.x_shape, self.geometry.out_channels, self.geometry.out_shape)
@@ -66,6 +69,33 @@ class ConvProblem:
             budget -= reserved
         return dispatch.Request(working(dtypes, self.accuracy), direction, self.accuracy, self.algorithm, budget)
 
+    @cached_property
+    def _passes(self) -> dict[tuple[Any, ...], execution.Pass]:
+        """The passes made ready so far: a resolved call is kept, and called again."""
+        return {}
+
+    def _ready(self, direction: str, dtypes: Dtypes, a: np.ndarray, copied: int) -> execution.Pass:
+        key = (direction, dtypes.compute, dtypes.result, a.itemsize, copied)
+        found = self._passes.get(key)
+        if found is None:
+            result = {"forward": self.y_shape, "input_grad": self.x_shape, "weight_grad": self.w_shape}[direction]
+            reserved = copied + self.reserved(a, dtypes.compute, dtypes.result, result)
+            request = self.request(dtypes, direction, reserved)
+            pick, phases = dispatch.picker(self.op, request), execution.parts(self.geometry, direction)
+            found = execution.ready(pick, phases, direction, request.dtypes.compute, request.limit)
+            self._passes[key] = found
+        return found
+
+    def ready(
+        self, direction: str, dtypes: Dtypes, a: np.ndarray, b: np.ndarray
+    ) -> tuple[execution.Pass, np.ndarray, np.ndarray]:
+        """A pass, and its operands: copied to C order where the bits of a result would depend on strides."""
+        run = self._ready(direction, dtypes, a, 0)
+        if run.compiled or (a.flags.c_contiguous and b.flags.c_contiguous):
+            return run, a, b
+        (a, b), copied = self.settled(a, b)
+        return self._ready(direction, dtypes, a, copied), a, b
+
     # ------------------------------------------------------------------ views
     def inputs(self, x: np.ndarray) -> np.ndarray:
         """x as the geometry reads it: canonical, and padded where the mode is not zeros."""
@@ -80,7 +110,7 @@ class ConvProblem:
     def weights(self, w: np.ndarray) -> np.ndarray:
         """w canonical, and flipped if the call asked for true convolution."""
         view = self.w_layout.canonical(w)
-        return np.flip(view, tuple(range(2, view.ndim))) if self.flip else view
+        return flipped(view) if self.flip else view
 
     def reserved(self, x: np.ndarray | None, compute: np.dtype, result: np.dtype, result_shape: Ints) -> int:
         """Bytes spent outside the algorithm: padded inputs and a result in the compute dtype."""
@@ -95,20 +125,30 @@ class ConvProblem:
     # ------------------------------------------------------------------ passes, on the caller's arrays
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray) -> None:
         """Write conv(x, w) + bias into y."""
-        compute = self._compute(dtypes, x, w, bias)
-        (x, w), copied = self.settled(x, w)
-        reserved = copied + self.reserved(x, compute, dtypes.result, y.shape)
-        request = self.request(replace(dtypes, compute=compute), "forward", reserved)
-        parts = execution.parts(self.geometry, "forward")
-        pick = dispatch.picker(self.op, request)
-        work = y if compute == y.dtype else np.empty(y.shape, compute)
-        view = self.x_layout.canonical(work)
+        dtypes = self.computing(dtypes, x, w, bias)
+        run, x, w = self.ready("forward", dtypes, x, w)
         with np.errstate(all="ignore"):
-            execution.correlate(pick, self.inputs(x), self.weights(w), parts, view, request.limit)
-            if bias is not None:
-                view += bias.astype(compute).reshape(-1, *(1,) * self.geometry.rank)
-            if work is not y:
-                y[...] = work
+            weights = run.prepare(self.weights(w), None if bias is None else bias.astype(run.dtype))
+            self.write(run, self.inputs(x), weights, bias, self.x_layout, y)
+
+    def write(
+        self,
+        run: execution.Pass,
+        inputs: np.ndarray,
+        weights: execution.Weights,
+        bias: np.ndarray | None,
+        layout: Layout,
+        y: np.ndarray,
+        activation: Activation | None = None,
+    ) -> None:
+        """Run a pass that gives an output in `layout`, and what follows it: bias, activation, one rounding."""
+        work = y if run.dtype == y.dtype else np.empty(y.shape, run.dtype)
+        run.forward(inputs, weights, layout.canonical(work))
+        if weights.bias is not None:
+            bias = None
+        finish(work, layout.order[layout.batch_axes], None if bias is None else bias.astype(run.dtype), activation)
+        if work is not y:
+            y[...] = work
 
     def input_grad(
         self,
@@ -121,62 +161,50 @@ class ConvProblem:
         bias: np.ndarray | None = None,
     ) -> None:
         """Write the gradient of x into dx; not `adjoint`: the transpose, complex w not conjugated, + bias."""
-        compute = self._compute(dtypes, g, w, bias, transposed=True)
-        (g, w), copied = self.settled(g, w)
-        reserved = copied + self.reserved(g, compute, dtypes.result, dx.shape)
-        request = self.request(replace(dtypes, compute=compute), "input_grad", reserved)
-        parts = execution.parts(self.geometry, "input_grad")
-        pick = dispatch.picker(self.op, request)
-        weights = input_grad_weights(self.weights(w), self.geometry.groups)
-        if adjoint and weights.dtype.kind == "c":
-            weights = weights.conj()
+        dtypes = self.computing(dtypes, g, w, bias, transposed=True)
+        run, g, w = self.ready("input_grad", dtypes, g, w)
+        flat = input_grad_weights(self.weights(w), self.geometry.groups)
+        if adjoint and flat.dtype.kind == "c":
+            flat = flat.conj()
         with np.errstate(all="ignore"):
+            weights = run.prepare(flat, None if bias is None else bias.astype(run.dtype))
             gs = self.x_layout.canonical(g)
             if self.padded is None:
-                work = dx if compute == dx.dtype else np.empty(dx.shape, compute)
-                view = self.x_layout.canonical(work)
-                execution.correlate(pick, gs, weights, parts, view, request.limit)
-                if bias is not None:
-                    view += bias.astype(compute).reshape(-1, *(1,) * self.geometry.rank)
-                if work is not dx:
-                    dx[...] = work
+                self.write(run, gs, weights, bias, self.x_layout, dx)
                 return
-            padded = np.empty(self.geometry.x_shape, compute)
-            execution.correlate(pick, gs, weights, parts, padded, request.limit)
+            padded = np.empty(self.geometry.x_shape, run.dtype)
+            run.forward(gs, weights, padded)
             dilated = tuple(dilated_size(n, D) for n, D in zip(self.in_shape, self.input_dilation, strict=True))
             back = pad_mode_adjoint(padded, dilated, self.padded.pads, self.padded.mode)
             self.x_layout.canonical(dx)[...] = back[(..., *(slice(None, None, D) for D in self.input_dilation))]
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dtypes: Dtypes, dw: np.ndarray) -> None:
         """Write the gradient of w into dw."""
-        compute = self._compute(dtypes, x, g, None, weights=True)
+        dtypes = self.computing(dtypes, x, g, None, weights=True)
+        run, x, g = self.ready("weight_grad", dtypes, x, g)
         canonical = self.w_layout.canonical(dw)
-        (x, g), copied = self.settled(x, g)
-        reserved = copied + self.reserved(x, compute, dtypes.result, dw.shape)
-        request = self.request(replace(dtypes, compute=compute), "weight_grad", reserved)
-        pick = dispatch.picker(self.op, request)
-        work = np.empty(canonical.shape, compute)
+        direct = run.compiled and run.dtype == dw.dtype and not self.flip
+        work = canonical if direct else np.empty(canonical.shape, run.dtype)
         xs, gs = self.inputs(x), self.x_layout.canonical(g)
         if xs.dtype.kind == "c":
             xs = xs.conj()
         with np.errstate(all="ignore"):
-            parts = execution.parts(self.geometry, "weight_grad")
-            execution.weight_grad(pick, xs, gs, parts, work, request.limit)
-            canonical[...] = np.flip(work, tuple(range(2, work.ndim))) if self.flip else work
+            run.weight_grad(xs, gs, work)
+            if work is not canonical:
+                canonical[...] = flipped(work) if self.flip else work
 
-    def _compute(
-        self,
-        dtypes: Dtypes,
-        a: np.ndarray,
-        b: np.ndarray,
-        bias: np.ndarray | None,
-        *,
-        transposed: bool = False,
-        weights: bool = False,
-    ) -> np.dtype:
-        """The compute dtype; for integers, from a bound on every partial sum."""
+    def computing(
+        self, dtypes: Dtypes, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, **sums: bool
+    ) -> Dtypes:
+        """`dtypes` with the compute dtype of a call: the tier's, or for integers what holds their sums."""
         if not dtypes.exact:
-            return working(dtypes, self.accuracy).compute
+            return working(dtypes, self.accuracy)
+        return replace(dtypes, compute=self._integers(a, b, bias, **sums))
+
+    def _integers(
+        self, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, *, transposed: bool = False, weights: bool = False
+    ) -> np.dtype:
+        """The dtype that is exact for these integers, from a bound on every partial sum."""
         g = self.geometry
         terms = total(g.y_shape) // max(1, g.out_channels) if weights else g.terms
         if transposed:
@@ -190,6 +218,11 @@ class ConvProblem:
             sums = np.abs(self.w_layout.canonical(b).astype(np.float64)).reshape(g.out_channels, -1).sum(1)
             bound = min(bound, int(largest * float(sums.max()) * (1 + 1e-9)) + 1)
         return integer_compute(self.op, bound + (largest_magnitude(bias) if bias is not None else 0))
+
+
+def flipped(w: np.ndarray) -> np.ndarray:
+    """(O, I, *k) weights with every spatial axis turned round, a view."""
+    return w[(..., *(slice(None, None, -1),) * (w.ndim - 2))]
 
 
 def check_fill(op: str, value: Any, dtype: np.dtype) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .arguments import remembered
 from .conv_arguments import ConvOptions, check_input_rank, check_rank, read, with_defaults
 from .geometry import LARGEST, Ints, Pads, ceil_div, dilated_size, effective_kernel, named_pads, transposed_size
 from .layouts import input_layout
@@ -20,6 +21,7 @@ class TransposeOptions(ConvOptions, total=False):
     output_size: Any
 
 
+@remembered
 def read_transpose(
     op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None
 ) -> ConvProblem:

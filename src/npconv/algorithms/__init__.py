@@ -13,10 +13,12 @@ from typing import Any
 from .base import Algorithm
 from .depthwise import Depthwise
 from .blocked import Blocked
+from .channelwise import Channelwise
 from .direct import Direct
 from .fft import Fft
 from .gemm import Gemm
 from .loops import Loops
+from .tiled_fft import TiledFft
 from .winograd import Winograd
 
 OWN: tuple[Algorithm, ...] = (
@@ -24,9 +26,11 @@ OWN: tuple[Algorithm, ...] = (
     Direct(),
     Gemm(),
     Blocked(),
+    Channelwise(),
     Depthwise(),
     Fft("fft", "multiplies spectra, computed in double precision; cost hardly grows with the kernel", single=False),
     Fft("fft_single", "multiplies spectra in single precision; for accuracy='fast'", single=True),
+    TiledFft(),
     Winograd(2),
     Winograd(4),
     Winograd(6),

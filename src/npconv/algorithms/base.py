@@ -97,6 +97,10 @@ class Algorithm:
         """Whatever depends on the weights alone; `geometry` is that of the largest tile."""
         return np.asarray(w, dtype)
 
+    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Any:
+        """`prepare` for weights that serve one call only; the result may refer to `w` itself."""
+        return self.prepare(w, geometry, dtype)
+
     def with_bias(self, prepared: Any, bias: np.ndarray, geometry: ConvGeometry) -> Any:
         """`prepared` with one number per output channel that `forward` adds on its way; None: it cannot."""
         return None

@@ -10,10 +10,9 @@ convolution algorithm", arXiv:1907.02129.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -32,6 +31,10 @@ SPARE = 16
 SPARE_BYTES = 1024
 #: Input channels below which packing is not cut further.
 MIN_CUT = 16
+#: Taps up to which a chunk of products runs over all of them.
+MOST_TAPS = 32
+#: Outputs per channel up to which borrowed weights are packed as they are used: no box packs them a second time.
+FEW_PIXELS = 112
 #: Writing one output of a tile takes the time of this many floating-point operations.
 STORE_FLOPS = 8
 #: Products summed before they are rounded into the output; `compiled.blocked` says why.
@@ -68,10 +71,14 @@ def panels(channels: int, itemsize: int) -> Panels:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights as the kernel reads them, (G, panel, tap, C/G, lanes), and the bias in the same order, if any."""
+    """Weights as the kernel reads them, (G, panel, tap, C/G, lanes), and the bias in the same order, if any.
+
+    `fresh` weights are the caller's, which the kernel brings in order as it goes.
+    """
 
     weights: np.ndarray
     bias: np.ndarray | None = None
+    fresh: bool = False
 
 
 class Blocked(Algorithm):
@@ -118,16 +125,24 @@ class Blocked(Algorithm):
         )
         return Prepared(weights)
 
+    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        w = np.asarray(w, dtype)
+        pixels = geometry.batch * total(geometry.out_shape)
+        if pixels <= FEW_PIXELS and geometry.taps <= MOST_TAPS and (dtype.itemsize in w.strides[:2] or _is_run(w)):
+            return Prepared(w, fresh=True)
+        return self.prepare(w, geometry, dtype)
+
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         per = geometry.out_channels // geometry.groups
         p = panels(per, prepared.weights.itemsize)
         padded = np.zeros((geometry.groups, p.count * p.columns * p.lanes), prepared.weights.dtype)
         padded[:, :per] = bias.reshape(geometry.groups, per)
-        return Prepared(prepared.weights, padded)
+        return replace(prepared, bias=padded)
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
-        launch = plan(geometry, x.strides, out.strides, out.dtype, threads.get_num_threads())
+        w_strides = prepared.weights.strides if prepared.fresh else None
+        launch = plan(geometry, x.strides, out.strides, w_strides, out.dtype, threads.get_num_threads())
         if launch is None:
             return
         bias = 0 if prepared.bias is None else address(prepared.bias)
@@ -162,7 +177,7 @@ def _packing(group: int, shape: Ints, strides: Ints, dtype: np.dtype) -> Packing
         [sum(t * s for t, s in zip(at, strides[2:], strict=True)) for at in np.ndindex(*shape[2:])], np.int64
     )
     full, last = (columns * p.lanes * size * c * taps for columns in (p.columns, p.last))
-    run = strides[1] == taps * size and bool((steps == np.arange(taps) * size).all())
+    run = _runs(strides[1], steps, size)
     cuts = max(1, min(c // MIN_CUT, ceil_div(TASKS, group * p.count)))
     values = {
         "step_g": o * strides[0], "step_o": strides[0], "step_c": strides[1], "taps": taps, "channels": c, "outputs": o,
@@ -184,13 +199,44 @@ class Launch:
     threads: int
 
 
+def _tap_steps(strides: Ints, kernel: Ints) -> np.ndarray:
+    """Bytes from the first tap to each, taps in C order."""
+    steps = np.array(strides[2:], np.int64)
+    return np.array([int(np.array(at, np.int64) @ steps) if at else 0 for at in np.ndindex(*kernel)], np.int64)
+
+
+def _runs(step_c: int, tap_steps: np.ndarray, size: int) -> bool:
+    """Whether the taps of an input channel, and then the next channel's, follow each other in memory."""
+    return step_c == len(tap_steps) * size and bool((tap_steps == np.arange(len(tap_steps)) * size).all())
+
+
+def _is_run(w: np.ndarray) -> bool:
+    return _runs(w.strides[1], _tap_steps(w.strides, w.shape[2:]), w.itemsize)
+
+
+def _borrowed(strides: Ints, kernel: Ints, outputs: int, size: int) -> dict[str, int]:
+    """How the kernel finds the caller's weights."""
+    run = _runs(strides[1], _tap_steps(strides, kernel), size)
+    return {"w_g": outputs * strides[0], "w_o": strides[0], "w_c": strides[1], "w_run": int(run)}
+
+
+def _chunk(taps: int, channels: int) -> tuple[int, int]:
+    """Taps and input channels of one chunk: all taps of some channels, where there are few taps."""
+    if taps <= MOST_TAPS:
+        return taps, ceil_div(channels, ceil_div(channels * taps, CHUNK // taps * taps))
+    depth = min(channels, 16)
+    return CHUNK // depth, depth
+
+
 def _three(values: Ints, fill: int) -> Ints:
     """Per-axis values of up to three axes as (depth, height, width)."""
     return (fill,) * (3 - len(values)) + tuple(values)
 
 
 @lru_cache(maxsize=4096)
-def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dtype, workers: int) -> Launch | None:
+def plan(
+    geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype, workers: int
+) -> Launch | None:
     """The launch that computes `geometry`; None where there is nothing to compute."""
     if not total(geometry.y_shape):
         return None
@@ -228,14 +274,22 @@ def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dty
         for at in product(*(range(k) for k in kernel))
     ]
     full, last = c * p.columns * p.lanes * size, c * p.last * p.lanes * size
+    chunk_taps, depth = _chunk(len(taps), c)
+    chunk = depth * p.columns * p.lanes * size  # bytes of one tap of a chunk of weights
+    borrowed = _borrowed(w_strides, geometry.kernel, o, size) if w_strides else {}
     arrays = {
         "tap_offsets": np.array(taps, np.int64),
         "w_offsets": np.array([i * full for i in range(len(taps))] + [i * last for i in range(len(taps))], np.int64),
+        "chunk_offsets": np.array(
+            [i * depth * k * p.lanes * size for k in (p.columns, p.last) for i in range(chunk_taps)], np.int64
+        ),
         **tables,
     }
-    depth = min(c, CHUNK)
+    if w_strides:
+        arrays["w_taps"] = _tap_steps(w_strides, geometry.kernel)
     pack_bytes = -(-total(box) * row // 64) * 64 + 64 if packs else 0
     staged = 0 if direct else (total(boxes) + SPARE) * p.columns * p.lanes * size
+    at_weights = -(-(pack_bytes + staged) // 64) * 64 + SPARE_BYTES
     values = {
         "boxes_d": counts[0], "boxes_h": counts[1], "boxes_w": counts[2],
         "size_d": boxes[0], "size_h": boxes[1], "size_w": boxes[2],
@@ -246,10 +300,13 @@ def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dty
         "lo_d": lows[0], "lo_h": lows[1], "lo_w": lows[2],
         "stride_d": stride[0], "stride_h": stride[1], "stride_w": stride[2],
         "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": y_steps[2], "packs": pack_bytes,
-        "direct": int(direct), "taps": len(taps), "chunk_taps": max(1, CHUNK // depth), "chunk_depth": depth, "w_step": 0,
-        "panel_step": full * len(taps), "group_step": (full * (p.count - 1) + last) * len(taps), "packed_weights": 1,
-        "scratch_step": pack_bytes + staged + 256,
+        "direct": int(direct), "taps": len(taps), "chunk_taps": chunk_taps, "chunk_depth": depth,
+        "panel_step": full * len(taps), "group_step": (full * (p.count - 1) + last) * len(taps), "at_weights": at_weights,
+        "scratch_step": at_weights + (chunk_taps * chunk if w_strides else 0) + 256,
+        "fresh": int(w_strides is not None), "w_g": 0, "w_o": 0, "w_c": 0, "w_run": 0, **borrowed,
     }  # fmt: skip
+    if w_strides is None:
+        values["w_taps"] = 0
     words = Words(library.kernel("blocked", "forward", f"f{size}"), values, arrays)
     blocks = n * group * total(counts) * parts
     return Launch(words, blocks, 2 * geometry.macs, values["scratch_step"], min(workers, blocks))

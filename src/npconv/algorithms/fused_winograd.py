@@ -24,6 +24,16 @@ R = 3
 KINDS = {2: 0, 4: 1}
 #: Products summed before they are rounded into the transformed output.
 CHUNK = 256
+#: Output planes of a task where the depth has taps.
+DEPTHS = 4
+#: Bytes of a cache line.
+LINE = 64
+#: Bytes of transformed tiles and products that should stay in the second-level cache.
+CACHE_BYTES = 700 << 10
+#: Bytes of transformed weights that come in for every vector multiplication.
+STREAM = 24
+#: Tasks below which a call is cut finer, so that all threads have work to the end.
+TASKS = 8
 #: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
 SPARE = 16
 #: Rows of the register tile, by bytes of a vector and vectors across.
@@ -123,32 +133,24 @@ class FusedWinograd(Algorithm):
         return Cost(flops, 2 * weights * dtype.itemsize, 2, held * dtype.itemsize, engine="compiled")
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
-        from .cook_toom import matrices
-
-        s = shape(geometry, self.m, dtype.itemsize)
+        w = np.asarray(w, dtype)
+        cut = shape(geometry, self.m, dtype.itemsize)
         chosen = axes(geometry)
-        o, c, *_ = w.shape
-        group = geometry.groups
-        per = o // group
-        order = [2 + i for i in (chosen.depth, chosen.height, chosen.width) if i is not None]
-        taps = w.transpose(0, 1, *order).reshape(group, per, c, s.taps, 1 if s.n_h == 1 else R, R).astype(np.float64)
-        g = matrices(self.m, R).arrays[1]
-        u = np.einsum("gocthw,iw->gocthi", taps, g)
-        if s.n_h > 1:
-            u = np.einsum("gocthi,jh->goctji", u, g)
-        wide = np.zeros((group, s.n_h * s.n_w, s.taps, c, s.vectors * s.lanes), dtype)
-        wide[..., :per] = u.reshape(group, per, c, s.taps, -1).transpose(0, 4, 3, 2, 1)
-        cut = s.columns * s.lanes * (s.panels - 1)
-        head = wide[..., :cut].reshape(*wide.shape[:4], s.panels - 1, s.columns * s.lanes)
-        head = np.moveaxis(head, 4, 1).reshape(group, -1)
-        return Prepared(np.concatenate([head, wide[..., cut:].reshape(group, -1)], 1), s.columns)
+        if chosen is None:
+            raise ValueError(f"no axis to transform in {geometry}")
+        packing = weight_plan(cut, chosen, self.m, geometry.groups, w.shape, w.strides, dtype)
+        u = aligned(packing.elements, dtype)
+        workers = min(threads.get_num_threads(), packing.blocks)
+        scratch = aligned(packing.scratch * workers, np.dtype(np.uint8))
+        packing.words.run(packing.blocks, packing.flops, w=address(w), u=address(u), scratch=address(scratch))
+        return Prepared(u, cut.columns)
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
         launch = plan(geometry, self.m, prepared.columns, x.strides, out.strides, out.dtype, threads.get_num_threads())
         if launch is None:
             return
-        scratch = np.empty(launch.scratch * launch.threads, np.uint8)
+        scratch = aligned(launch.scratch * launch.threads, np.dtype(np.uint8))
         launch.words.run(
             launch.blocks,
             launch.flops,
@@ -197,49 +199,60 @@ class Shape:
 
 
 @lru_cache(maxsize=4096)
-def shape(geometry: ConvGeometry, m: int, itemsize: int, columns: int = 0) -> Shape:
-    """Cut a geometry for vectors of this machine; `columns` is the width of panels, if that is settled already."""
-    import os
-
+def shape(geometry: ConvGeometry, m: int, itemsize: int, workers: int = 2, columns: int = 0) -> Shape:
+    """Cut a geometry for the vectors of this machine; `columns` is the width of panels, if that is settled already."""
     from ..compiled.target import host
 
     chosen = axes(geometry)
     if chosen is None:
         raise ValueError(f"no axis to transform in {geometry}")
-    vector = host().width
-    lanes = vector // itemsize
+    width = host().width
+    lanes = width // itemsize
     kernel, dilation, outputs = (
         chosen.pick(values, 1) for values in (geometry.kernel, geometry.dilation, geometry.out_shape)
     )
-    stride = chosen.pick(geometry.stride, 1)
     n_w = m + R - 1
     m_h, n_h = (m, n_w) if kernel[1] == R else (1, 1)
     tiles_h, tiles_w = ceil_div(outputs[1], m_h), ceil_div(outputs[2], m)
-    tiles = geometry.batch * tiles_h * tiles_w
-    deep = ceil_div(outputs[0], 4 if kernel[0] > 1 else 1)
-    depths = ceil_div(outputs[0], max(1, deep))
-    deep = ceil_div(outputs[0], max(1, depths))
-    slices = covered_size(effective_kernel(kernel[0], dilation[0]), stride[0], depths)
-    vectors = ceil_div(geometry.out_channels // geometry.groups, lanes)
-    able = TILE_ROWS[vector]
-    if not columns:
-        widest = max(able)
-        columns = ceil_div(vectors, ceil_div(vectors, widest)) or 1
-    panels = ceil_div(vectors, columns)
-    c = geometry.in_channels // geometry.groups
-    wanted = int(os.environ.get("WT", "28"))
-    runs = max(1, ceil_div(tiles * depths, wanted))
-    per = ceil_div(tiles, runs)
-    blocks = geometry.groups * deep * runs
-    parts = max(1, min(panels, ceil_div(int(os.environ.get("WP", "8")), max(1, blocks))))
-    line = 64 // itemsize
-    v_row = ceil_div(c, lanes) * lanes
-    m_row = columns * lanes
-    v_step = (ceil_div(per * slices * v_row, line) | 1) * line
-    m_step = (ceil_div((per * depths + SPARE) * m_row, line) | 1) * line
+    tiles = max(1, geometry.batch * tiles_h * tiles_w)
+    depths = ceil_div(outputs[0], max(1, ceil_div(outputs[0], DEPTHS if kernel[0] > 1 else 1))) or 1
+    deep = ceil_div(outputs[0], depths)
+    slices = covered_size(effective_kernel(kernel[0], dilation[0]), chosen.pick(geometry.stride, 1)[0], depths)
+    c = max(1, geometry.in_channels // geometry.groups)
+    vectors = max(1, ceil_div(geometry.out_channels // geometry.groups, lanes))
+    positions, blocks = n_h * n_w, geometry.groups * max(1, deep)
+    line = LINE // itemsize
+
+    def price(columns: int, per: int, parts: int) -> tuple[float, tuple[int, int, int]]:
+        """Cycles of the longest thread, roughly, one vector multiplication each."""
+        panels, runs = ceil_div(vectors, columns), ceil_div(tiles, per)
+        rows, last_rows = able[columns], able[vectors - columns * (panels - 1)]
+        padded = columns * (panels - 1) * ceil_div(per * depths, rows) * rows
+        padded += (vectors - columns * (panels - 1)) * ceil_div(per * depths, last_rows) * last_rows
+        weights = positions * kernel[0] * c * vectors * width
+        read = 16 * positions * per * slices * ceil_div(c, lanes) / 2
+        work = positions * padded * (kernel[0] * c + 4) + 5 * positions * per * depths * vectors + weights / STREAM
+        if positions * per * (slices * c * itemsize + depths * columns * width) > CACHE_BYTES:
+            work *= 1.1
+        fewer = tiles / per / runs  # the last run may be short
+        return ceil_div(blocks * runs * parts, workers) * (read + work / parts) * (1 + fewer) / 2, (columns, per, parts)
+
+    able = TILE_ROWS[width]
+    widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in able}
+    _, (columns, per, parts) = min(
+        price(wide, min(tiles, ceil_div(able[wide] * i, depths)), parts)
+        for wide in widths
+        for i in (1, 2, 3, 4, 6, 8)
+        for parts in {min(ceil_div(vectors, wide), 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}
+    )
+    v_row, m_row = ceil_div(c, lanes) * lanes, columns * lanes
     return Shape(
-        n_h, n_w, m_h, m, tiles_h, tiles_w, tiles, runs, per, kernel[0], depths, slices, deep, lanes, vectors, columns,
-        panels, parts, v_row, v_step, m_row, m_step,
+        n_h=n_h, n_w=n_w, m_h=m_h, m_w=m, tiles_h=tiles_h, tiles_w=tiles_w, tiles=tiles, runs=ceil_div(tiles, per),
+        per=per, taps=kernel[0], depths=depths, slices=slices, deep=deep, lanes=lanes, vectors=vectors,
+        columns=columns, panels=ceil_div(vectors, columns), parts=parts, v_row=v_row, m_row=m_row,
+        # an odd number of lines: positions a power of two apart would meet in the same places of the cache
+        v_step=(ceil_div(per * slices * v_row, line) | 1) * line,
+        m_step=(ceil_div((per * depths + SPARE) * m_row, line) | 1) * line,
     )  # fmt: skip
 
 
@@ -264,7 +277,7 @@ def plan(
     if chosen is None or not total(geometry.y_shape):
         return None
     size = dtype.itemsize
-    s = shape(geometry, m, size, columns)
+    s = shape(geometry, m, size, workers, columns)
     width = s.lanes * size
     group = geometry.groups
     c, o = geometry.in_channels // group, geometry.out_channels // group
@@ -294,7 +307,7 @@ def plan(
     values = {
         "scratch_step": -(-(at_out + staged) // 64) * 64 + 64,
         "kind": KINDS[m], "m_h": s.m_h, "m_w": m, "n_h": s.n_h, "n_w": s.n_w, "depths": s.depths, "slices": s.slices,
-        "tiles": s.tiles, "tiles_h": s.tiles_h, "tiles_w": s.tiles_w, "runs": s.runs, "deep": s.deep,
+        "tiles": s.tiles, "tiles_h": s.tiles_h, "tiles_w": s.tiles_w, "per": s.per, "runs": s.runs, "deep": s.deep,
         "parts": s.parts, "channels": c, "outputs": o, "in_d": inputs[0], "in_h": inputs[1], "in_w": inputs[2],
         "lo_d": lows[0], "lo_h": lows[1], "lo_w": lows[2], "out_d": outputs[0], "out_h": outputs[1], "out_w": outputs[2],
         "x_n": x_strides[0], "x_c": x_strides[1], "x_d": x_steps[0], "x_h": x_steps[1], "x_w": x_steps[2],
@@ -311,3 +324,49 @@ def plan(
     flops = 2 * s.n_h * s.n_w * s.tiles * s.deep * s.depths * s.taps * c * o * group
     zeros = np.zeros(group * s.panels * s.columns * s.lanes, dtype)
     return Launch(words, zeros, blocks, flops, values["scratch_step"], min(workers, blocks))
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The launch that transforms weights of one shape and layout."""
+
+    words: Words
+    blocks: int
+    flops: int
+    elements: int
+    scratch: int  # bytes per thread
+
+
+@lru_cache(maxsize=1024)
+def weight_plan(
+    cut: Shape, chosen: Axes, m: int, group: int, w_shape: Ints, w_strides: Ints, dtype: np.dtype
+) -> Packing:
+    """The launch that transforms weights."""
+    size, c, o = dtype.itemsize, w_shape[1], w_shape[0] // group
+    width = cut.lanes * size
+    steps, kernel = chosen.pick(w_strides[2:], 0), chosen.pick(w_shape[2:], 1)
+    places = sorted(i * steps[1] + j * steps[2] for i in range(kernel[1]) for j in range(kernel[2]))
+    run = kernel[1] * kernel[2]
+    last = cut.vectors - cut.columns * (cut.panels - 1)
+    full, final = (cut.n_h * cut.n_w * cut.taps * c * wide * width for wide in (cut.columns, last))
+    cuts = max(1, min(c // 8, ceil_div(TASKS, group * cut.panels)))
+    values = {
+        "scratch_step": (cut.n_w * kernel[2] + run + cut.lanes) * width, "kind": KINDS[m], "n_h": cut.n_h,
+        "n_w": cut.n_w, "taps": cut.taps, "channels": c, "outputs": o, "w_g": o * w_strides[0], "w_o": w_strides[0],
+        "w_c": w_strides[1], "w_h": steps[1], "w_w": steps[2], "taps_h": kernel[1], "taps_w": kernel[2],
+        "lowest": places[0], "run": run if places == [places[0] + i * size for i in range(run)] else 0,
+        "panels": cut.panels, "columns": cut.columns, "last_columns": last,
+        "last_count": o - (cut.vectors - 1) * cut.lanes, "u_panel": full, "u_group": full * (cut.panels - 1) + final,
+        "cuts": cuts,
+    }  # fmt: skip
+    starts = {"tap_starts": np.arange(cut.taps, dtype=np.int64) * steps[0]}
+    words = Words(library.kernel("winograd", "weights", f"f{size}"), values, starts)
+    elements = group * values["u_group"] // size
+    return Packing(words, group * cut.panels * cuts, 16 * elements, elements, values["scratch_step"])
+
+
+def aligned(count: int, dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array that begins with a cache line: a vector load that crosses two counts twice."""
+    raw = np.empty(count * dtype.itemsize + 64, np.uint8)
+    start = -address(raw) % 64
+    return raw[start : start + count * dtype.itemsize].view(dtype)

@@ -5,6 +5,7 @@ never asks what the strides are (the indirect convolution of Dukhan 2019, arXiv:
 A task is a box of outputs and a run of channel panels:
 
 1. pack the input box, zeros around it, pixels first and channels innermost (nothing is packed when x lies so already);
+   weights that serve one call are packed too, a chunk at a time, where they are needed;
 2. for each panel of output channels, chunk of products and register tile: one batch-reduce product;
 3. where y is not channels-innermost, the tile rows go to scratch first and are transposed out.
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import packing, products
+from . import packing, products, weights
 from .emit import Vectors, word
 from .target import Target
 
@@ -28,17 +29,18 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass and the packing of its weights."""
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, (pack_box, spread) = products.multiply(v), packing.boxes(v)
+    multiply, (pack_box, spread), pack_vector = products.multiply(v), packing.boxes(v), weights.vectors(v)
 
     def forward(
-        lo: int, hi: int, thread: int,
-        x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
-        boxes_d: int, boxes_h: int, boxes_w: int, size_d: int, size_h: int, size_w: int, parts: int, groups: int, panels: int, columns: int, last_columns: int,
-        last_count: int, batch_step: int, y_batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, step_o: int,
-        channels: int, outputs: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int, stride_d: int, stride_h: int, stride_w: int,
-        box_d: int, box_h: int, box_w: int, y_step_p: int,
-        packs: int, direct: int, rows: int, places: int, corners: int, taps: int, tap_offsets: int, w_offsets: int,
-        chunk_taps: int, chunk_depth: int, w_step: int, panel_step: int, group_step: int, packed_weights: int, staged_rows: int,
+        lo: int, hi: int, thread: int, x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
+        boxes_d: int, boxes_h: int, boxes_w: int, size_d: int, size_h: int, size_w: int,
+        parts: int, groups: int, panels: int, columns: int, last_columns: int, last_count: int,
+        batch_step: int, y_batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, step_o: int,
+        channels: int, outputs: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int,
+        stride_d: int, stride_h: int, stride_w: int, box_d: int, box_h: int, box_w: int, y_step_p: int,
+        packs: int, direct: int, rows: int, places: int, staged_rows: int, corners: int,
+        taps: int, tap_offsets: int, w_offsets: int, chunk_taps: int, chunk_depth: int, panel_step: int, group_step: int,
+        fresh: int, w_g: int, w_o: int, w_c: int, w_taps: int, w_run: int, chunk_offsets: int, at_weights: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of batch x boxes x groups x parts (runs of panels); the last two innermost."""
         mine = scratch + thread * scratch_step
@@ -61,23 +63,9 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             if packs:
                 if packed != box * groups + group:
                     pack_box(
-                        mine,
-                        base,
-                        step_c,
-                        step_d,
-                        step_h,
-                        step_w,
-                        channels,
-                        in_d,
-                        in_h,
-                        in_w,
-                        box_d,
-                        box_h,
-                        box_w,
-                        lo_d - bd * size_d * stride_d,
-                        lo_h - bh * size_h * stride_h,
-                        lo_w - bw * size_w * stride_w,
-                    )
+                        mine, base, step_c, step_d, step_h, step_w, channels, in_d, in_h, in_w, box_d, box_h, box_w,
+                        lo_d - bd * size_d * stride_d, lo_h - bh * size_h * stride_h, lo_w - bw * size_w * stride_w,
+                    )  # fmt: skip
                     packed = box * groups + group
                 base = mine
             else:
@@ -89,8 +77,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 final = panel == panels - 1
                 these = last_columns if final else columns
                 count = last_count if final else lanes
-                weights = w + group * group_step + panel * panel_step
-                step = these * width if packed_weights else w_step
+                row = these * width
                 if direct:
                     c, c_rows = target + panel * columns * width, places + 8 * table
                 else:
@@ -104,38 +91,30 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     k = 0
                     while k < channels:
                         depth = min(chunk_depth, channels - k)
+                        if fresh:
+                            at = mine + at_weights
+                            for j in range(these):
+                                o = (panel * columns + j) * lanes
+                                pack_vector(
+                                    at + j * width, row, chunk_depth * row, w + group * w_g + o * w_o + k * w_c, w_o, w_c,
+                                    w_taps + 8 * tap, many, depth, min(lanes, outputs - o), w_run, at - lanes * width,
+                                )  # fmt: skip
+                            offsets = chunk_offsets + 8 * (chunk_taps if final else 0)
+                        else:
+                            at = w + group * group_step + panel * panel_step + k * row
+                            offsets = w_offsets + 8 * (tap + (taps if final else 0))
                         multiply(
-                            these,
-                            base + k * size,
-                            rows + 8 * table,
-                            tap_offsets + 8 * tap,
-                            size,
-                            weights + k * step,
-                            w_offsets + 8 * (tap + (taps if final else 0)),
-                            step,
-                            many,
-                            depth,
-                            c,
-                            c_rows,
-                            count_pixels,
-                            count,
-                            started,
-                            first_bias,
-                        )
+                            these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row, many, depth,
+                            c, c_rows, count_pixels, count, started, first_bias,
+                        )  # fmt: skip
                         started = 0
                         k += depth
                     tap += many
                 if not direct:
                     width_here = (these - 1) * lanes + (last_count if final else lanes)
                     spread(
-                        target + panel * columns * lanes * step_o,
-                        step_o,
-                        places + 8 * table,
-                        staged,
-                        columns * width,
-                        count_pixels,
-                        width_here,
-                        y_step_p,
-                    )
+                        target + panel * columns * lanes * step_o, step_o, places + 8 * table, staged, columns * width,
+                        count_pixels, width_here, y_step_p,
+                    )  # fmt: skip
 
     return {"forward": forward}

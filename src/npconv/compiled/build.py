@@ -23,7 +23,7 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
-from .target import Target
+from .target import Target, machine
 
 
 class Texts(CodeLibrary):
@@ -82,7 +82,7 @@ class KernelCompiler(CompilerBase):
         return [passes]
 
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "boundscheck": False,
     "no_cpython_wrapper": True,
@@ -107,7 +107,7 @@ def _lowered(kernel: Callable[..., Any]) -> tuple[Any, str]:
     arguments = len(inspect.signature(kernel).parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dispatcher = njit(types.void(*[types.intp] * arguments), **OPTIONS)(kernel)
+        dispatcher: Any = njit(types.void(*[types.intp] * arguments), **OPTIONS)(kernel)
     (result,) = dispatcher.overloads.values()
     return result.library, result.fndesc.llvm_func_name
 
@@ -163,17 +163,9 @@ def linked(kernels: dict[str, Callable[..., Any]], target: Target) -> Any:
 
 def compile_family(kernels: dict[str, Callable[..., Any]], target: Target) -> bytes:
     """The object file of these kernels for `target`."""
-    return machine(target).emit_object(linked(kernels, target))  # type: ignore[no-any-return]
+    return machine(target).emit_object(linked(kernels, target))
 
 
 def assembly(kernels: dict[str, Callable[..., Any]], target: Target) -> str:
     """The same as text, to be read."""
-    return machine(target).emit_assembly(linked(kernels, target))  # type: ignore[no-any-return]
-
-
-def machine(target: Target) -> Any:
-    """LLVM's description of `target`."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    triple = llvm.Target.from_triple(llvm.get_process_triple())
-    return triple.create_target_machine(cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small")
+    return machine(target).emit_assembly(linked(kernels, target))

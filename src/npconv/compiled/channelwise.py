@@ -12,32 +12,14 @@ from typing import Any
 
 from . import packing
 from .build import inner
-from .channelwise_tiles import forward_tile, put
+from .channelwise_tiles import forward_tiles, put
 from .emit import Vectors, word
 from .target import Target
 
-#: Channels of a group, at most (and a vector's lanes).
-WIDEST_GROUP = 8
-
-
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """One forward pass per size of groups, and the packing of weights."""
+    """The forward pass, and the packing of weights."""
     v = Vectors(dtype, target.width)
-    made = {"prepare": prepare(v)}
-    Q = 1
-    while Q <= min(WIDEST_GROUP, v.lanes):
-        made[f"forward_{Q}"] = forward(v, Q)
-        Q *= 2
-    return made
-
-
-def tile_pixels(v: Vectors, Q: int, columns: int) -> int:
-    """Pixels of a register tile: sums, weights and one input must fit the registers."""
-    if columns == 2:
-        return 7 if v.registers == 32 else 6
-    if v.registers == 32:
-        return {1: 7, 2: 7, 4: 6, 8: 2}[Q]
-    return {1: 7, 2: 6, 4: 2, 8: 1}[Q]
+    return {"prepare": prepare(v), "forward": forward(v)}
 
 
 def prepare(v: Vectors) -> Any:
@@ -73,36 +55,32 @@ def prepare(v: Vectors) -> Any:
     return prepare
 
 
-def sweep(v: Vectors, Q: int, columns: int) -> Any:
+def sweep(v: Vectors) -> Any:
     """All pixels of one row with one panel."""
-    pixels = tile_pixels(v, Q, columns)
-    fast, safe = (forward_tile(v, Q, pixels, columns, careful) for careful in (False, True))
-    step = Q * columns * v.width
+    run, pixels_of = forward_tiles(v)
 
     @inner
     def sweep(
-        x: int, x_pixel: int, rows: int, many: int, taps: int, tap_step: int, w: int, y: int, y_pixel: int, out: int,
-        bias: int, bias_step: int, column: int, column_pixel: int, column_tap: int, limits: int, zeros: int, count: int,
-        inside: int, reach: int, in_w: int, chunk_rows: int, chunk_taps: int,
+        kind: int, x: int, x_pixel: int, rows: int, many: int, taps: int, tap_step: int, w: int, w_tap: int,
+        y: int, y_pixel: int, out: int, bias: int, column: int, column_pixel: int, column_tap: int,
+        limits: int, zeros: int, count: int, inside: int, in_w: int, chunk_rows: int, chunk_taps: int,
     ) -> None:  # fmt: skip
+        pixels = pixels_of(kind)
+        reach = (pixels - 1) * column_pixel + (taps - 1) * column_tap
         p = 0
         while p < out:
             live = min(pixels, out - p)
-            easy = inside and live == pixels and column >= 0 and column + reach <= in_w
-            begin, begin_pixel = bias, bias_step
+            easy = inside and live == pixels and column >= 0 and column + reach < in_w
+            begin, begin_pixel = bias, 0
             row = 0
             while row < many:
                 these = min(chunk_rows, many - row)
                 tap = 0
                 while tap < taps:
                     now = min(chunk_taps, taps - tap)
-                    weights = w + (row * taps + tap) * step
-                    if easy:
-                        fast(x, x_pixel, rows, these, now, tap_step, weights, y, y_pixel, begin, begin_pixel,
-                             column, column_pixel, column_tap, limits, zeros, live, count, row, tap)  # fmt: skip
-                    else:
-                        safe(x, x_pixel, rows, these, now, tap_step, weights, y, y_pixel, begin, begin_pixel,
-                             column, column_pixel, column_tap, limits, zeros, live, count, row, tap)  # fmt: skip
+                    run(kind if easy else kind + 1, x, x_pixel, rows, these, now, tap_step, w + (row * taps + tap) * w_tap,
+                        y, y_pixel, begin, begin_pixel, column, column_pixel, column_tap, limits, zeros, live, count,
+                        row, tap)  # fmt: skip
                     begin, begin_pixel = y, y_pixel
                     tap += now
                 row += these
@@ -114,24 +92,24 @@ def sweep(v: Vectors, Q: int, columns: int) -> Any:
     return sweep
 
 
-def forward(v: Vectors, Q: int) -> Any:
-    """The forward pass for groups of Q."""
+def forward(v: Vectors) -> Any:
+    """The forward pass."""
     size, lanes, width = v.size, v.lanes, v.width
     pack_box, spread = packing.boxes(v)
     pack_groups, spread_groups = gapped(v)
-    single = sweep(v, Q, 1)
-    double = sweep(v, Q, 2) if Q == 1 else single
+    scan = sweep(v)
+    grouped = 2 if v.registers == 16 else 4  # where the tiles of groups begin
 
     def forward(
         lo: int, hi: int, thread: int,
         x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
-        parts: int, panels: int, pairs: int, vectors: int, out_d: int, bands: int, band: int, out_h: int, out_w: int,
+        sliding: int, wide: int, parts: int, panels: int, pairs: int, used: int, out_d: int, bands: int, band: int, out_h: int, out_w: int,
         groups: int, inputs: int, outputs: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
         y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int,
-        reach_1: int, reach_2: int, box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
+        box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
         packs: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of batch x depth x bands x parts (runs of panels): move and far are stride and dilation."""
@@ -139,7 +117,6 @@ def forward(v: Vectors, Q: int) -> Any:
         many = taps_d * taps_h
         limits = rows + 8 * many
         packed, staged = rows + packed_at, rows + staged_at
-        channels, made = groups * inputs, groups * outputs
         for block in range(lo, hi):
             part = block % parts
             rest = block // parts
@@ -163,12 +140,14 @@ def forward(v: Vectors, Q: int) -> Any:
                         put(limits + 8 * ((row - first_row) * many + kd * taps_h + kh), limit)
             for panel in range(panels * part // parts, panels * (part + 1) // parts):
                 columns, first = (2, 2 * panel) if panel < pairs else (1, panel + pairs)
-                here = min(columns * lanes, vectors - first * lanes)  # lanes in use: gaps count
+                here = min(columns * lanes, used - first * lanes)
                 count = here - (columns - 1) * lanes
+                kind = sliding + 2 * (columns - 1) if wide == 1 else grouped + wide // 4
+                kind *= 2
                 if packs:
                     pixel = here * size
                     if gaps:
-                        pack_groups(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, Q, groups, inputs,
+                        pack_groups(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups, inputs,
                                     in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
                     else:
                         pack_box(packed, x_image + first * lanes * step_c, step_c, step_d, step_h, step_w, here,
@@ -189,7 +168,7 @@ def forward(v: Vectors, Q: int) -> Any:
                     target, y_pixel = staged, columns * width
                     y_line = out_w * y_pixel
                 begin = bias + first * width if bias else zeros
-                weights = w + first * many * taps_w * Q * width
+                weights = w + first * many * taps_w * wide * width
                 for row in range(last_row - first_row):
                     top, deep = corner_h + row * move_h, taps_h - 1
                     inside = here == columns * lanes
@@ -201,21 +180,15 @@ def forward(v: Vectors, Q: int) -> Any:
                             and corner_d >= 0
                             and corner_d + (taps_d - 1) * far_d < in_d
                         )
-                    if columns == 2:
-                        double(source + row * move_h * line, move_w * pixel, rows, many, taps_w, far_w * pixel, weights,
-                               target + row * y_line, y_pixel, out_w, begin, 0, column, move_w, far_w,
-                               limits + 8 * row * many, zeros, count, inside, reach_2, width_in,
-                               chunk_rows, chunk_taps)  # fmt: skip
-                    else:
-                        single(source + row * move_h * line, move_w * pixel, rows, many, taps_w, far_w * pixel, weights,
-                               target + row * y_line, y_pixel, out_w, begin, 0, column, move_w, far_w,
-                               limits + 8 * row * many, zeros, count, inside, reach_1, width_in,
-                               chunk_rows, chunk_taps)  # fmt: skip
+                    scan(kind, source + row * move_h * line, move_w * pixel, rows, many,
+                         taps_w, far_w * pixel, weights, wide * columns * width, target + row * y_line, y_pixel, out_w,
+                         begin, column, move_w, far_w, limits + 8 * row * many, zeros, count, inside, width_in,
+                         chunk_rows, chunk_taps)  # fmt: skip
                 if stages:
                     pixels = (last_row - first_row) * out_w
                     if gaps:
                         spread_groups(y_image, step_o, places, staged, columns * width, pixels, here, first * lanes,
-                                      Q, groups, outputs)  # fmt: skip
+                                      wide, groups, outputs)  # fmt: skip
                     else:
                         spread(y_image + first * lanes * step_o, step_o, places, staged, columns * width, pixels, here,
                                y_step_w)  # fmt: skip

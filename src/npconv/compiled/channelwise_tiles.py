@@ -7,11 +7,12 @@ i ^ r in the r-th of Q products, so x is used as it was loaded and a group costs
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
-from .emit import I32, I64, Vectors, emitted, i64, pointer
+from .emit import I32, I64, P, Vectors, emitted, i64, pointer
 
 
 @emitted(2)
@@ -56,74 +57,149 @@ class Loop:
         self.b.position_at_end(self.after)
 
 
-def forward_tile(v: Vectors, Q: int, pixels: int, columns: int, safe: bool) -> Callable[..., Any]:
-    """tile(...): `pixels` outputs of a row, `columns` vectors of channels, all taps.
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: groups of Q, so many pixels and vectors; sliding: its pixels and taps are neighbours."""
 
-    Arguments: x, where tap 0 of pixel 0 reads; x_pixel, from pixel to pixel; rows, a table of offsets of `many` rows of
-    taps; `taps` in a row, tap_step apart; w, (row, tap, r, columns, lanes); y and y_pixel; begin and begin_pixel, what the
-    sums are added to. A safe tile also asks: the column that x stands at, columns per pixel and per tap, how wide each row
-    is (`limits`), `zeros` to read beyond it, how many pixels exist (`live`), and channels in the last vector (`count`).
-    """
+    Q: int
+    pixels: int
+    columns: int
+    sliding: bool
 
-    @emitted(20)
-    def tile(b: Any, arguments: Any) -> None:
-        (x, x_pixel, rows, many, taps, tap_step, w, y, y_pixel, begin, begin_pixel) = arguments[:11]
-        column, column_pixel, column_tap, limits, zeros, live, count, row, tap = arguments[11:]
-        zero = ir.Constant(v.vector, None)
-        each = range(pixels)
-        mask = v.mask(b, count) if safe else None
-        offsets = [b.mul(x_pixel, i64(p)) for p in each]
-        x = b.add(x, b.mul(tap, tap_step))
-        column = b.add(column, b.mul(tap, column_tap))
-        outer = Loop(b, "row", [row, w, *[zero] * (pixels * columns * Q)])
-        r, weights, *sums = outer.state
-        at = b.shl(r, i64(3))
-        source = b.add(x, b.load(pointer(b, b.add(rows, at)), typ=I64, align=8))
-        limit = b.load(pointer(b, b.add(limits, at)), typ=I64, align=8) if safe else None
-        inner = Loop(b, "tap", [taps, source, weights, column, *sums])
-        left, place, weight, here, *sums = inner.state
-        added: list[Any] = [None] * len(sums)
 
-        def read(p: int, c: int) -> Any:
-            offset = c * v.width
-            if not safe:
-                return v.load(b, b.add(place, offsets[p]), offset)
-            inside = b.icmp_unsigned("<", b.add(here, b.mul(column_pixel, i64(p))), limit)
-            where = b.select(inside, b.add(place, offsets[p]), zeros)
-            if c == columns - 1:
-                return v.masked_load(b, mask, where, offset)
-            return v.load(b, where, offset)
+def tiles(v: Vectors) -> list[Tile]:
+    """The tiles there are; sums, weights and inputs must fit the registers. `kind` in Python code is 2 i + safe."""
+    many = v.registers == 32
+    made = [Tile(1, 7, columns, sliding) for columns in (1, 2) for sliding in (False, True) if columns == 1 or many]
+    wide = {2: 7, 4: 6, 8: 2} if many else {2: 5, 4: 2, 8: 1}
+    return made + [Tile(Q, pixels, 1, False) for Q, pixels in wide.items() if v.lanes >= Q]
 
-        factors = [[v.load(b, weight, (q * columns + c) * v.width) for c in range(columns)] for q in range(Q)]
-        for p in each:
-            for c in range(columns):
-                value = read(p, c)
-                for q in range(Q):
-                    i = (p * columns + c) * Q + q
-                    added[i] = v.fma(b, value, factors[q][c], sums[i])
-        weight = b.add(weight, i64(Q * columns * v.width))
-        left = b.sub(left, i64(1))
-        state = [left, b.add(place, tap_step), weight, b.add(here, column_tap), *added]
-        inner.close(state, b.icmp_signed(">", left, i64(0)))
-        following = b.add(r, i64(1))
-        outer.close([following, weight, *added], b.icmp_signed("<", following, b.add(row, many)))
-        end = b.append_basic_block("end") if safe else None
-        for p in each:
-            if safe and p:
-                more = b.append_basic_block("pixel")
-                b.cbranch(b.icmp_signed("<", i64(p), live), more, end)
-                b.position_at_end(more)
-            for c in range(columns):
-                i = (p * columns + c) * Q
-                value = tree(b, v, added[i : i + Q])
-                source, target = b.add(begin, b.mul(begin_pixel, i64(p))), b.add(y, b.mul(y_pixel, i64(p)))
-                if safe and c == columns - 1:
-                    old = v.masked_load(b, mask, source, c * v.width)
-                    v.masked_store(b, b.fadd(old, value), mask, target, c * v.width)
-                else:
-                    v.store(b, b.fadd(v.load(b, source, c * v.width), value), target, c * v.width)
-        if safe:
+
+def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
+    """A function of its own, made once: its loops have all registers to themselves, whoever calls it."""
+    if name not in b.module.globals:
+        made = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * count), name)
+        made.linkage = "linkonce_odr"
+        made.attributes.add("noinline")
+        inside = ir.IRBuilder(made.append_basic_block())
+        body(inside, list(made.args))
+        inside.ret_void()
+    return b.module.globals[name]
+
+
+def forward_tiles(v: Vectors) -> tuple[Any, Any]:
+    """(run, pixels): run(kind, ...) computes a tile, see `forward_tile`; pixels(kind) is its width."""
+    kinds = [(tile, safe) for tile in tiles(v) for safe in (False, True)]
+
+    @emitted(21)
+    def run(b: Any, a: Any) -> None:
+        end = b.append_basic_block("tiled")
+        choice = b.switch(a[0], end)
+        for kind, (tile, safe) in enumerate(kinds):
+            here = b.append_basic_block(f"kind{kind}")
+            choice.add_case(i64(kind), here)
+            b.position_at_end(here)
+            name = f"npconv_tile_{v.suffix}_{kind}"
+            b.call(outlined(b, name, 20, lambda f, args, t=tile, s=safe: forward_tile(v, f, t, s, args)), a[1:])
             b.branch(end)
-            b.position_at_end(end)
+        b.position_at_end(end)
 
-    return tile
+    @emitted(1, P)
+    def pixels(b: Any, a: Any) -> Any:
+        found = i64(1)
+        for kind, (tile, _) in enumerate(kinds):
+            found = b.select(b.icmp_signed("==", a[0], i64(kind)), i64(tile.pixels), found)
+        return found
+
+    return run, pixels
+
+
+def forward_tile(v: Vectors, b: Any, shape: Tile, safe: bool, arguments: list[Any]) -> None:
+    """Outputs of one row, all taps, some vectors of channels.
+
+    Arguments: x, where tap 0 of pixel 0 reads; x_pixel, from pixel to pixel; rows, a table of offsets of rows of taps, of
+    which `many` from `row` on; `taps` in a row from `tap` on, tap_step apart; w, (row, tap, r, columns, lanes); y and
+    y_pixel; begin and begin_pixel, what the sums are added to. A safe tile also asks: the column that x stands at, columns
+    per pixel and per tap, how wide each row is (`limits`), `zeros` to read beyond it, how many pixels exist (`live`), and
+    channels in the last vector (`count`).
+    """
+    (x, x_pixel, rows, many, taps, tap_step, w, y, y_pixel, begin, begin_pixel) = arguments[:11]
+    column, column_pixel, column_tap, limits, zeros, live, count, row, tap = arguments[11:]
+    Q, columns, each = shape.Q, shape.columns, range(shape.pixels)
+    mask = v.mask(b, count) if safe else None
+    x = b.add(x, b.mul(tap, tap_step))
+    column = b.add(column, b.mul(tap, column_tap))
+    if shape.sliding:
+        tap_step, column_pixel, column_tap = x_pixel, i64(1), i64(1)
+    outer = Loop(b, "row", [row, w, *[ir.Constant(v.vector, None)] * (shape.pixels * columns * Q)])
+    r, weights, *sums = outer.state
+    at = b.shl(r, i64(3))
+    source = b.add(x, b.load(pointer(b, b.add(rows, at)), typ=I64, align=8))
+    limit = b.load(pointer(b, b.add(limits, at)), typ=I64, align=8) if safe else None
+
+    def step(state: list[Any], many_taps: int) -> list[Any]:
+        """Several taps that follow each other: an input is loaded once for all of them."""
+        left, place, weight, here, *sums = state
+        size = Q * columns * v.width
+        factors = [[v.load(b, weight, i * v.width + t * size) for i in range(Q * columns)] for t in range(many_taps)]
+        for i in range(shape.pixels + many_taps - 1):
+            where = b.add(place, b.mul(x_pixel, i64(i)))
+            if safe:
+                inside = b.icmp_unsigned("<", b.add(here, b.mul(column_pixel, i64(i))), limit)
+                where = b.select(inside, where, zeros)
+            for c in range(columns):
+                offset = c * v.width
+                last = safe and c == columns - 1
+                value = v.masked_load(b, mask, where, offset) if last else v.load(b, where, offset)
+                for t in range(many_taps):
+                    if i - t in each:
+                        for q in range(Q):
+                            n = ((i - t) * columns + c) * Q + q
+                            sums[n] = v.fma(b, value, factors[t][q * columns + c], sums[n])
+        place = b.add(place, b.mul(tap_step, i64(many_taps)))
+        here = b.add(here, b.mul(column_tap, i64(many_taps)))
+        return [b.sub(left, i64(many_taps)), place, b.add(weight, i64(many_taps * size)), here, *sums]
+
+    state = [taps, source, weights, column, *sums]
+    for many_taps in (3, 2, 1) if shape.sliding else (1,):
+        state = repeated(b, state, many_taps, step)
+    following = b.add(r, i64(1))
+    outer.close([following, state[2], *state[4:]], b.icmp_signed("<", following, b.add(row, many)))
+    sums = state[4:]
+    end = b.append_basic_block("end")
+    for p in each:
+        if safe and p:
+            more = b.append_basic_block("pixel")
+            b.cbranch(b.icmp_signed("<", i64(p), live), more, end)
+            b.position_at_end(more)
+        source, target = b.add(begin, b.mul(begin_pixel, i64(p))), b.add(y, b.mul(y_pixel, i64(p)))
+        for c in range(columns):
+            i = (p * columns + c) * Q
+            value, offset = tree(b, v, sums[i : i + Q]), c * v.width
+            if safe and c == columns - 1:
+                v.masked_store(b, b.fadd(v.masked_load(b, mask, source, offset), value), mask, target, offset)
+            else:
+                v.store(b, b.fadd(v.load(b, source, offset), value), target, offset)
+    b.branch(end)
+    b.position_at_end(end)
+
+
+def repeated(b: Any, state: list[Any], count: int, step: Callable[[list[Any], int], list[Any]]) -> list[Any]:
+    """While at least `count` (state[0]) are left, a step of `count`."""
+    before, loop, done = b.block, b.append_basic_block("taps"), b.append_basic_block("taps.done")
+    b.cbranch(b.icmp_signed(">=", state[0], i64(count)), loop, done)
+    b.position_at_end(loop)
+    phis = [b.phi(value.type) for value in state]
+    after = step(list(phis), count)
+    b.cbranch(b.icmp_signed(">=", after[0], i64(count)), loop, done)
+    last = b.block
+    b.position_at_end(done)
+    results = []
+    for phi, value, begun in zip(phis, after, state, strict=True):
+        phi.add_incoming(begun, before)
+        phi.add_incoming(value, last)
+        result = b.phi(value.type)
+        result.add_incoming(begun, before)
+        result.add_incoming(value, last)
+        results.append(result)
+    return results

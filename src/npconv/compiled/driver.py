@@ -4,13 +4,14 @@ The caller claims blocks like everyone else and closes the launch when none are 
 have joined, never for one that has not woken. Launches are exclusive; a caller that finds the workers busy runs its
 blocks alone. After `SLICE` a launch stops handing out blocks and returns to Python, so that Ctrl-C is noticed.
 
-State, one word per cache line: the ticket (generation << 16 | joined workers; an odd generation is open), a sequence
-number to sleep on, how many sleep, the next block, then what to run: function, words, blocks, grain, the highest
-worker wanted, a deadline; last the lock of the launch and the order to stop.
+State, one word per cache line: the ticket (generation << 16 | workers inside; an odd generation is open), a sequence
+number to sleep on, how many sleep, the next block, then what to run: function, words, blocks, grain, how many may
+help, a deadline; who came so far, which numbers the threads of a launch; last the lock and the order to stop.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -21,25 +22,25 @@ from numba.core.cgutils import alloca_once
 from .build import inner
 from .emit import I64, PTR, P, emitted, function, i64, pointer
 from .target import Target
+from .threads import LINE, STATE_BYTES
 
-LINE = 64
-TICKET, SEQUENCE, SLEEPERS, NEXT, FUNCTION, WORDS, BLOCKS, GRAIN, WANTED, DEADLINE, BUSY, STOP = range(
-    0, 12 * LINE, LINE
+TICKET, SEQUENCE, SLEEPERS, NEXT, FUNCTION, WORDS, BLOCKS, GRAIN, WANTED, DEADLINE, CAME, BUSY, STOP = range(
+    0, STATE_BYTES, LINE
 )
-STATE_BYTES = 12 * LINE
 #: Nanoseconds after which a launch returns to Python.
-SLICE = 100_000_000
-#: Polls before a worker sleeps, some 20 to 50 microseconds.
+SLICE = 200_000_000
+#: Polls before a worker sleeps, some 20 to 50 microseconds, and before a caller lets others run.
 SPINS = 2000
 
-FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
-FUTEX_CALL = {"x86_64": 202, "aarch64": 98}
+FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE, EVERYONE = 128, 129, 0x7FFFFFFF
+#: Linux's numbers of (futex, sched_yield).
+SYSTEM_CALLS = {"x86_64": (202, 24), "aarch64": (98, 124)}
 MONOTONIC = 1
 
 
 @emitted(1, P)
 def read(b: Any, a: Any) -> Any:
-    return b.load_atomic(pointer(b, a[0]), "acquire", 8, typ=I64)
+    return b.load_atomic(pointer(b, a[0]), "seq_cst", 8, typ=I64)
 
 
 @emitted(2)
@@ -86,14 +87,12 @@ def now(b: Any, a: Any) -> Any:
     return b.add(b.mul(seconds, i64(1_000_000_000)), rest)
 
 
-syscall = types.ExternalFunction("syscall", types.int64(types.int64, P, types.int64, types.int64, P))
+syscall: Any = types.ExternalFunction("syscall", types.int64(types.int64, P, types.int64, types.int64, P))
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """A worker's life, and a launch."""
-    import platform
-
-    futex = FUTEX_CALL[platform.machine()]
+    """A worker's life, a launch, and the end of all workers."""
+    futex, sched_yield = SYSTEM_CALLS[platform.machine()]
 
     @inner
     def share(state: int, thread: int) -> None:
@@ -106,12 +105,18 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 break
             call(kernel, first, min(blocks, first + grain), thread, words)
 
-    def worker(lo: int, hi: int, thread: int, state: int) -> None:
+    @inner
+    def idle(ticket: int, seen: int) -> bool:
+        """Whether a worker that has served `seen` has nothing to do: the launch is closed, or the one it served."""
+        return (ticket >> 16) & 1 == 0 or ticket >> 16 == seen
+
+    def worker(state: int, hi: int, thread: int) -> None:
+        """What a native thread runs; its one argument arrives in the place of `lo`."""
         seen = 0
         while True:
             spins = 0
             ticket = read(state + TICKET)
-            while (ticket >> 16) & 1 == 0 or ticket >> 16 == seen or read(state + WANTED) < thread:
+            while idle(ticket, seen):
                 if read(state + STOP) != 0:
                     return
                 spins += 1
@@ -119,16 +124,16 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 if spins > SPINS:
                     add(state + SLEEPERS, 1)
                     sequence = read(state + SEQUENCE)
-                    ticket = read(state + TICKET)
-                    if (ticket >> 16) & 1 == 0 or ticket >> 16 == seen or read(state + WANTED) < thread:
+                    if idle(read(state + TICKET), seen) and read(state + STOP) == 0:
                         syscall(futex, state + SEQUENCE, FUTEX_WAIT_PRIVATE, sequence & 0xFFFFFFFF, 0)
                     add(state + SLEEPERS, -1)
                     spins = 0
                 ticket = read(state + TICKET)
-            generation = ticket >> 16
             if swap(state + TICKET, ticket, ticket + 1) == 1:
-                seen = generation
-                share(state, thread)
+                seen = ticket >> 16
+                number = add(state + CAME, 1) + 1
+                if number <= read(state + WANTED):
+                    share(state, number)
                 add(state + TICKET, -1)
 
     def launch(
@@ -160,15 +165,26 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         write(state + WANTED, workers)
         write(state + DEADLINE, deadline)
         write(state + NEXT, begin)
+        write(state + CAME, 0)
         add(state + TICKET, 1 << 16)
         add(state + SEQUENCE, 1)
         if read(state + SLEEPERS) > 0:
             syscall(futex, state + SEQUENCE, FUTEX_WAKE_PRIVATE, workers, 0)
         share(state, 0)
         add(state + TICKET, 1 << 16)
+        spins = 0
         while read(state + TICKET) & 0xFFFF != 0:
             pause()
+            spins += 1
+            if spins > SPINS:  # whoever is inside may be waiting for this processor
+                syscall(sched_yield, 0, 0, 0, 0)
         write(result, min(blocks, read(state + NEXT)))
         write(state + BUSY, 0)
 
-    return {"worker": worker, "launch": launch}
+    def stop(lo: int, hi: int, thread: int, state: int) -> None:
+        """Send all workers home, when they have finished what they do."""
+        write(state + STOP, 1)
+        add(state + SEQUENCE, 1)
+        syscall(futex, state + SEQUENCE, FUTEX_WAKE_PRIVATE, EVERYONE, 0)
+
+    return {"worker": worker, "launch": launch, "stop": stop}

@@ -22,8 +22,8 @@ LENGTHS, POSITIONS, PLANE, PLANS, PAIRS, TABLE, NEEDED, NEEDED_AT = 0, 3, 6, 7, 
 
 
 @cache
-def partial(v: Vectors) -> tuple[Any, Any, Any, Any]:
-    """(load_part, store_part, block_in, block_out): vectors and transposed blocks of which only some elements exist."""
+def partial(v: Vectors) -> tuple[Any, Any, Any, Any, Any]:
+    """(load_part, store_part, block_in, block_flip, block_out): where only some elements of a vector or block exist."""
 
     @emitted(3)
     def load_part(b: Any, a: Any) -> None:
@@ -39,16 +39,23 @@ def partial(v: Vectors) -> tuple[Any, Any, Any, Any]:
         row, none = v.mask(b, columns), ir.Constant(ir.VectorType(I1, v.lanes), None)
         return [b.select(b.icmp_signed("<", i64(r), rows), row, none) for r in range(v.lanes)]
 
+    def read(b: Any, a: Any) -> list[Any]:
+        _, _, source, step, rows, columns = a
+        places = [b.add(source, b.mul(step, i64(r))) for r in range(v.lanes)]
+        return [v.masked_load(b, mask, at) for mask, at in zip(masks(b, rows, columns), places, strict=True)]
+
     @emitted(6)
     def block_in(b: Any, a: Any) -> None:
         """Transpose a[4] rows of a[5] elements; the block at a[0] is written whole, with zeros where nothing was."""
-        to, to_step, source, step, rows, columns = a
-        found = [
-            v.masked_load(b, mask, b.add(source, b.mul(step, i64(r))))
-            for r, mask in enumerate(masks(b, rows, columns))
-        ]
-        for i, row in enumerate(v.transposed(b, found)):
-            v.store(b, row, b.add(to, b.mul(to_step, i64(i))))
+        for i, row in enumerate(v.transposed(b, read(b, a))):
+            v.store(b, row, b.add(a[0], b.mul(a[1], i64(i))))
+
+    @emitted(6)
+    def block_flip(b: Any, a: Any) -> None:
+        """The same, but just the a[5] rows that hold data are written, each whole."""
+        found = v.transposed(b, read(b, a))
+        for i, (row, mask) in enumerate(zip(found, masks(b, a[5], i64(v.lanes)), strict=True)):
+            v.masked_store(b, row, mask, b.add(a[0], b.mul(a[1], i64(i))))
 
     @emitted(6)
     def block_out(b: Any, a: Any) -> None:
@@ -58,13 +65,13 @@ def partial(v: Vectors) -> tuple[Any, Any, Any, Any]:
         for i, (row, mask) in enumerate(zip(v.transposed(b, found), masks(b, rows, columns), strict=True)):
             v.masked_store(b, row, mask, b.add(to, b.mul(to_step, i64(i))))
 
-    return load_part, store_part, block_in, block_out
+    return load_part, store_part, block_in, block_flip, block_out
 
 
 @cache
 def rows(v: Vectors) -> tuple[Any, Any, Any]:
     """(zero, gather, scatter): runs of pixels between a tensor and vectors of channels, one vector a pixel."""
-    load_part, store_part, block_in, block_out = partial(v)
+    load_part, store_part, block_in, block_flip, block_out = partial(v)
     size, lanes, width = v.size, v.lanes, v.width
     clear, copy, copy_one, transpose = v.clear, v.copy, v.copy_one, v.transpose
 
@@ -89,6 +96,10 @@ def rows(v: Vectors) -> tuple[Any, Any, Any]:
                     transpose(to + p * width, width, x + p * size, step_c)
                 else:
                     block_in(to + p * width, width, x + p * size, step_c, count, pixels - p)
+        elif step_w == -size:  # a flipped kernel
+            for p in range(0, pixels, lanes):
+                last = min(pixels, p + lanes) - 1
+                block_flip(to + last * width, -width, x - last * size, step_c, count, last - p + 1)
         else:
             for p in range(pixels):
                 clear(to + p * width)

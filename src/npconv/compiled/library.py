@@ -6,14 +6,18 @@ LLVM alone: where the store is warm, Numba is never imported.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import os
+import re
+import sys
 import threading
+import warnings
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from . import store
 
@@ -29,9 +33,14 @@ FAMILIES = {
     "pools": "pools",
     "epilogue": "epilogue",
 }
+INSTALL = "compiled kernels need numba: pip install 'npconv[fast]'"
 
 _lock = threading.RLock()
-_engines: list[Any] = []  # an engine owns its machine code: never let one go
+_failure: str | None = None
+
+
+class KernelError(RuntimeError):
+    """A family of kernels could not be compiled or loaded; from then on `unavailable` says why."""
 
 
 @dataclass(frozen=True)
@@ -43,89 +52,127 @@ class Kernel:
     arguments: tuple[str, ...]
 
 
-@lru_cache(maxsize=1)
 def unavailable() -> str | None:
     """Why there are no compiled kernels here, or None."""
-    if os.environ.get("NPCONV_COMPILED", "1") == "0":
-        return "NPCONV_COMPILED=0 turns compiled kernels off"
-    try:
-        import llvmlite.binding
-    except ImportError:
-        return "compiled kernels need numba: pip install 'npconv[fast]'"
-    from importlib.util import find_spec
-
-    from .target import UnsupportedCPU, host
-
-    if find_spec("numba") is None:
-        return "compiled kernels need numba: pip install 'npconv[fast]'"
-    try:
-        host()
-    except UnsupportedCPU as error:
-        return str(error)
-    return None if llvmlite.binding else None
+    return _failure or _missing()
 
 
 @cache
-def _sources() -> str:
-    """A digest of everything that decides what the machine code is."""
-    import llvmlite
+def _missing() -> str | None:
+    if os.environ.get("NPCONV_COMPILED", "1") == "0":
+        return "NPCONV_COMPILED=0 turns compiled kernels off"
+    if find_spec("numba") is None:
+        return INSTALL
+    try:
+        from .target import UnsupportedCPUError, host
+    except ImportError:
+        return INSTALL
+    try:
+        host()
+    except ImportError:
+        return INSTALL
+    except UnsupportedCPUError as error:
+        return str(error)
+    return None
 
-    digest = hashlib.sha256(llvmlite.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
 
+def kernel(family: str, name: str, dtype: str = "f4") -> Kernel:
+    """An entry point, compiled now if it never was.
 
-def _object(family: str, dtype: str) -> tuple[bytes, dict[str, tuple[str, ...]]]:
-    from .target import host
-
-    target = host()
-    text = f"{family} {dtype} {target} {_sources()}"
-    key = f"{family}-{dtype}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-    found = store.read(key)
-    if found is not None:
-        lines, _, body = found.partition(b"\n\n")
-        try:
-            pairs = [line.split(" ") for line in lines.decode().splitlines()]
-            return body, {name: tuple(rest) for name, *rest in pairs}
-        except UnicodeDecodeError:
-            pass
-    from .build import argument_names, compile_family
-
-    kernels = importlib.import_module(f".{FAMILIES[family]}", __package__).kernels(dtype, target)
-    body = compile_family(kernels, target)
-    names = {name: argument_names(kernel) for name, kernel in kernels.items()}
-    header = "\n".join(" ".join((name, *rest)) for name, rest in names.items()).encode()
-    store.write(key, header + b"\n\n" + body)
-    return body, names
+    Raises
+    ------
+    KernelError
+        If that fails, whatever the reason: NumPy can do the work.
+    """
+    return _family(family, dtype)[name]
 
 
 @cache
 def _family(family: str, dtype: str) -> dict[str, Kernel]:
+    global _failure
     with _lock:
-        return _load(family, dtype)
+        if _failure:
+            raise KernelError(_failure)
+        try:
+            return _loaded(family, dtype)
+        except Exception as error:
+            _failure = f"compiling {family!r} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            warnings.warn(f"npconv: {_failure}; NumPy does the work from here on", stacklevel=2)
+            raise KernelError(_failure) from error
 
 
 @cache
-def _load(family: str, dtype: str) -> dict[str, Kernel]:
+def _loaded(family: str, dtype: str) -> dict[str, Kernel]:
     import llvmlite.binding as llvm
 
-    from .target import host
+    from .target import host, machine
 
-    body, names = _object(family, dtype)
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    target = host()
-    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
-    )
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    body, names = _object(family, dtype, key(family, dtype))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))  # it owns the code, which workers may still be running at exit
     engine.add_object_file(llvm.ObjectFileRef.from_data(body))
     engine.finalize_object()
-    _engines.append(engine)
     return {name: Kernel(name, engine.get_function_address(f"npconv_{name}"), rest) for name, rest in names.items()}
 
 
-def kernel(family: str, name: str, dtype: str = "f4") -> Kernel:
-    """An entry point, compiled now if it never was."""
-    return _family(family, dtype)[name]
+def _object(family: str, dtype: str, name: str) -> tuple[bytes, dict[str, tuple[str, ...]]]:
+    """The object file of a family and the arguments of its kernels, which lie before it in the store."""
+    found = store.read(name)
+    if found is not None:
+        head, _, body = found.partition(b"\n\n")
+        lines = [line.split(" ") for line in head.decode().splitlines()]
+        return body, {entry: tuple(rest) for entry, *rest in lines}
+    from .build import argument_names, compile_family
+    from .target import host
+
+    kernels = importlib.import_module(f".{FAMILIES[family]}", __package__).kernels(dtype, host())
+    body = compile_family(kernels, host())
+    names = {entry: argument_names(function) for entry, function in kernels.items()}
+    head = "\n".join(" ".join((entry, *rest)) for entry, rest in names.items()).encode()
+    store.write(name, head + b"\n\n" + body)
+    return body, names
+
+
+def key(family: str, dtype: str) -> str:
+    """The name of a family in the store: everything that decides what its machine code is has a part in it."""
+    from .target import host
+
+    digest = hashlib.sha256(f"{dtype} {host()} {_versions()}".encode())
+    for path in sorted({*_sources(FAMILIES[family]), *_sources("build")}):
+        digest.update(path.name.encode() + path.read_bytes())
+    return f"{family}-{dtype}-{digest.hexdigest()[:24]}"
+
+
+@cache
+def _versions() -> str:
+    from importlib.metadata import version
+
+    return f"{sys.version_info[:2]} numba {version('numba')} llvmlite {version('llvmlite')}"
+
+
+_IMPORT = re.compile(r"^[ \t]*from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
+
+
+@cache
+def _sources(module: str) -> frozenset[Path]:
+    """The file of one of our modules, and those of all that it imports from this package."""
+    found: set[Path] = set()
+    waiting = [Path(__file__).with_name(f"{module}.py")]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for dots, name, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+            folder = path.parents[len(dots) - 1].joinpath(*name.split(".")) if name else path.parents[len(dots) - 1]
+            waiting += [folder.with_suffix(".py"), *(folder / f"{each}.py" for each in re.findall(r"\w+", names))]
+    return frozenset(found)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,33 +1,31 @@
-"""The weight gradient of a convolution by `compiled.outer`: which operand is broadcast, what is packed, who does what."""
+"""The weight gradient of a convolution by `compiled.outer`: what is packed, who does what, in which chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from ..geometry import ConvGeometry, Ints, ceil_div, total
 from . import library, threads
 from .calls import Words, address
-from .outer_layout import Laid, Panels, Source, lanes_operand, rows_operand
+from .outer_arrange import TILE_ROWS, arrange, shape
 from .target import host
 
-#: Products added up in registers before they are rounded.
-CHUNK = 256
-#: Rows of the register tile that is 1, 2, 3, 4 vectors wide, by the bytes of a vector; `emit.Vectors` has the reason.
-TILE_ROWS = {64: (14, 12, 8, 7), 32: (8, 6), 16: (14, 12, 8, 7)}
 #: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
 SPARE = 16
-#: Register tiles in one task; they share the panel in the second-level cache.
+#: Register tiles in one task at most; they share the panel in the second-level cache.
 TILES = 16
-#: Tasks below which rows, then pixels, are cut finer, so that all threads have work to the end.
-TASKS = 16
+#: Tasks below which pixels, then rows, are cut finer, so that all threads have work to the end.
+TASKS = 32
+#: Arithmetic that is worth a task of its own.
+TASK_FLOPS = 250_000
 #: Packed bytes of one chunk of images; and its pixels at least, so that the gradient is not rewritten too often.
 CHUNK_BYTES, CHUNK_PIXELS = 4 << 20, 4096
-#: What packing one element costs, in floating-point operations.
+#: What packing one element costs, in floating-point operations: whether it is worth a second thread.
 PACK_FLOPS = 8
 
 
@@ -85,7 +83,7 @@ def _scratch(launch: Launch, workers: int) -> int:
 
 def flops(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """The arithmetic done, with the lanes and rows that are not needed."""
-    return min(_shape(geometry, dtype, swapped)[2] for swapped in (False, True))
+    return min(shape(geometry, dtype, swapped)[2] for swapped in (False, True))
 
 
 def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
@@ -93,25 +91,6 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
     pixels = total(geometry.y_shape[2:]) * geometry.batch
     whole = dtype.itemsize * pixels * (geometry.in_channels * geometry.taps + 2 * geometry.out_channels)
     return min(2 * whole, 4 * CHUNK_BYTES + whole // 8) + (1 << 20)
-
-
-def _three(values: Ints, fill: int) -> Ints:
-    """Per-axis values of up to three axes as (depth, height, width)."""
-    return (fill,) * (3 - len(values)) + tuple(values)
-
-
-def _shape(geometry: ConvGeometry, dtype: np.dtype, swapped: bool) -> tuple[Panels, int, int]:
-    """The panels, the rows of one panel, and the arithmetic with what is wasted."""
-    width = host().width
-    c, o = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
-    rows, columns, repeats = (o, c, geometry.taps) if swapped else (c * geometry.taps, o, 1)
-    panels = Panels.of(columns, width // dtype.itemsize, len(TILE_ROWS[width]))
-    work = 0
-    for count, vectors in ((panels.count - 1, panels.columns), (1, panels.last)):
-        tile = TILE_ROWS[width][vectors - 1]
-        work += count * vectors * panels.lanes * ceil_div(rows, tile) * tile
-    pixels = total(geometry.out_shape) * geometry.batch
-    return panels, rows, 2 * work * repeats * pixels * geometry.groups
 
 
 @lru_cache(maxsize=1024)
@@ -146,31 +125,77 @@ def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> Iterator[tuple[int, Ints
             yield first, start, geometry.with_out(start, here, min(batch, geometry.batch - first))
 
 
-def _sources(geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, size: int) -> tuple[Source, Source, Ints, Ints]:
-    """x and g; strides and the distance of taps in pixels of x. Taps that stand alone need only the pixels they read."""
-    inputs, outputs = _three(geometry.in_shape, 1), _three(geometry.out_shape, 1)
-    stride, dilation = list(_three(geometry.stride, 1)), _three(geometry.dilation, 1)
-    effective, kernel = _three(geometry.effective, 1), _three(geometry.kernel, 1)
-    lows = _three(tuple(lo for lo, _ in geometry.padding), 0)
-    group = geometry.groups
-    c, o = geometry.in_channels // group, geometry.out_channels // group
-    box = tuple(covered_size(e, s, m) for e, s, m in zip(effective, stride, outputs, strict=True))
-    x = Source(
-        size, geometry.batch, c, group, x_strides[0], x_strides[1], _three(x_strides[2:], 0), inputs, lows, box
+def _launch(
+    geometry: ConvGeometry,
+    x_strides: Ints,
+    g_strides: Ints,
+    out_strides: Ints,
+    dtype: np.dtype,
+    x_begin: int,
+    g_begin: int,
+) -> Launch:
+    size = dtype.itemsize
+    way = arrange(geometry, x_strides, g_strides, out_strides, dtype)
+    panels, a, b, walk = way.panels, way.a, way.b, way.walk
+    row_count, groups = len(way.places), geometry.groups
+    tile = TILE_ROWS[host().width][panels.columns - 1]
+    others = panels.count * len(way.taps) * groups
+    tiles = ceil_div(row_count, tile)
+    tasks = max(1, min(TASKS, way.work // TASK_FLOPS))
+    blocks = ceil_div(tiles, TILES)
+    parts = max(1, min(ceil_div(tasks, blocks * others), len(walk.steps)))
+    if blocks * others * parts < tasks:
+        blocks = min(tiles, ceil_div(tasks, others * parts))
+    block_rows = ceil_div(tiles, blocks) * tile
+    blocks = ceil_div(row_count, block_rows)
+    pitch = panels.columns * panels.lanes * size
+    direct = way.step_lane == size and parts == 1
+    scratch_step = 0 if direct else (block_rows + SPARE) * pitch + 64
+    ends = np.minimum(np.arange(block_rows + SPARE), block_rows - 1)
+    index = np.minimum(np.arange(blocks)[:, None] * block_rows + ends, row_count - 1)
+    places = {
+        "places": np.ascontiguousarray(way.places[index]),
+        "tap_places": np.ascontiguousarray(way.taps[:, 0]),
+    }
+    arrays = {
+        "rows": np.ascontiguousarray(way.offsets[index]),
+        "staged_rows": np.arange(block_rows + SPARE, dtype=np.int64) * pitch,
+        "tap_offsets": np.ascontiguousarray(way.taps[:, 1:].T),
+        "a_offsets": walk.offsets[0],
+        "b_offsets": walk.offsets[1],
+        "b_last_offsets": walk.offsets[2],
+        "steps": walk.steps,
+    }
+    shared = {
+        "blocks": blocks, "panels": panels.count, "taps": len(way.taps), "groups": groups, "parts": parts,
+        "row_count": row_count, "block_rows": block_rows, "block_table": block_rows + SPARE, "columns": panels.columns,
+        "last_columns": panels.last, "last_count": panels.rest, "scratch_step": scratch_step,
+        "out_group": geometry.out_channels // groups * out_strides[0], "out_panel": pitch // size * way.step_lane,
+        "step_lane": way.step_lane,
+    }  # fmt: skip
+    inner = {
+        "step_count": len(walk.steps), "a_step": walk.inner[0], "b_step": walk.inner[1], "b_last_step": walk.inner[2],
+        "a_group": a.group_step, "b_group": b.group_step, "b_panel": b.panel_step,
+    }  # fmt: skip
+    kind = f"f{size}"
+    packs = int(a.table[0] + b.table[0])
+    records = {"a_record": a.table, "b_record": b.table}
+    return Launch(
+        x_begin + way.x_begin,
+        g_begin,
+        Words(library.kernel("outer", "pack", kind), {}, records) if packs else None,
+        Words(library.kernel("outer", "products", kind), {**shared, **inner}, {**arrays, **places}),
+        Words(library.kernel("outer", "gather", kind), shared, places) if parts > 1 else None,
+        packs,
+        blocks * others * parts,
+        blocks * others,
+        way.work,
+        way.swapped,
+        (a.begin, b.begin),
+        (_aligned(a.bytes), _aligned(b.bytes), scratch_step),
+        parts == 1,
     )
-    if x.plain:
-        steps, sizes, reach, los = list(x.steps), list(inputs), list(box), list(lows)
-        for i in range(3):
-            if kernel[i] == 1:
-                begun = lows[i] * x.steps[i]
-                steps[i] *= stride[i]
-                sizes[i] = reach[i] = outputs[i]
-                los[i], stride[i] = 0, 1
-                if begun:  # the crop stays where it is counted in the old steps
-                    steps[i], sizes[i], reach[i] = x.steps[i], inputs[i], box[i]
-                    los[i], stride[i] = lows[i], _three(geometry.stride, 1)[i]
-        x = replace(x, steps=tuple(steps), inputs=tuple(sizes), box=tuple(reach), lows=tuple(los))
-    g = Source(
-        size, geometry.batch, o, group, g_strides[0], g_strides[1], _three(g_strides[2:], 0), outputs, (0,) * 3, outputs
-    )
-    return x, g, tuple(stride), dilation
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,12 +11,12 @@ from ..geometry import Ints, ceil_div, total
 
 #: What describes a packed operand to the kernels, one 64-bit word each.
 RECORD = (
-    "tasks", "planes", "pieces", "piece", "batch", "count", "columns", "last", "channels", "step_n", "step_c",
+    "tasks", "planes", "pieces", "piece", "runs", "run", "batch", "count", "columns", "last", "channels", "step_n", "step_c",
     "step_d", "step_h", "step_w", "in_d", "in_h", "in_w", "lo_d", "lo_h", "lo_w", "box_d", "box_h", "box_w",
     "panel_step", "group_step",
 )  # fmt: skip
-#: Pixels that one packing task writes.
-PIECE = 256
+#: Pixels of a row, and elements, that one packing task writes.
+PIECE, PIECE_ELEMENTS = 256, 8192
 #: Bytes by which a plane is longer than its pixels: planes of 4096 bytes would all fall into one set of the cache.
 SKEW = 64
 
@@ -147,14 +148,18 @@ def packed(source: Source, panels: Panels) -> Laid:
 def _record(source: Source, planes: int, panels: Panels, panel_step: int, group_step: int) -> tuple[int, ...]:
     """The words of RECORD; axes that follow each other in a plain operand are packed as one."""
     inputs, lows, box, steps = source.inputs, source.lows, source.box, source.steps
-    begin = (0, 0, 0)
-    if inputs == box and not any(lows) and steps[0] == inputs[1] * steps[1] and steps[1] == inputs[2] * steps[2]:
-        inputs = box = (1, 1, total(inputs))
-        lows = begin
-    pieces = ceil_div(box[2], PIECE)
-    tasks = planes * source.batch * box[0] * box[1] * pieces
+    if inputs == box and not any(lows):
+        axes = [(n, step) for n, step in zip(inputs, steps, strict=True) if n > 1] or [(1, steps[2])]
+        if all(before == n * step for (_, before), (n, step) in pairwise(axes)):
+            inputs = box = (1, 1, total(inputs))
+            lows, steps = (0, 0, 0), (0, 0, axes[-1][1])
     is_plane = panels.lanes == 1
+    pieces = ceil_div(box[2], PIECE_ELEMENTS if is_plane else PIECE)
+    piece = ceil_div(box[2], pieces)
+    run = max(1, min(box[1], PIECE_ELEMENTS // (piece * panels.columns * panels.lanes)))
+    runs = ceil_div(box[1], run)
+    tasks = planes * source.batch * box[0] * runs * pieces
     return (
-        tasks, int(is_plane), pieces, ceil_div(box[2], pieces), source.batch, panels.count, panels.columns, panels.last,
+        tasks, int(is_plane), pieces, piece, runs, run, source.batch, panels.count, panels.columns, panels.last,
         source.channels, source.step_n, source.step_c, *steps, *inputs, *lows, *box, panel_step, group_step,
     )  # fmt: skip

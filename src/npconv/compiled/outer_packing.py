@@ -16,7 +16,7 @@ from .emit import I64, Vectors, emitted, i64, pointer, word
 from .outer_layout import RECORD
 
 (
-    TASKS, PLANES, PIECES, PIECE, BATCH, COUNT, COLUMNS, LAST, CHANNELS, STEP_N, STEP_C, STEP_D, STEP_H, STEP_W,
+    TASKS, PLANES, PIECES, PIECE, RUNS, RUN, BATCH, COUNT, COLUMNS, LAST, CHANNELS, STEP_N, STEP_C, STEP_D, STEP_H, STEP_W,
     IN_D, IN_H, IN_W, LO_D, LO_H, LO_W, BOX_D, BOX_H, BOX_W, PANEL_STEP, GROUP_STEP,
 ) = range(len(RECORD))  # fmt: skip
 
@@ -66,6 +66,12 @@ def packing(v: Vectors) -> Any:
     copy, clear, copy_one, clear_one, transpose = v.copy, v.clear, v.copy_one, v.clear_one, v.transpose
     copy_part, _, turn_part, _ = words_for(v)
 
+    @emitted(3)
+    def move_part(b: Any, a: Any) -> None:
+        """move_part(to, from, count): `count` elements, nothing else is touched."""
+        mask = v.mask(b, a[2])
+        v.masked_store(b, v.masked_load(b, mask, a[1]), mask, a[0])
+
     @inner
     def zeros(to: int, end: int) -> None:
         while to + width <= end:
@@ -81,8 +87,8 @@ def packing(v: Vectors) -> Any:
             whole = pixels // lanes * width
             for at in range(0, whole, width):
                 copy(to + at, source + at)
-            for at in range(whole, pixels * size, size):
-                copy_one(to + at, source + at)
+            if whole < pixels * size:
+                move_part(to + whole, source + whole, pixels % lanes)
         else:
             for p in range(pixels):
                 copy_one(to + p * size, source + p * step)
@@ -114,14 +120,16 @@ def packing(v: Vectors) -> Any:
 
     @inner
     def pack(record: int, source: int, to: int, task: int) -> None:
-        rest = task // word(record, PIECES)
-        first = task % word(record, PIECES) * word(record, PIECE)
+        pieces, piece, runs, run = word(record, PIECES), word(record, PIECE), word(record, RUNS), word(record, RUN)
         box_w, box_h, box_d = word(record, BOX_W), word(record, BOX_H), word(record, BOX_D)
-        stop = min(box_w, first + word(record, PIECE))
-        row = rest % (box_h * box_d * word(record, BATCH))
-        panel = rest // (box_h * box_d * word(record, BATCH))
-        h, d, n = row % box_h - word(record, LO_H), row // box_h % box_d - word(record, LO_D), row // (box_h * box_d)
+        first, rest = task % pieces * piece, task // pieces
+        first_row, rest = rest % runs * run, rest // runs
+        slab = rest % (box_d * word(record, BATCH))
+        panel = rest // (box_d * word(record, BATCH))
+        stop, stop_row = min(box_w, first + piece), min(box_h, first_row + run)
+        d, n = slab % box_d - word(record, LO_D), slab // box_d
         step_c, step_w, lo = word(record, STEP_C), word(record, STEP_W), word(record, LO_W)
+        step_h, lo_h, in_h = word(record, STEP_H), word(record, LO_H), word(record, IN_H)
         columns, channels, pitch = 1, 1, size
         planes = word(record, PLANES)
         if planes:
@@ -135,21 +143,23 @@ def packing(v: Vectors) -> Any:
             channels = min(columns * lanes, word(record, CHANNELS) - panel * widest * lanes)
             to += group * word(record, GROUP_STEP) + panel * word(record, PANEL_STEP)
             source += (group * word(record, CHANNELS) + panel * widest * lanes) * step_c
-        to += row * box_w * pitch
-        inside = 0 <= d < word(record, IN_D) and 0 <= h < word(record, IN_H)
+        to += (slab * box_h + first_row) * box_w * pitch
         begin = max(first, lo)
-        end = max(begin, min(stop, lo + word(record, IN_W))) if inside else begin
-        if begin >= end:
-            zeros(to + first * pitch, to + stop * pitch)
-            return
-        zeros(to + first * pitch, to + begin * pitch)
-        at = source + n * word(record, STEP_N) + d * word(record, STEP_D) + h * word(record, STEP_H)
-        at += (begin - lo) * step_w
-        if planes:
-            plane_piece(to + begin * pitch, at, step_w, end - begin)
-        else:
-            panel_piece(to + begin * pitch, at, step_c, step_w, columns, channels, end - begin)
-        zeros(to + end * pitch, to + stop * pitch)
+        end = max(begin, min(stop, lo + word(record, IN_W)))
+        empty = begin >= end or d < 0 or d >= word(record, IN_D)
+        source += n * word(record, STEP_N) + d * word(record, STEP_D) + (begin - lo) * step_w
+        for row in range(first_row, stop_row):
+            h = row - lo_h
+            if empty or h < 0 or h >= in_h:
+                zeros(to + first * pitch, to + stop * pitch)
+            else:
+                zeros(to + first * pitch, to + begin * pitch)
+                if planes:
+                    plane_piece(to + begin * pitch, source + h * step_h, step_w, end - begin)
+                else:
+                    panel_piece(to + begin * pitch, source + h * step_h, step_c, step_w, columns, channels, end - begin)
+                zeros(to + end * pitch, to + stop * pitch)
+            to += box_w * pitch
 
     return pack
 
@@ -157,7 +167,7 @@ def packing(v: Vectors) -> Any:
 @cache
 def delivering(v: Vectors) -> Any:
     """deliver(...): rows of sums (row, lanes) are added to the gradient, row r at places[r], lanes `step` apart."""
-    size, lanes, width = v.size, v.lanes, v.width
+    size, lanes = v.size, v.lanes
     _, add_part, _, turn_add = words_for(v)
 
     @emitted(2)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 #: Bytes of a vector register, by the feature that brings it.
 WIDTHS = {"avx512f": 64, "avx2": 32, "neon": 16}
 
 
-class UnsupportedCPU(RuntimeError):
+class UnsupportedCPUError(RuntimeError):
     """The CPU lacks the instructions that the kernels are made of."""
 
 
@@ -31,7 +32,7 @@ def host() -> Target:
 
     Raises
     ------
-    UnsupportedCPU
+    UnsupportedCPUError
         If the CPU has no fused multiply-add.
     """
     import llvmlite.binding as llvm
@@ -39,9 +40,19 @@ def host() -> Target:
     features = llvm.get_host_cpu_features()
     widest = max((size for name, size in WIDTHS.items() if features.get(name)), default=0)
     if not widest or not (features.get("fma") or features.get("neon")):
-        raise UnsupportedCPU(f"{llvm.get_host_cpu_name()} has no fused multiply-add on vectors")
+        raise UnsupportedCPUError(f"{llvm.get_host_cpu_name()} has no fused multiply-add on vectors")
     asked = os.environ.get("NPCONV_VECTOR_BYTES", "")
     width = min(widest, int(asked)) if asked in ("16", "32", "64") else widest
     if width < widest:
         return Target("haswell", "", width)
     return Target(llvm.get_host_cpu_name(), features.flatten(), width)
+
+
+def machine(target: Target) -> Any:
+    """LLVM's machine for `target`."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    triple = llvm.Target.from_triple(llvm.get_process_triple())
+    return triple.create_target_machine(cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small")

@@ -1,7 +1,7 @@
 """How many threads, and who runs them: `set_num_threads`, and one way to run the blocks of a kernel.
 
-Workers start with the first launch that wants them and sleep in native code, without the interpreter's lock. A forked
-child starts with none. Where there is no futex, blocks run on the caller's thread.
+Workers start with the first launch that wants them and sleep in native code; Python does not know them. They end before
+a fork, and both processes begin anew. Where there is no futex, blocks run on the caller's thread.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,9 @@ from .library import Kernel, kernel
 SERIAL_FLOPS = 1_000_000
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 NATIVE = sys.platform == "linux"
+#: Room for the words of `driver`, one in each cache line.
+LINE = 64
+STATE_BYTES = 13 * LINE
 
 
 def _processors() -> int:
@@ -100,69 +105,89 @@ def _checked(op: str, n: object) -> int:
 
 
 class _Pool:
-    """The state that workers and launches share; never freed, because a sleeping worker still looks at it."""
+    """The native threads, and the state that they share with launches; never freed, because they look at it."""
 
     def __init__(self) -> None:
-        from .driver import STATE_BYTES
-
-        size = STATE_BYTES + 64
+        size = STATE_BYTES + LINE
         self.memory = ctypes.create_string_buffer(size)
-        self.state = -(-ctypes.addressof(self.memory) // 64) * 64
-        self.workers = 0
-        self.lock = threading.Lock()
+        self.state = -(-ctypes.addressof(self.memory) // LINE) * LINE
         self.words = (ctypes.c_int64 * 1)(self.state)
-        self.worker = ENTRY(kernel("threads", "worker").address)
+        self.threads: list[ctypes.c_ulong] = []
+        self.full = False
         self.launch = ENTRY(kernel("threads", "launch").address)
+        self.stop = ENTRY(kernel("threads", "stop").address)
+        self.worker = ctypes.c_void_p(kernel("threads", "worker").address)
+        self.process = ctypes.CDLL(None)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def grow(self, workers: int) -> None:
-        """Have at least this many workers."""
-        with self.lock:
-            while self.workers < workers:
-                index = self.workers + 1
-                thread = threading.Thread(
-                    target=self.worker,
-                    args=(0, 0, index, ctypes.addressof(self.words)),
-                    name=f"npconv-{index}",
-                    daemon=True,
-                )
-                try:
-                    thread.start()
-                except RuntimeError:  # no more threads to be had, or the interpreter is ending: fewer will do
-                    return
-                self.workers += 1
+        """Have this many workers if the system lets us; signals stay with Python's threads."""
+        with _pool_lock:
+            if self is not _pool:  # somebody forked meanwhile, and this call runs alone
+                return
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                while len(self.threads) < workers and not self.full:
+                    thread = ctypes.c_ulong()
+                    start = (ctypes.byref(thread), None, self.worker, ctypes.c_void_p(self.state))
+                    self.full = self.process.pthread_create(*start) != 0
+                    if not self.full:
+                        self.threads.append(thread)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def end(self) -> None:
+        """Wait until no worker is left."""
+        self.stop(0, 0, 0, ctypes.addressof(self.words))
+        for thread in self.threads:
+            self.process.pthread_join(thread, None)
+        self.threads = []
 
 
 _pool: _Pool | None = None
-_pool_lock = threading.Lock()
+_pool_lock = threading.RLock()
 
 
-def _forget() -> None:
-    """A forked child has no workers."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+def _before_fork() -> None:
+    """A process forks without workers: a copy of a running thread is a half-finished one."""
+    global _pool
+    _pool_lock.acquire()
+    pool, _pool = _pool, None
+    if pool is not None:
+        pool.end()
+
+
+def _after_fork_in_child() -> None:
+    global _pool_lock
+    _pool_lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _pool_lock.release(),
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def _shared() -> _Pool:
     global _pool
-    if _pool is None:
+    pool = _pool
+    if pool is None:
         with _pool_lock:
             if _pool is None:
                 _pool = _Pool()
-    return _pool
+            pool = _pool
+    return pool
 
 
 def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int = 1) -> None:
     """Run blocks 0..blocks of a kernel on this call's threads; `words` are its arguments, int64.
 
-    Every block must write what no other block of the launch reads or writes.
+    Every block must write what no other block of the launch reads or writes, and should take well under 0.1 s:
+    between blocks, after 0.2 s, Python looks for Ctrl-C.
     """
-    address = words.ctypes.data
-    threads = get_num_threads()
+    address = words.__array_interface__["data"][0]
     if flops < SERIAL_FLOPS:
         _entry(entry.address)(0, blocks, 0, address)
         return
@@ -171,8 +196,8 @@ def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int 
             _entry(entry.address)(first, min(blocks, first + grain), 0, address)
         return
     pool = _shared()
-    workers = min(threads, -(-blocks // grain)) - 1
-    if pool.workers < workers:
+    workers = min(get_num_threads(), -(-blocks // grain)) - 1
+    if len(pool.threads) < workers and not pool.full:
         pool.grow(workers)
     order = (ctypes.c_int64 * 9)(pool.state, entry.address, address, blocks, 0, grain, workers, 0, 0)
     place = ctypes.addressof(order)
@@ -182,10 +207,10 @@ def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int 
         order[4] = order[8]
 
 
-_entries: dict[int, object] = {}
+_entries: dict[int, Any] = {}
 
 
-def _entry(address: int):  # type: ignore[no-untyped-def]  # ctypes makes a class per prototype
+def _entry(address: int) -> Any:
     found = _entries.get(address)
     if found is None:
         found = _entries[address] = ENTRY(address)

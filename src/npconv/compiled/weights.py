@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from .build import inner
 from .emit import Vectors, word
 from .target import Target
 
-#: Input channels of one block.
-CHANNELS = 64
 
-
-def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """Packing."""
-    v = Vectors(dtype, target.width)
+@cache
+def vectors(v: Vectors) -> Any:
+    """pack_vector, for kernels that bring weights in order as they go."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, copy_one, clear_one, transpose = v.copy, v.copy_one, v.clear_one, v.transpose
 
@@ -67,6 +65,15 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 copy_one(at + i * size, source + i * step_o)
             for i in range(valid, lanes):
                 clear_one(at + i * size)
+
+    return pack_vector
+
+
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """Packing."""
+    v = Vectors(dtype, target.width)
+    lanes, width = v.lanes, v.width
+    pack_vector = vectors(v)
 
     def pack(
         lo: int, hi: int, thread: int, to: int, w: int, step_g: int, step_o: int, step_c: int, tap_steps: int, taps: int,

@@ -22,6 +22,7 @@ from .build import inner
 from .emit import Vectors, emitted
 from .target import Target
 from .winograd_lines import line
+from .winograd_weights import weights
 
 #: F(m, r) by the number that a call names it with.
 KINDS = ((2, 3), (4, 3))
@@ -43,7 +44,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         lo: int, hi: int, thread: int,
         x: int, u: int, bias: int, y: int, scratch: int, scratch_step: int,
         kind: int, m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, stride_d: int,
-        tiles: int, tiles_h: int, tiles_w: int, runs: int, deep: int, parts: int,
+        tiles: int, tiles_h: int, tiles_w: int, per: int, runs: int, deep: int, parts: int,
         channels: int, outputs: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int,
         out_d: int, out_h: int, out_w: int,
         x_n: int, x_c: int, x_d: int, x_h: int, x_w: int, y_n: int, y_c: int, y_d: int, y_h: int, y_w: int,
@@ -66,7 +67,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             run = block % runs
             plane = block // runs % deep * depths
             group = block // (runs * deep)
-            first, stop = tiles * run // runs, tiles * (run + 1) // runs
+            first, stop = per * run, min(tiles, per * (run + 1))
             base = x + group * channels * x_c
             here = min(depths, out_d - plane)
             if current != block:
@@ -176,7 +177,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                                     )
                     t += count
 
-    return {"forward": forward}
+    return {"forward": forward, "weights": weights(v, [matrices(m, r).G for m, r in KINDS])}
 
 
 def _into(v: Vectors, m: int, r: int) -> Any:

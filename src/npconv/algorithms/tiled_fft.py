@@ -1,0 +1,117 @@
+"""Fourier tiles in machine code: prefer it for kernels of about 7 taps per axis and up; each tile stays in the cache.
+
+Correlation is a product in frequency space, as in `fft`. Here vectors of channels are transformed side by side, so no
+butterfly shuffles; two tiles of an image travel as the real and the imaginary part of one; the products over channels
+are matrix products at each frequency. Everything runs in the dtype of the data. The kernel is `npconv.compiled.fourier`.
+
+Needs numba (extra `fast`). Sources: Mathieu, Henaff and LeCun (2014), "Fast training of convolutional networks through
+FFTs", arXiv:1312.5851; Zlateski, Jia, Li and Durand (2018), "FFT convolutions are faster than Winograd on modern CPUs",
+arXiv:1809.07851; errors: Schatzman (1996), "Accuracy of the discrete Fourier transform and the fast Fourier transform".
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from ..compiled import fourier_steps as steps
+from ..compiled import library
+from ..compiled.fourier_cuts import Cut, cut, three
+from ..compiled.fourier_tables import LENGTHS
+from ..geometry import ConvGeometry, ceil_div, total, window_count
+from .base import Algorithm, Cost, ErrorBound
+
+#: Points of one tile: both planes stay in the second-level cache.
+POINTS = 8192
+
+
+def work(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> tuple[int, int, int]:
+    """(flops of the products, operations of the transforms, bytes of spectra) of one pass, idle lanes included."""
+    wide, groups, pairs, size = steps.vector_bytes() // dtype.itemsize, geometry.groups, geometry.batch * c.pairs, dtype.itemsize
+    if steps.channelwise(geometry):
+        vectors = ceil_div(geometry.in_channels, wide) * (geometry.out_channels // groups)
+        transforms = vectors * (2 * pairs + 1)
+        points = total(c.lengths) * wide
+        return 12 * pairs * vectors * points, transforms * c.butterflies * wide, size * points * transforms
+    inputs, outputs = geometry.in_channels // groups, geometry.out_channels // groups
+    vectors_in, vectors_out = ceil_div(inputs, wide), ceil_div(outputs, wide)
+    rows = ceil_div(2 * pairs, 7) * 7
+    flops = 8 * groups * c.frequencies * rows * inputs * vectors_out * wide
+    halves = 2 * pairs * (vectors_in + vectors_out) + inputs * vectors_out
+    moved = groups * c.frequencies * size * wide * (rows * (6 * vectors_in + 4 * vectors_out) + 4 * inputs * vectors_out)
+    return flops, groups * halves * c.butterflies * wide // 2, moved
+
+
+def seconds(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> float:
+    """What a cut costs, in units that only compare cuts."""
+    flops, butterflies, moved = work(geometry, c, dtype)
+    return flops / 100 + butterflies / 40 + moved / 25
+
+
+@lru_cache(maxsize=1024)
+def plan(geometry: ConvGeometry, dtype: np.dtype) -> Cut:
+    """The cheapest cut."""
+    axes = []
+    for k, out in zip(geometry.kernel, geometry.out_shape, strict=True):
+        able = [n for n in LENGTHS if n >= k]
+        whole = next((n for n in able if window_count(n, k, 1) >= out), able[-1])
+        axes.append([n for n in able if n <= whole])
+    found = [cut(geometry, three(lengths, 1)) for lengths in product(*axes)]
+    small = [c for c in found if total(c.lengths) <= POINTS] or [min(found, key=lambda c: total(c.lengths))]
+    return min(small, key=lambda c: seconds(geometry, c, dtype))
+
+
+class TiledFft(Algorithm):
+    """Products of spectra of tiles; see the module."""
+
+    name = "tiled_fft"
+    summary = "multiplies spectra of overlapping tiles in the dtype of the data; machine code"
+    accuracy = ("standard", "fast")
+    exact_footprint = ()
+    exact_on_integers = False
+
+    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        missing = library.unavailable()
+        if missing:
+            return missing
+        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
+            return f"needs float32 or float64, the dtype is {dtype}"
+        if not 1 <= geometry.rank <= 3:
+            return f"needs 1 to 3 spatial axes, there are {geometry.rank}"
+        if any(s > 1 for s in geometry.stride):
+            return f"makes every output, the stride is {geometry.stride}"
+        if any(d > 1 for d in geometry.dilation):
+            return f"transforms whole kernels, the dilation is {geometry.dilation}"
+        longest = {1: 1536, 2: 48, 3: 12}[geometry.rank]
+        if any(k > longest for k in geometry.kernel):
+            return f"needs kernels up to {longest} for its tiles, this is {geometry.kernel}"
+        return None
+
+    def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
+        return ErrorBound(128, "plane")
+
+    def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
+        if not total(geometry.y_shape):
+            return Cost(0, 0, 1, 0, engine="compiled")
+        c = plan(geometry, dtype)
+        flops, butterflies, moved = work(geometry, c, dtype)
+        launches = 4 if steps.channelwise(geometry) else 4 * geometry.groups
+        return Cost(flops, moved, launches, moved // 4 + (8 << 20), butterflies, "compiled")
+
+    def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> steps.Spectra:
+        c = plan(geometry, dtype)
+        return steps.prepare(np.asarray(w, dtype), geometry, c)
+
+    def forward(self, x: np.ndarray, prepared: steps.Spectra, geometry: ConvGeometry, out: np.ndarray) -> None:
+        if not out.size:
+            return
+        x = np.asarray(x, out.dtype)
+        steps.forward(x, prepared, geometry, cut(geometry, prepared.lengths), out)
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        if not g.size or not out.size:
+            return
+        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+        steps.weight_grad(x, g, geometry, plan(geometry, out.dtype), out)

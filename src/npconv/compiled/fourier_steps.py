@@ -1,0 +1,381 @@
+"""The passes of a convolution by Fourier tiles: from arrays and a cut to launches of `fourier`'s kernels.
+
+What depends on sizes and strides alone is built once and kept: one dataclass of launches per pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..geometry import ConvGeometry, Ints, ceil_div, total
+from . import threads
+from .calls import Words, address
+from .fourier_cuts import Cut, input_words, output_words, weight_words
+from .fourier_tables import Tile, tile
+from .library import kernel
+
+#: Complex products summed before they are rounded into the output: twice as many real ones.
+CHUNK = 128
+#: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
+SPARE = 16
+#: Bytes of spectra in flight, as far as that leaves enough rows for the matrix products.
+SPECTRA = 12 << 20
+#: Pairs of tiles that are transformed together at the least.
+LEAST_PAIRS = 21
+#: Pairs whose products are summed channel by channel before the sum is rounded.
+PART = 64
+#: Bytes of scratch that a thread keeps from call to call: fresh pages cost as much as the transforms.
+KEPT = 48 << 20
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Conjugate spectra of the weights as the products read them, one array per group (channelwise: per multiplier)."""
+
+    values: tuple[np.ndarray, ...]
+    lengths: Ints
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Vectors of output channels, and how many of them a panel of the products is wide."""
+
+    vectors: int
+    columns: int
+
+    @property
+    def count(self) -> int:
+        return ceil_div(self.vectors, self.columns)
+
+    @property
+    def last(self) -> int:
+        return self.vectors - self.columns * (self.count - 1)
+
+
+def vector_bytes() -> int:
+    """The width of a vector on this machine."""
+    from .target import host
+
+    return host().width
+
+
+def vectors(channels: int, dtype: np.dtype) -> int:
+    """Vectors that hold `channels`."""
+    return ceil_div(channels * dtype.itemsize, vector_bytes())
+
+
+def panels(channels: int, dtype: np.dtype) -> Panels:
+    """Panels of nearly equal width."""
+    count = vectors(channels, dtype)
+    return Panels(count, ceil_div(count, ceil_div(count, 2 if vector_bytes() == 32 else 4)))
+
+
+def channelwise(geometry: ConvGeometry) -> bool:
+    """Whether each output channel reads one input channel."""
+    return geometry.in_channels == geometry.groups
+
+
+def per_group(geometry: ConvGeometry) -> tuple[int, int]:
+    """Input and output channels of one group."""
+    return geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with its fixed words; what a task costs, the scratch of a thread, and the tables that must live on."""
+
+    words: Words
+    flops: float
+    scratch: int = 0
+    tables: Tile | None = None
+
+    def run(self, tasks: int, **rest: int) -> None:
+        self.words.run(tasks, tasks * self.flops, **rest)
+
+
+_local = threading.local()
+
+
+def scratch(*sizes: int) -> list[int]:
+    """Addresses of uninitialised memory, aligned to cache lines; each call from a thread reuses what the last one had."""
+    needed = sum(sizes) + 64 * len(sizes) + 64
+    held = getattr(_local, "held", None)
+    if held is None or held.size < needed:
+        held = _local.held = np.empty(needed, np.uint8)
+    at, found = address(held), []
+    for n in sizes:
+        at = ceil_div(at, 64) * 64
+        found.append(at)
+        at += n
+    return found
+
+
+def release() -> None:
+    """Give back scratch that is too large to be kept."""
+    held = getattr(_local, "held", None)
+    if held is not None and held.size > KEPT:
+        _local.held = None
+
+
+def _words(name: str, dtype: np.dtype, values: dict[str, int], **arrays: np.ndarray) -> Words:
+    return Words(kernel("fourier", name, f"f{dtype.itemsize}"), values, arrays)
+
+
+def _factor(dtype: np.dtype, value: float) -> np.ndarray:
+    """A factor and its negative: kernels load the one or the other."""
+    return np.array((value, -value), dtype)
+
+
+def _table(rows: int, step: int) -> np.ndarray:
+    """Where each of `rows` rows begins; the last one is repeated behind the end."""
+    return np.minimum(np.arange(rows + SPARE), rows - 1).astype(np.int64) * step
+
+
+# --------------------------------------------------------------------------- weights
+@lru_cache(maxsize=1024)
+def _preparing(geometry: ConvGeometry, c: Cut, dtype: np.dtype, strides: Ints) -> tuple[Launch, int, int]:
+    """The launch that transforms the weights of a group, its tasks, and the elements that it makes."""
+    i, o = per_group(geometry)
+    alone, t = channelwise(geometry), tile(c.lengths, dtype, vector_bytes())
+    o = geometry.in_channels if alone else o
+    p = Panels(vectors(o, dtype), 1) if alone else panels(o, dtype)
+    pair = 2 * vector_bytes()
+    values = {
+        "scratch_step": t.bytes, "channels": i, "vectors": p.vectors, "columns": p.columns,
+        "frequency_step": pair if alone else pair * i * p.vectors,
+        "panel_step": pair * t.pairs if alone else pair * i * p.columns,
+    }  # fmt: skip
+    words = _words(
+        "weights", dtype, values, tile=t.words, shape=weight_words(strides, o, geometry, c),
+        scale=_factor(dtype, 1 / total(c.lengths)),
+    )  # fmt: skip
+    return Launch(words, 16 * c.butterflies, t.bytes, t), i * p.vectors, t.pairs * pair * i * p.vectors // dtype.itemsize
+
+
+def prepare(w: np.ndarray, geometry: ConvGeometry, c: Cut) -> Spectra:
+    """The spectra of all weights, (O, C/G, *k)."""
+    multiplier = per_group(geometry)[1]
+    count = multiplier if channelwise(geometry) else geometry.groups
+    parts = [w[m::count] if channelwise(geometry) else w[m * multiplier : (m + 1) * multiplier] for m in range(count)]
+    launch, tasks, size = _preparing(geometry, c, w.dtype, parts[0].strides)
+    found = []
+    for part in parts:
+        (room,) = scratch(launch.scratch * threads.get_num_threads())
+        to = np.empty(size, w.dtype)
+        launch.run(tasks, w=address(part), to=address(to), scratch=room)
+        found.append(to)
+    release()
+    return Spectra(tuple(found), c.lengths)
+
+
+# --------------------------------------------------------------------------- forward
+@dataclass(frozen=True)
+class Dense:
+    """The launches of a pass over one group, for `pairs` pairs of tiles at a time."""
+
+    first: Launch
+    second: Launch  # of the gradient where there is one
+    multiply: Launch
+    last: Launch
+    pairs: int
+    sizes: tuple[int, int, int]  # bytes of both spectra and of their products
+    vectors: tuple[int, int]
+    tasks: int  # of `last` per pair; all of a weight gradient
+
+
+def _rows(geometry: ConvGeometry, c: Cut, dtype: np.dtype, vectors_in: int, vectors_out: int) -> tuple[int, int]:
+    """Pairs that are in flight together, and the rows they make."""
+    row = c.frequencies * vector_bytes() * (6 * vectors_in + 4 * vectors_out)
+    pairs = min(geometry.batch * c.pairs, max(LEAST_PAIRS, SPECTRA // row))
+    return pairs, 2 * pairs
+
+
+def _spectra_values(c: Cut, room: int, vectors_: int, planes: int, rows: int) -> tuple[dict[str, int], int]:
+    """What transforms need to know of rows of spectra, and the bytes of all of them; an odd line spreads cache sets."""
+    plane = vectors_ * vector_bytes()
+    step = rows * planes * plane + 64
+    values = {
+        "scratch_step": room, "pairs": c.pairs, "tiles": c.tiles, "vectors": vectors_, "frequency_step": step,
+        "row_step": planes * plane, "plane": plane,
+    }  # fmt: skip
+    return values, step * c.frequencies
+
+
+@lru_cache(maxsize=1024)
+def _dense(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, ys: Ints) -> Dense:
+    i, o = per_group(geometry)
+    width, t, p = vector_bytes(), tile(c.lengths, dtype, vector_bytes()), panels(o, dtype)
+    vi = vectors(i, dtype)
+    pairs, rows = _rows(geometry, c, dtype, vi, p.vectors)
+    x_values, x_bytes = _spectra_values(c, t.bytes, vi, 3, rows)
+    y_values, y_bytes = _spectra_values(c, t.bytes, p.vectors, 2, rows)
+    first = _words("transform", dtype, {**x_values, "planes": 3}, tile=t.words, shape=input_words(xs, i, geometry, c))
+    last = _words("inverse", dtype, y_values, tile=t.words, shape=output_words(ys, o, geometry, c))
+    plane, wide, narrow = vi * width, i * p.columns * width, i * p.last * width
+    multiply = _words(
+        "product",
+        dtype,
+        {
+            "a_frequency": x_values["frequency_step"], "w_frequency": 2 * i * p.vectors * width,
+            "c_frequency": y_values["frequency_step"], "a_step": dtype.itemsize, "w_step": 0, "depth": i, "chunk": CHUNK,
+            "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": 2 * wide,
+            "c_plane": p.vectors * width, "adds": 0,
+        },
+        a_rows=_table(rows, 3 * plane),
+        c_rows=_table(rows, 2 * p.vectors * width),
+        # (re, -im) (re, im) make the real part, (re, im) (im, re) the imaginary one
+        a_offsets=np.array((0, 2 * plane, 0, plane), np.int64),
+        w_offsets=np.array((0, wide, wide, 0, 0, narrow, narrow, 0), np.int64),
+    )  # fmt: skip
+    flops = 8.0 * rows * i * o
+    transforms = Launch(first, 16 * c.butterflies, t.bytes, t)
+    return Dense(
+        transforms, transforms, Launch(multiply, flops), Launch(last, 16 * c.butterflies, t.bytes, t), pairs,
+        (x_bytes, 0, y_bytes), (vi, p.vectors), p.vectors,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _alone(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, ys: Ints) -> tuple[Launch, int]:
+    """The launch of a channelwise pass and its tasks."""
+    t, channels = tile(c.lengths, dtype, vector_bytes()), geometry.in_channels
+    values = {"scratch_step": t.bytes, "pairs": c.pairs, "tiles": c.tiles, "images": geometry.batch}
+    words = _words(
+        "channelwise", dtype, values, tile=t.words, shape=input_words(xs, channels, geometry, c),
+        y_shape=output_words(ys, channels, geometry, c),
+    )  # fmt: skip
+    return Launch(words, 32 * c.butterflies, t.bytes, t), vectors(channels, dtype) * geometry.batch * c.pairs
+
+
+def forward(x: np.ndarray, w: Spectra, geometry: ConvGeometry, c: Cut, out: np.ndarray) -> None:
+    """Write the convolution of x with prepared weights into `out`."""
+    workers = threads.get_num_threads()
+    if channelwise(geometry):
+        for m, values in enumerate(w.values):
+            y = out[:, m :: len(w.values)]
+            launch, tasks = _alone(geometry, c, out.dtype, x.strides, y.strides)
+            (room,) = scratch(launch.scratch * workers)
+            launch.run(tasks, x=address(x), w=address(values), y=address(y), scratch=room)
+        release()
+        return
+    d = _dense(geometry, c, out.dtype, x.strides, out.strides)
+    everything = geometry.batch * c.pairs
+    i, o = per_group(geometry)
+    room, spectra, products = scratch(d.first.scratch * workers, d.sizes[0], d.sizes[2])
+    for group, values in enumerate(w.values):
+        source, target = address(x) + group * i * x.strides[1], address(out) + group * o * out.strides[1]
+        for first in range(0, everything, d.pairs):
+            pairs = min(d.pairs, everything - first)
+            d.first.run(pairs * d.vectors[0], x=source, to=spectra, scratch=room, first_pair=first)
+            d.multiply.run(c.frequencies, a=spectra, w=address(values), c=products, rows=2 * pairs)
+            d.last.run(pairs * d.vectors[1], source=products, y=target, scratch=room, first_pair=first)
+    release()
+
+
+# --------------------------------------------------------------------------- weight gradient
+@lru_cache(maxsize=1024)
+def _dense_gradient(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, gs: Ints, ws: Ints) -> Dense:
+    i, o = per_group(geometry)
+    width, t, p = vector_bytes(), tile(c.lengths, dtype, vector_bytes()), panels(o, dtype)
+    vi = vectors(i, dtype)
+    pairs, rows = _rows(geometry, c, dtype, vi, p.vectors)
+    x_values, x_bytes = _spectra_values(c, t.bytes, vi, 3, rows)
+    g_values, g_bytes = _spectra_values(c, t.bytes, p.vectors, 2, rows)
+    first = _words("transform", dtype, {**x_values, "planes": 3}, tile=t.words, shape=input_words(xs, i, geometry, c))
+    second = _words("transform", dtype, {**g_values, "planes": 2}, tile=t.words, shape=output_words(gs, o, geometry, c))
+    plane, out_plane = vi * width, p.vectors * width
+    multiply = _words(
+        "product",
+        dtype,
+        {
+            "a_frequency": x_values["frequency_step"], "w_frequency": g_values["frequency_step"],
+            "c_frequency": 2 * i * out_plane, "rows": i, "a_step": 3 * plane, "w_step": 2 * out_plane, "chunk": CHUNK,
+            "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": p.columns * width,
+            "c_plane": out_plane,
+        },
+        a_rows=_table(i, dtype.itemsize),
+        c_rows=_table(i, 2 * out_plane),
+        # conj(x) g: its conjugate is what a correlation of x with g would give
+        a_offsets=np.array((0, plane, 0, 2 * plane), np.int64),
+        w_offsets=np.array((0, out_plane, out_plane, 0) * 2, np.int64),
+    )  # fmt: skip
+    values = {
+        "scratch_step": t.bytes, "vectors": p.vectors, "frequency_step": 2 * i * out_plane, "channel_step": 2 * out_plane,
+        "vector_step": width, "plane": out_plane, "parts": 1, "part_step": 0,
+    }  # fmt: skip
+    last = _words(
+        "gradient", dtype, values, tile=t.words, shape=weight_words(ws, o, geometry, c),
+        scale=_factor(dtype, 0.5 / total(c.lengths)),
+    )  # fmt: skip
+    cost = 16 * c.butterflies
+    return Dense(
+        Launch(first, cost, t.bytes, t), Launch(second, cost, t.bytes, t), Launch(multiply, 8.0 * rows * i * o),
+        Launch(last, cost, t.bytes, t), pairs, (x_bytes, g_bytes, c.frequencies * 2 * i * out_plane), (vi, p.vectors),
+        i * p.vectors,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _alone_gradient(
+    geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, gs: Ints, ws: Ints
+) -> tuple[Launch, Launch, int, int]:
+    """The launches of a channelwise gradient, vectors, and parts of the sum."""
+    t, channels, width = tile(c.lengths, dtype, vector_bytes()), geometry.in_channels, vector_bytes()
+    many, pairs = vectors(channels, dtype), geometry.batch * c.pairs
+    parts = max(ceil_div(pairs, PART), min(pairs, ceil_div(8, many)))
+    whole = 2 * many * t.pairs * width
+    both = {"tile": t.words}
+    first = _words(
+        "correlate",
+        dtype,
+        {
+            "scratch_step": 2 * t.bytes, "pairs": c.pairs, "tiles": c.tiles, "images": geometry.batch, "parts": parts,
+            "part_step": whole,
+        },
+        shape=input_words(xs, channels, geometry, c), g_shape=output_words(gs, channels, geometry, c), **both,
+    )  # fmt: skip
+    values = {
+        "scratch_step": 2 * t.bytes, "vectors": many, "frequency_step": 2 * width, "channel_step": 0,
+        "vector_step": 2 * t.pairs * width, "plane": width, "parts": parts, "part_step": whole,
+    }  # fmt: skip
+    last = _words(
+        "gradient", dtype, values, shape=weight_words(ws, channels, geometry, c),
+        scale=_factor(dtype, 0.5 / total(c.lengths)), **both,
+    )  # fmt: skip
+    per = ceil_div(pairs, parts)
+    cost = 16 * c.butterflies
+    return Launch(first, 2 * per * cost, 2 * t.bytes, t), Launch(last, cost, whole, t), many, parts
+
+
+def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, c: Cut, out: np.ndarray) -> None:
+    """Add the weight gradient to `out`, (O, C/G, *k)."""
+    workers = threads.get_num_threads()
+    made = np.empty(out.shape, out.dtype)
+    i, o = per_group(geometry)
+    rest: dict[str, Any]
+    if channelwise(geometry):
+        for m in range(o):
+            gs, dw = g[:, m::o], made[m::o]
+            first, last, many, parts = _alone_gradient(geometry, c, out.dtype, x.strides, gs.strides, dw.strides)
+            room, spectra = scratch(first.scratch * workers, last.scratch * parts)
+            first.run(many * parts, x=address(x), g=address(gs), to=spectra, scratch=room)
+            last.run(many, source=spectra, dw=address(dw), scratch=room)
+    else:
+        d = _dense_gradient(geometry, c, out.dtype, x.strides, g.strides, made.strides)
+        everything = geometry.batch * c.pairs
+        room, xs, gs, products = scratch(d.first.scratch * workers, *d.sizes)
+        for group in range(geometry.groups):
+            for start in range(0, everything, d.pairs):
+                pairs = min(d.pairs, everything - start)
+                rest = {"scratch": room, "first_pair": start}
+                d.first.run(pairs * d.vectors[0], x=address(x) + group * i * x.strides[1], to=xs, **rest)
+                d.second.run(pairs * d.vectors[1], x=address(g) + group * o * g.strides[1], to=gs, **rest)
+                d.multiply.run(c.frequencies, a=xs, w=gs, c=products, depth=2 * pairs, adds=int(start > 0))
+            d.last.run(d.tasks, source=products, dw=address(made) + group * o * made.strides[0], scratch=room)
+    release()
+    out += made

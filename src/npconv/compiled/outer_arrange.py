@@ -1,0 +1,179 @@
+"""Which operand of a weight gradient gives the rows and which the lanes, and the tables that say so to the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from operator import mul
+
+import numpy as np
+
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from .outer_layout import Laid, Panels, Source, lanes_operand, rows_operand
+from .target import host
+
+#: Products added up in registers before they are rounded.
+CHUNK = 256
+#: Rows of the register tile that is 1, 2, 3, 4 vectors wide, by the bytes of a vector; `emit.Vectors` has the reason.
+TILE_ROWS = {64: (14, 12, 8, 7), 32: (8, 6), 16: (14, 12, 8, 7)}
+#: What it costs, in floating-point operations, to pack an element; and to add a sum to the gradient where lanes, where
+#: rows, where neither lie next to each other.
+PACK_PRICE, PRICES = 40, (10, 30, 200)
+#: An inner run of pixels below which a longer axis is better.
+SHORT = 6
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """One way to compute the gradient. Rows are sorted by where their sums go: `places` and `offsets` side by side.
+
+    Taps that are not rows, in `swapped` form, shift the operand of the lanes: `taps` has (place, offset, offset in the
+    last panel).
+    """
+
+    swapped: bool
+    panels: Panels
+    work: int
+    a: Laid
+    b: Laid
+    x_begin: int
+    places: np.ndarray
+    offsets: np.ndarray
+    taps: np.ndarray
+    step_lane: int
+    walk: Walk
+    price: int
+
+
+def arrange(
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+) -> Arrangement:
+    """The cheaper of two: rows (channel of x, tap) and lanes of g, or rows of g and lanes of x, tap by tap."""
+    found = [_arranged(geometry, x_strides, g_strides, out_strides, dtype, swapped) for swapped in (False, True)]
+    return min(found, key=lambda one: one.price)
+
+
+def _arranged(
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, swapped: bool
+) -> Arrangement:
+    size = dtype.itemsize
+    x, g, stride, taps, begin = _sources(geometry, x_strides, g_strides, size)
+    panels, _, work = shape(geometry, dtype, swapped)
+    a, b = rows_operand(g if swapped else x, panels.lanes), lanes_operand(x if swapped else g, panels)
+    step_o, step_c, *step_t = out_strides
+    places = np.array([sum(map(mul, at, step_t)) for at in np.ndindex(*geometry.kernel)], np.int64)
+    moved = (b if swapped else a).steps[1:], (b if swapped else a).last_steps[1:]
+    reach = np.array(taps, np.int64) @ np.array(moved, np.int64).T  # (tap, panels but the last or the last)
+    if swapped:
+        row_places = np.arange(g.channels, dtype=np.int64) * step_o
+        row_offsets = np.array([a.channel(i, size) for i in range(g.channels)], np.int64)
+        table, step_lane = np.column_stack([places, reach]), step_c
+    else:
+        row_places = np.add.outer(np.arange(x.channels, dtype=np.int64) * step_c, places).reshape(-1)
+        channels = np.array([a.channel(i, size) for i in range(x.channels)], np.int64)
+        row_offsets = np.add.outer(channels, reach[:, 0]).reshape(-1)
+        table, step_lane = np.zeros((1, 3), np.int64), step_o
+    order = np.argsort(row_places, kind="stable")
+    row_places, row_offsets = row_places[order], row_offsets[order]
+    once = (1, 1, 1)
+    walked = ((a.steps, once if swapped else stride), (b.steps, stride if swapped else once))
+    walked = (*walked, (b.last_steps, walked[1][1]))
+    walk = _walk(
+        (geometry.batch, *_three(geometry.out_shape, 1)),
+        *((steps[0], *(s * step for s, step in zip(scale, steps[1:], strict=True))) for steps, scale in walked),
+    )
+    joined = float(np.mean(np.diff(row_places) == size)) if len(row_places) > 1 else 0.0
+    kind = 0 if step_lane == size else 1 if joined > 0.9 else 2
+    price = work + PACK_PRICE * (a.bytes + b.bytes) // size + PRICES[kind] * total(geometry.w_shape)
+    return Arrangement(swapped, panels, work, a, b, begin, row_places, row_offsets, table, step_lane, walk, price)
+
+
+def shape(geometry: ConvGeometry, dtype: np.dtype, swapped: bool) -> tuple[Panels, int, int]:
+    """The panels, the rows of one panel, and the arithmetic with what is wasted."""
+    width = host().width
+    c, o = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
+    rows, columns, repeats = (o, c, geometry.taps) if swapped else (c * geometry.taps, o, 1)
+    panels = Panels.of(columns, width // dtype.itemsize, len(TILE_ROWS[width]))
+    work = 0
+    for count, vectors in ((panels.count - 1, panels.columns), (1, panels.last)):
+        tile = TILE_ROWS[width][vectors - 1]
+        work += count * vectors * panels.lanes * ceil_div(rows, tile) * tile
+    pixels = total(geometry.out_shape) * geometry.batch
+    return panels, rows, 2 * work * repeats * pixels * geometry.groups
+
+
+def _three(values: Ints, fill: int) -> Ints:
+    """Per-axis values of up to three axes as (depth, height, width)."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def _sources(
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, size: int
+) -> tuple[Source, Source, Ints, tuple[Ints, ...], int]:
+    """x and g, the strides, the positions of the taps, and where x begins.
+
+    Where all is there, an axis of one tap needs only the pixels that it reads.
+    """
+    inputs, outputs = list(_three(geometry.in_shape, 1)), _three(geometry.out_shape, 1)
+    stride, effective, kernel = (
+        list(_three(values, 1)) for values in (geometry.stride, geometry.effective, geometry.kernel)
+    )
+    lows = list(_three(tuple(lo for lo, _ in geometry.padding), 0))
+    box = [covered_size(e, s, m) for e, s, m in zip(effective, stride, outputs, strict=True)]
+    steps, begin = list(_three(x_strides[2:], 0)), 0
+    if all(lo <= 0 and b - lo <= n for lo, b, n in zip(lows, box, inputs, strict=True)):
+        for i in range(3):
+            if kernel[i] == 1:
+                begin -= lows[i] * steps[i]
+                steps[i] *= stride[i]
+                inputs[i] = box[i] = outputs[i]
+                lows[i], stride[i] = 0, 1
+    group, n = geometry.groups, geometry.batch
+    c, o = geometry.in_channels // group, geometry.out_channels // group
+    x = Source(size, n, c, group, x_strides[0], x_strides[1], tuple(steps), tuple(inputs), tuple(lows), tuple(box))
+    g = Source(size, n, o, group, g_strides[0], g_strides[1], _three(g_strides[2:], 0), outputs, (0, 0, 0), outputs)
+    ranges = (range(0, e, d) for e, d in zip(effective, _three(geometry.dilation, 1), strict=True))
+    return x, g, tuple(stride), tuple(product(*ranges)), begin
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The way over all pixels: offsets of runs in each operand, the steps inside a run, and which runs are one sum.
+
+    `steps` has a row (first run, how many, how long) for each call of the micro-kernel.
+    """
+
+    offsets: tuple[np.ndarray, ...]
+    inner: Ints
+    steps: np.ndarray
+
+
+def _walk(sizes: Ints, *operands: Ints) -> Walk:
+    """Axes that follow each other in all operands are one; the last is the inner one unless it is very short."""
+    axes: list[list[int]] = []
+    for size, *steps in zip(sizes, *operands, strict=True):
+        if size == 1:
+            continue
+        if axes and all(before == size * step for before, step in zip(axes[-1][1:], steps, strict=True)):
+            axes[-1] = [axes[-1][0] * size, *steps]
+        else:
+            axes.append([size, *steps])
+    axes = axes or [[1, *(0 for _ in operands)]]
+    if axes[-1][0] < SHORT:
+        axes.append(axes.pop(max(range(len(axes)), key=lambda i: (axes[i][0], i))))
+    *outer, (depth, *inner) = axes
+    pieces = ceil_div(depth, CHUNK)
+    piece = ceil_div(depth, pieces)
+    pieces = ceil_div(depth, piece)
+    grid = np.indices([size for size, *_ in outer], np.int64).reshape(len(outer), -1) if outer else np.zeros((0, 1))
+    offsets = []
+    for i, step in enumerate(inner):
+        starts = np.array([axis[1 + i] for axis in outer], np.int64) @ grid.astype(np.int64)
+        offsets.append(np.add.outer(starts, np.arange(pieces, dtype=np.int64) * piece * step).reshape(-1))
+    runs = len(offsets[0])
+    many = max(1, CHUNK // piece) if pieces == 1 else 1
+    if pieces == 1:
+        steps = [(first, min(many, runs - first), depth) for first in range(0, runs, many)]
+    else:
+        steps = [(run, 1, min(piece, depth - run % pieces * piece)) for run in range(runs)]
+    return Walk(tuple(offsets), tuple(inner), np.array(steps, np.int64))

@@ -1,0 +1,353 @@
+"""Machine code on several threads: every block runs once, whoever calls, forks, interrupts or exits meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import npconv
+
+pytest.importorskip("numba", reason="machine code needs numba")
+
+from npconv.compiled import library, threads
+
+if library.unavailable():
+    pytest.skip(str(library.unavailable()), allow_module_level=True)
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere blocks run on the caller's thread")
+MANY = 10**9  # flops that are never too few for several threads
+
+
+@pytest.fixture(autouse=True)
+def _same_threads():
+    before = npconv.get_num_threads()
+    yield
+    npconv.set_num_threads(before)
+
+
+# ------------------------------------------------------------------------------------------------ how many
+def test_one_number_for_everybody_and_another_inside_a_with_block():
+    npconv.set_num_threads(3)
+    assert npconv.get_num_threads() == 3
+    seen = []
+    with npconv.num_threads(1):
+        with npconv.num_threads(2):
+            assert npconv.get_num_threads() == 2
+        assert npconv.get_num_threads() == 1
+        npconv.set_num_threads(5)
+        assert npconv.get_num_threads() == 1
+        other = threading.Thread(target=lambda: seen.append(npconv.get_num_threads()))
+        other.start()
+        other.join()
+    assert (seen, npconv.get_num_threads()) == ([5], 5)
+
+
+@pytest.mark.parametrize("set_it", [npconv.set_num_threads, lambda n: npconv.num_threads(n).__enter__()])
+@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_number_of_threads_is_an_int_of_one_or_more(set_it, n, error):
+    with pytest.raises(error, match=r"num_threads: n must be .* use 1 or more"):
+        set_it(n)
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", "3"), ("0", "d"), ("x", "d"), ("", "d")])
+def test_the_environment_sets_the_number(given, expected):
+    default = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = python("import npconv; print(npconv.get_num_threads())", NPCONV_NUM_THREADS=given)
+    assert (found.stderr, found.stdout.strip()) == ("", expected.replace("d", str(default)))
+
+
+# ------------------------------------------------------------------------------------------------ every block once
+@pytest.fixture(scope="module")
+def tally():
+    """A kernel that counts: block i adds one to counts[i], notes its thread, and passes some time."""
+    from llvmlite import binding as llvm
+
+    from npconv.compiled.build import argument_names, compile_family
+    from npconv.compiled.driver import add, now, write
+    from npconv.compiled.target import host, machine
+
+    def tally(lo: int, hi: int, thread: int, counts: int, who: int, nanoseconds: int) -> None:
+        for i in range(lo, hi):
+            add(counts + 8 * i, 1)
+            write(who + 8 * i, thread)
+            end = now() + nanoseconds
+            while now() < end:
+                pass
+
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(compile_family({"tally": tally}, host())))
+    engine.finalize_object()
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+    return library.Kernel("tally", engine.get_function_address("npconv_tally"), argument_names(tally))
+
+
+def counted(tally: library.Kernel, blocks: int, grain: int, n: int, microseconds: float = 0) -> set[int]:
+    """The threads that ran `blocks` blocks, after seeing that each block ran once."""
+    counts, who = np.zeros(blocks, np.int64), np.full(blocks, -1)
+    words = np.array([counts.ctypes.data, who.ctypes.data, int(1000 * microseconds)])
+    with threads.num_threads(n):
+        threads.run(tally, words, blocks, MANY, grain)
+    np.testing.assert_array_equal(counts, 1)
+    return set(who.tolist())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_every_block_runs_once(tally, n):
+    for blocks in (0, 1, 2, 3, 10, 100):
+        for grain in (1, 2, 7, 1000):
+            assert counted(tally, blocks, grain, n) <= set(range(n))
+
+
+def test_workers_take_part_after_a_sleep_and_after_fewer_were_wanted(tally):
+    def parallel(n: int) -> bool:
+        return any(len(counted(tally, 40, 1, n, 500)) > 1 for _ in range(20))
+
+    assert parallel(4)
+    time.sleep(0.05)
+    assert parallel(2)
+    time.sleep(0.05)
+    assert parallel(2)
+
+
+def test_concurrent_launches_keep_their_blocks_apart(tally):
+    with ThreadPoolExecutor(16) as pool:
+        found = pool.map(lambda i: counted(tally, 1 + i % 40, 1 + i % 3, 1 + i % 4, i % 5), range(2000))
+        assert all(seen <= {0, 1, 2, 3} for seen in found)
+
+
+def test_a_launch_that_outlasts_its_slice_goes_on(tally):
+    started = time.perf_counter()
+    counted(tally, 100, 1, 2, 10_000)
+    assert time.perf_counter() - started > 0.4
+
+
+@linux
+def test_without_new_threads_the_caller_does_everything(tally, monkeypatch):
+    monkeypatch.setattr(threads, "_pool", None)
+    pool = threads._shared()
+    monkeypatch.setattr(pool, "process", type("Full", (), {"pthread_create": lambda *arguments: 11}))
+    assert counted(tally, 50, 1, 4) == {0}
+    assert (pool.full, pool.threads) == (True, [])
+
+
+def test_no_processor_time_while_idle(tally):
+    counted(tally, 100, 1, 4)
+    time.sleep(0.01)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.02
+
+
+# ------------------------------------------------------------------------------------------------ whole calls
+X = np.random.default_rng(0).standard_normal((2, 24, 30, 34)).astype(np.float32)
+W = np.random.default_rng(1).standard_normal((40, 24, 3, 3)).astype(np.float32)
+
+
+def mixed(i: int) -> bytes:
+    """One of several calls, small and large."""
+    kind = i % 6
+    if kind == 0:
+        found = npconv.conv(X, W, padding=1)
+    elif kind == 1:
+        found = npconv.conv(X, W, algorithm="blocked", stride=2)
+    elif kind == 2:
+        found = npconv.conv(X[:1, :, : 5 + i % 7], W, padding=1)
+    elif kind == 3:
+        found = npconv.conv(X.astype(np.float64), W.astype(np.float64))
+    elif kind == 4:
+        found = npconv.conv_input_grad(X[:, :20], W[:20], input_shape=(2, 24, 32, 36))
+    else:
+        found = npconv.max_pool(X, 2)
+    return found.tobytes()
+
+
+def serial(count: int) -> list[bytes]:
+    with npconv.num_threads(1):
+        return [mixed(i) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(60, id="short"), pytest.param(1000, id="full", marks=pytest.mark.long)]
+)
+def test_sixteen_threads_give_the_bits_of_one(count):
+    expected = serial(42)  # the calls repeat after 42
+    npconv.set_num_threads(2)
+    wrong = []
+
+    def caller(first: int) -> None:
+        wrong.extend(i for i in range(first, first + count) if mixed(i) != expected[i % 42])
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(caller, range(16)))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_number_of_threads_does_not_change_a_bit(n):
+    with npconv.num_threads(n):
+        assert [mixed(i) for i in range(42)] == serial(42)
+
+
+# ------------------------------------------------------------------------------------------------ fork
+AFTER_FORK = """
+import os, sys, threading, warnings
+import numpy as np, npconv
+npconv.set_num_threads(3)
+x, w = np.ones((1, 32, 40, 40), np.float32), np.ones((32, 32, 3, 3), np.float32)
+call = lambda: npconv.conv(x, w, padding=1, algorithm="blocked").tobytes()
+expected = call()
+stop = False
+def busy():
+    while not stop:
+        call()
+if sys.argv[1] == "busy":
+    threading.Thread(target=busy, daemon=True).start()
+    warnings.simplefilter("ignore")  # Python's own, of forking with a thread
+for _ in range(int(sys.argv[2])):
+    pid = os.fork()
+    if pid == 0:
+        inner = os.fork()
+        if inner == 0:
+            os._exit(call() != expected)
+        os._exit(call() != expected or os.waitpid(inner, 0)[1] != 0)
+    if call() != expected or os.waitpid(pid, 0)[1] != 0:
+        sys.exit("wrong")
+stop = True
+print("right")
+"""
+
+
+@linux
+@pytest.mark.parametrize("kind", ["quiet", "busy"])
+def test_parent_child_and_grandchild_work_after_fork(kind):
+    found = python(AFTER_FORK, kind, "20")
+    assert (found.stderr, found.stdout, found.returncode) == ("", "right\n", 0)
+
+
+def in_child(i: int) -> bytes:
+    return npconv.conv(X, W, padding=1, algorithm="blocked").tobytes()
+
+
+@linux
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # the test session's threads
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_process_pools_after_use(method):
+    expected = in_child(0)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(in_child, range(8)) == [expected] * 8
+    assert in_child(0) == expected
+
+
+# ------------------------------------------------------------------------------------------------ Ctrl-C and exit
+LONG = """
+import os, signal, sys, threading, time
+import numpy as np, npconv
+npconv.set_num_threads(int(sys.argv[1]))
+x, w = np.ones((1, 64, 400, 400), np.float32), np.ones((64, 64, 31, 31), np.float32)
+small = np.ones((1, 64, 33, 33), np.float32)
+expected = npconv.conv(small, w, algorithm="blocked")
+begun = time.perf_counter()
+sent = []
+def interrupt():
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Timer(1.0, interrupt).start()
+try:
+    npconv.conv(x, w, padding=15, algorithm="blocked")
+except KeyboardInterrupt:
+    waited = time.perf_counter() - sent[0]
+else:
+    sys.exit(f"never interrupted: {time.perf_counter() - begun}")
+assert np.array_equal(npconv.conv(small, w, algorithm="blocked"), expected)
+print(waited)
+"""
+
+
+@linux
+@pytest.mark.parametrize("n", ["1", "2"])
+def test_ctrl_c_ends_a_long_call_at_once_and_the_next_is_right(n):
+    found = python(LONG, n)
+    assert (found.stderr, found.returncode) == ("", 0)
+    assert float(found.stdout) < 0.5
+
+
+EXIT = """
+import sys, threading, time
+import numpy as np, npconv
+npconv.set_num_threads(3)
+x, w = np.ones((1, 64, 80, 80), np.float32), np.ones((64, 64, 7, 7), np.float32)
+call = lambda: npconv.conv(x, w, padding=3, algorithm="blocked")
+call()
+if sys.argv[1] == "asleep":
+    time.sleep(0.05)
+if sys.argv[1] == "running":
+    threading.Thread(target=lambda: [call() for _ in range(10_000)], daemon=True).start()
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("when", ["asleep", "spinning", "running"])
+def test_the_interpreter_ends_whatever_the_workers_do(when):
+    for _ in range(3):
+        found = python(EXIT, when)
+        assert (found.stderr, found.returncode) == ("", 0)
+
+
+ONE_PROCESSOR = """
+import os, time
+import numpy as np, npconv
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+x, w = np.ones((1, 32, 60, 60), np.float32), np.ones((32, 32, 3, 3), np.float32)
+def seconds(n):
+    npconv.set_num_threads(n)
+    times = []
+    for _ in range(30):
+        begun = time.perf_counter()
+        npconv.conv(x, w, padding=1, algorithm="blocked")
+        times.append(time.perf_counter() - begun)
+    return sorted(times)[15]
+seconds(1)
+print(seconds(1), seconds(2), seconds(4))
+"""
+
+
+@linux
+def test_more_threads_than_processors_cost_little():
+    found = python(ONE_PROCESSOR)
+    assert found.stderr == ""
+    one, *more = map(float, found.stdout.split())
+    assert max(more) < 4 * one + 0.01
+
+
+@linux
+def test_signals_are_left_to_python():
+    with npconv.num_threads(2):
+        in_child(0)
+    native = {int(t) for t in os.listdir("/proc/self/task")} - {t.native_id for t in threading.enumerate()}
+    blocked = []
+    for task in native:
+        with open(f"/proc/self/task/{task}/status") as file:
+            fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        blocked.append(int(fields["SigBlk"], 16) >> (signal.SIGINT - 1) & 1)
+    assert 1 in blocked
