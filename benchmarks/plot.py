@@ -33,19 +33,22 @@ def draw(run: dict[str, Any], path: str, threads: int | None = None) -> None:
             values = [value for value in found.medians.values() if value > 0] if found else []
             if values:
                 mean = geometric_mean(values)
-                panel.plot(values, [height] * len(values), "o", ms=3, mew=0, alpha=0.45, color=DOT)
+                panel.plot(values, [height] * len(values), "o", ms=3, mew=0, alpha=0.45, color=DOT, clip_on=False)
                 panel.plot([mean, mean], [height - 0.35, height + 0.35], color=MEAN, lw=2)
         panel.axvline(1, color=INK, lw=0.8)
         panel.set_title(title, fontsize=8, color=INK)
         panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}")
+        )
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.tick_params(colors=INK, length=2)
+        panel.tick_params(axis="y", length=0)
+        panel.set_ylim(len(groups) - 0.4, -0.6)
         panel.grid(axis="x", lw=0.3, alpha=0.6)
         for side in ("top", "right", "left"):
             panel.spines[side].set_visible(False)
     panels[0].set_yticks(range(len(groups)), groups)
-    panels[0].invert_yaxis()
     figure.supxlabel(
         f"peer's time / npconv's time, {threads} threads; a dot is a layer, the bar the geometric mean", fontsize=8
     )

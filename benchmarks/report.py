@@ -19,6 +19,7 @@ from .summary import (
     aims,
     at,
     cells,
+    disturbed,
     group_means,
     heads,
     in_group,
@@ -66,7 +67,16 @@ def page(run: dict[str, Any]) -> str:
                 peers = list(chosen[0]["peers"])
                 lines += [f"## {TITLES[direction].capitalize()}, threads: {threads}", ""]
                 lines += [*markdown(heads(direction, peers), (cells(result, peers) for result in chosen)), ""]
-    return "\n".join([*lines, "## Left out or failed", "", *(problems(run["results"]) or ["Nothing."])])
+    return "\n".join(
+        [
+            *lines,
+            "## Left out or failed",
+            "",
+            *(problems(run["results"]) or ["Nothing."]),
+            "",
+            disturbed(run["results"]),
+        ]
+    )
 
 
 def readme(run: dict[str, Any]) -> str:
@@ -81,7 +91,9 @@ def readme(run: dict[str, Any]) -> str:
             lines.append([name, *map(times_of, values)])
     scores = [score(results, "all", *column) for column in COLUMNS.values()]
     count = len({result["row"] for result in results if in_group(result, "all")})
-    means = [f"**{found.mean:.2f}**" if found else "–" for found in scores]
+    means = [
+        f"**{found.mean:.2f}**" + f", {found.failed} failed" * bool(found.failed) if found else "–" for found in scores
+    ]
     lines.append([f"**geometric mean of {count} float32 layers**", *means])
     return "\n".join(
         [

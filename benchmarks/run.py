@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from typing import Any
@@ -24,7 +23,7 @@ from .machine import machine
 from .peers import NAMES
 from .race import Settings, Worker, race
 from .rows import FAMILIES, QUICK, ROWS, Row
-from .summary import DIRECTIONS, TITLES, aims, cells, group_means, heads, markdown, problems
+from .summary import DIRECTIONS, TITLES, aims, cells, disturbed, group_means, heads, markdown, problems
 
 GROUPS = list(dict.fromkeys((*FAMILIES, *(group for row in ROWS for group in row.groups_of))))
 
@@ -53,7 +52,7 @@ def start(options: argparse.Namespace, threads: int) -> dict[str, Worker]:
 
 def run(options: argparse.Namespace, threads: int, out: dict[str, Any]) -> None:
     """Time all rows at one number of threads; print as they come."""
-    settings = Settings(options.rounds, options.seconds, options.row_seconds)
+    settings = Settings(options.rounds, options.seconds, options.row_seconds, patience=options.patience)
     workers = start(options, threads)
     out["versions"] = {peer: worker.version for peer, worker in workers.items()}
     for direction in options.direction:
@@ -62,11 +61,12 @@ def run(options: argparse.Namespace, threads: int, out: dict[str, Any]) -> None:
         for row in chosen_rows(options):
             if row.pool and direction == "weight_grad":
                 continue
-            result = {"row": row.name, "groups": row.groups_of, "flops": row.flops}
+            result: dict[str, Any] = {"row": row.name, "groups": row.groups_of, "flops": row.flops}
             result |= {"direction": direction, "threads": threads}
-            result["peers"] = race({peer: workers[peer] for peer in able}, row, direction, settings)
+            result |= race({peer: workers[peer] for peer in able}, row, direction, settings)
             out["results"].append(result)
-            print("| " + " | ".join(cells(result, able)) + " |", flush=True)
+            busy = f" others had {result['others']:.0%}" * (result["others"] > settings.quiet)
+            print("| " + " | ".join(cells(result, able)) + " |" + busy, flush=True)
     for worker in workers.values():
         worker.close()
 
@@ -76,7 +76,17 @@ def conclusions(out: dict[str, Any]) -> str:
     for threads in out["threads"]:
         for title, table in (("Aims", aims), ("Groups", group_means)):
             lines += ["", f"{title}, threads: {threads}", "", *table(out["results"], threads)]
-    return "\n".join([*lines, "", "Left out or failed", "", *(problems(out["results"]) or ["nothing"])])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Left out or failed",
+            "",
+            *(problems(out["results"]) or ["nothing"]),
+            "",
+            disturbed(out["results"]),
+        ]
+    )
 
 
 def main() -> None:
@@ -91,11 +101,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=Settings.rounds)
     parser.add_argument("--seconds", type=float, default=Settings.seconds, help="per candidate and round")
     parser.add_argument("--row-seconds", type=float, default=Settings.row_seconds, help="no new round after so long")
+    parser.add_argument("--patience", type=int, default=Settings.patience, help="attempts while others use the machine")
     parser.add_argument("--json", help="write the numbers here")
     parser.add_argument("--markdown", help="write the conclusions here")
     options = parser.parse_args()
     out: dict[str, Any] = {"machine": machine(), "threads": options.threads, "results": []}
-    out["load"] = os.getloadavg()[0]
     print(f"{out['machine']}; medians in milliseconds", flush=True)
     began = time.monotonic()
     try:

@@ -37,7 +37,7 @@ class Timer:
 
     def __call__(self, layer: Row) -> list[float]:
         """The minimal seconds per number of threads; nan where it failed."""
-        result = {"peers": race(self.workers, layer, self.direction, self.settings)}
+        result = race(self.workers, layer, self.direction, self.settings)
         calls = [best(result, name, "prepared", "minimum") for name in self.workers]
         return [call["minimum"] if call else float("nan") for call in calls]
 
@@ -54,7 +54,7 @@ def threads_table(timer: Timer, both: tuple[str, str]) -> dict[str, Sequence[flo
     """One thread against several on every layer that is large enough."""
     families = ("layers", *NETWORKS, "volume", "dilated")
     layers = unique(layer for name in families for layer in FAMILIES[name] if layer.flops > LARGE)
-    found = {layer.name: timer(layer) for layer in layers}
+    found: dict[str, Sequence[float]] = {layer.name: timer(layer) for layer in layers}
     gains = {name: one / many for name, (one, many) in found.items()}
     lines = [[name, *milliseconds(times), f"{gains[name]:.2f}"] for name, times in found.items()]
     print("\n".join(markdown(("layer", *both, "times faster"), lines)))

@@ -44,8 +44,9 @@ AIMS = (
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    logs = [math.log(value) if value > 0 else -math.inf for value in values]
-    return math.exp(sum(logs) / len(logs))
+    """0 where there are none."""
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs)) if logs else 0.0
 
 
 def best(result: Result, peer: str, kind: str, statistic: str = "median") -> dict[str, Any] | None:
@@ -108,14 +109,27 @@ def cells(result: Result, peers: Sequence[str]) -> list[str]:
 # --------------------------------------------------------------------------- group by group
 @dataclass(frozen=True)
 class Score:
-    """The ratios of a group in one direction: by medians, and by minima."""
+    """The ratios of a group in one direction, by medians and by minima; those that failed are 0, outside the means."""
 
     medians: dict[str, float]
     minima: dict[str, float]
 
     @property
     def mean(self) -> float:
-        return geometric_mean(self.medians.values())
+        return geometric_mean(filter(None, self.medians.values()))
+
+    @property
+    def mean_of_minima(self) -> float:
+        return geometric_mean(filter(None, self.minima.values()))
+
+    @property
+    def failed(self) -> int:
+        return sum(value == 0 for value in self.medians.values())
+
+    @property
+    def brief(self) -> str:
+        """The mean, the worst, the failures."""
+        return f"{self.mean:.2f} ({self.medians[self.worst]:.2f})" + f", {self.failed} failed" * bool(self.failed)
 
     @property
     def worst(self) -> str:
@@ -136,6 +150,14 @@ def at(results: Iterable[Result], threads: int) -> list[Result]:
     return [result for result in results if result["threads"] == threads]
 
 
+def verdict(aim: Aim, found: Score) -> str:
+    """Whether it holds; a failure is a broken promise."""
+    under = sum(0 < value < aim.worst for value in found.medians.values()) if aim.worst else 0
+    if found.mean >= aim.mean and not under and not found.failed:
+        return "yes"
+    return "no" + f", {under} rows under" * bool(under) + f", {found.failed} failed" * bool(found.failed)
+
+
 def aims(results: Sequence[Result], threads: int) -> list[str]:
     """What was promised, at one number of threads, and whether it holds."""
     head = ("aim", "group", "direction", "calls", "against", "rows", "mean", "of minima", "worst row", "wanted", "met")
@@ -145,14 +167,13 @@ def aims(results: Sequence[Result], threads: int) -> list[str]:
             found = score(at(results, threads), aim.group, direction, aim.kind, aim.against)
             if found is None:
                 continue
-            under = sum(value < aim.worst for value in found.medians.values()) if aim.worst else 0
             lines.append(
                 [
                     *(aim.label, aim.group, direction, aim.kind, aim.against, str(len(found.medians))),
-                    *(f"{found.mean:.2f}", f"{geometric_mean(found.minima.values()):.2f}"),
-                    f"{found.medians[found.worst]:.2f} {found.worst}",
+                    *(f"{found.mean:.2f}", f"{found.mean_of_minima:.2f}"),
+                    f"{times_of(found.medians[found.worst])} {found.worst}",
                     f"{aim.mean:g}" + (f", no row under {aim.worst:g}" if aim.worst else ""),
-                    "yes" if found.mean >= aim.mean and not under else "no" + f", {under} rows under" * bool(under),
+                    verdict(aim, found),
                 ]
             )
     return markdown(head, lines)
@@ -173,7 +194,7 @@ def group_means(results: Sequence[Result], threads: int) -> list[str]:
         found = [score(chosen, group, *column) for column in COLUMNS.values()]
         rows = max((len(s.medians) for s in found if s), default=0)
         if rows:
-            lines.append([group, str(rows), *(f"{s.mean:.2f} ({s.medians[s.worst]:.2f})" if s else "–" for s in found)])
+            lines.append([group, str(rows), *(s.brief if s else "–" for s in found)])
     return markdown(("group", "rows", *COLUMNS), lines)
 
 
@@ -191,3 +212,10 @@ def problems(results: Sequence[Result]) -> list[str]:
         some = "; ".join(rows[:4]) + (f" and {len(rows) - 4} more" if len(rows) > 4 else "")
         lines.append(f"- {peer} {text} ({some})")
     return lines
+
+
+def disturbed(results: Sequence[Result]) -> str:
+    """How often other work had a share of the machine; libraries whose threads wait for each other suffer most."""
+    shares = [result["others"] for result in results]
+    busy = sum(share > 0.1 for share in shares)
+    return f"Other work had more than a tenth of the machine in {busy} of {len(shares)} measurements."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import flag, operation, shape_of
 from .geometry import Ints, adaptive_axis
 from .pool_passes import divisors, maxima, maxima_and_indices, means, routed, shared
-from .pool_problem import PoolProblem, countable, real_operand, spatial_layout
+from .pool_problem import PoolProblem, countable, is_plain, real_operand, spatial_layout
 from .reading import per_axis
 
 Array = NDArray[Any]
@@ -17,6 +18,11 @@ Array = NDArray[Any]
 
 def read_adaptive(op: str, x_shape: Ints, size: Any, layout: Any) -> PoolProblem:
     """Validate the sizes wanted; None keeps an axis."""
+    plain = type(layout) is str and is_plain(size)
+    return (_read_once if plain else _read_now)(op, x_shape, size, layout)
+
+
+def _read_now(op: str, x_shape: Ints, size: Any, layout: Any) -> PoolProblem:
     order = spatial_layout(op, "x", x_shape, size, layout)
     sizes = order.canonical_shape(x_shape)[2:]
     if isinstance(size, (tuple, list)):
@@ -26,6 +32,9 @@ def read_adaptive(op: str, x_shape: Ints, size: Any, layout: Any) -> PoolProblem
     wanted = per_axis(op, "size", given, len(sizes), 0)
     axes = tuple(adaptive_axis(n, o) for n, o in zip(sizes, wanted, strict=True))
     return countable(PoolProblem(op, order, x_shape, axes, f"size {wanted}"))
+
+
+_read_once = lru_cache(maxsize=1024)(_read_now)
 
 
 @operation

@@ -1,20 +1,96 @@
-"""What follows the sum of products: bias, activation, and a look for NaN."""
+"""What follows the sum of products: bias, activation, and a look for NaN; in machine code where there is any."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 
 from .activations import Activation
+from .compiled import library
+from .compiled.calls import Words, address
+from .geometry import ceil_div, total
+
+#: Elements below which NumPy is as fast as a launch.
+SMALL = 8192
+#: Elements that one thread takes at a time.
+BLOCK = 4096
+#: The least elements of a row that repeats the biases of a pixel.
+PATTERN = 256
+#: What the sweep can do besides adding, as the kernel counts, and the arithmetic of an element, in flops.
+KINDS = {"linear": 4, "relu": 4, "relu6": 4, "leaky_relu": 4, "sigmoid": 40, "tanh": 40, "silu": 40}
+KINDS |= {"gelu": 80, "gelu_tanh": 40}
 
 
 def finish(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Activation | None) -> None:
     """Add one number per index of `axis` to `work`, in C order, then apply the activation, in place."""
+    if (bias is None and activation is None) or not work.size:
+        return
+    if _compiled(work) and (activation is not None or work.size > SMALL):
+        _sweep(work, axis, bias, activation)
+        return
     if bias is not None:
         work += bias.reshape(-1, *(1,) * (work.ndim - axis - 1))
     if activation is not None:
-        work[...] = activation(work)
+        flat = work.reshape(-1)
+        for i in range(0, work.size, BLOCK):
+            flat[i : i + BLOCK] = activation(flat[i : i + BLOCK])
+
+
+def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Activation | None) -> None:
+    """Both at once: `work` as rows of one length, and for each the vectors of numbers to add."""
+    from .compiled.target import host
+
+    lanes = host().width // work.itemsize
+    pixels = total(work.shape[axis + 1 :])
+    patterns = step = 0
+    if bias is None:
+        length, table = BLOCK, np.full(lanes, -0.0, work.dtype)  # which changes no number
+    elif pixels > 1:
+        length, table = pixels, np.repeat(bias, lanes)
+        patterns = bias.size
+    else:
+        length, step = bias.size * ceil_div(PATTERN, bias.size), lanes * work.itemsize
+        table = np.resize(bias, length + lanes)
+    name, slope = (activation.name, activation.slope) if activation else ("linear", 0.0)
+    words = _words(work.dtype, name, slope, lanes, work.size, length, patterns, step)
+    rows = ceil_div(work.size, length)
+    words.run(rows, work.size * KINDS[name], ceil_div(BLOCK, length), y=address(work), bias=address(table))
+
+
+@lru_cache(maxsize=1024)
+def _words(
+    dtype: np.dtype, name: str, slope: float, lanes: int, size: int, length: int, patterns: int, step: int
+) -> Words:
+    values = {
+        "length": length,
+        "total": size,
+        "patterns": max(1, patterns),
+        "bias_row": lanes * dtype.itemsize if patterns else 0,
+        "bias_step": step,
+        "kind": list(KINDS).index(name),
+    }
+    kernel = library.kernel("epilogue", "finish", f"f{dtype.itemsize}")
+    return Words(kernel, values, {"slope": np.full(1, slope, dtype)})
+
+
+def _compiled(array: np.ndarray) -> bool:
+    """Whether machine code can sweep over `array`."""
+    return array.dtype.char in "fd" and array.flags.c_contiguous and library.unavailable() is None
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether no element is NaN or infinite; the sum tells in one pass unless it overflows itself."""
+    """Whether no element is NaN or infinite; outside of machine code a sum tells, unless it overflows itself."""
+    if array.size > SMALL:
+        flat = array.ravel(order="K")
+        if _compiled(flat) and np.may_share_memory(flat, array):
+            rows = ceil_div(flat.size, BLOCK)
+            found = np.empty(rows, np.int64)
+            _look(flat.dtype, flat.size).run(rows, 4 * flat.size, y=address(flat), found=address(found))
+            return not found.any()
     return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
+@lru_cache(maxsize=1024)
+def _look(dtype: np.dtype, size: int) -> Words:
+    return Words(library.kernel("epilogue", "look", f"f{dtype.itemsize}"), {"length": BLOCK, "total": size})

@@ -85,10 +85,12 @@ class Step:
         """The boxes to compute one after the other."""
         return tiles(self.geometry, *(self.tile or (self.geometry.batch, self.geometry.out_shape)))
 
-    def prepare(self, w: np.ndarray, dtype: np.dtype) -> Any:
+    def prepare(self, w: np.ndarray, dtype: np.dtype, once: bool = False) -> Any:
         """The weights as the algorithm wants them; for the first tile, which is the largest."""
-        largest = self.geometry if self.tile is None else next(iter(self.tiles()))[2]
-        return self.algorithm.prepare(w if self.taps is None else w[self.taps], largest, dtype)
+        taps = w if self.taps is None else w[self.taps]
+        if self.tile is None:
+            return (self.algorithm.borrow if once else self.algorithm.prepare)(taps, self.geometry, dtype)
+        return self.algorithm.prepare(taps, next(iter(self.tiles()))[2], dtype)
 
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
         """Write this part of the convolution into its part of the output."""
@@ -123,9 +125,9 @@ class Pass:
     dtype: np.dtype
     compiled: bool  # machine code does it all: it reads operands of any strides, to the same bits
 
-    def prepare(self, w: np.ndarray, bias: np.ndarray | None = None) -> Weights:
-        """All that depends on the weights; the bias is in it where every algorithm can add it on its way."""
-        plain = tuple(step.prepare(w, self.dtype) for step in self.steps)
+    def prepare(self, w: np.ndarray, bias: np.ndarray | None = None, once: bool = False) -> Weights:
+        """All that depends on the weights, and on the bias where every algorithm can add it; for one call or many."""
+        plain = tuple([step.prepare(w, self.dtype, once) for step in self.steps])
         if bias is None:
             return Weights(w, plain)
         both = []
@@ -145,7 +147,7 @@ class Pass:
             step.forward(x, prepared, target)
             if "forward" not in step.algorithm.exact_footprint and not all_finite(target):
                 again = self.repair(step)
-                again.forward(x, again.prepare(weights.given, self.dtype), target)
+                again.forward(x, again.prepare(weights.given, self.dtype, once=True), target)
                 if weights.bias is not None:
                     target += bias
 
@@ -200,7 +202,7 @@ def ready(pick: Pick, phases: list[Phase], direction: str, dtype: np.dtype, budg
 def correlate(pick: Pick, x: np.ndarray, w: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:
     """Write the convolution of x and w, split into `phases`, into `out`, (N, O, *out)."""
     run = ready(pick, phases, "forward", out.dtype, budget)
-    run.forward(x, run.prepare(w), out)
+    run.forward(x, run.prepare(w, once=True), out)
 
 
 def weight_grad(pick: Pick, x: np.ndarray, g: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,16 @@ Array = NDArray[Any]
 
 
 def _read(op: str, x_shape: Ints, layout: Any) -> PoolProblem:
+    return (_read_once if type(layout) is str else _read_now)(op, x_shape, layout)
+
+
+def _read_now(op: str, x_shape: Ints, layout: Any) -> PoolProblem:
     order = spatial_layout(op, "x", x_shape, None, layout)
     axes = tuple(adaptive_axis(n, 1) for n in order.canonical_shape(x_shape)[2:])
     return PoolProblem(op, order, x_shape, axes, "one window per plane")
+
+
+_read_once = lru_cache(maxsize=1024)(_read_now)
 
 
 def _spatial(layout: Layout) -> Ints:

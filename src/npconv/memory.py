@@ -74,8 +74,10 @@ def check_memory(op: str, needed: int, what: str) -> None:
 
 def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
     """Refuse an output that cannot fit, or that NumPy cannot make."""
-    check_memory(op, total(shape) * dtype.itemsize, f"an output of shape {shape}")
-    if total([n for n in shape if n]) * dtype.itemsize > LARGEST:  # NumPy counts so even where an axis is empty
+    needed = total(shape) * dtype.itemsize
+    if needed > machine_memory():
+        check_memory(op, needed, f"an output of shape {shape}")
+    if not needed and total([n for n in shape if n]) * dtype.itemsize > LARGEST:  # NumPy counts so even of an empty axis
         raise ValueError(
             f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; use {smaller(op)}"
         )

@@ -17,6 +17,7 @@ from .memory import output
 from .pool_problem import PADDED, READ, PoolProblem, compute_dtype, float_dtype, routed_dtype
 from .reading import one_int
 from .reduction import (
+    accumulator,
     each_tap,
     overlap,
     reduce_windows,
@@ -32,13 +33,13 @@ SAFE_SUMS = (1e-280, 1e300)
 
 
 # --------------------------------------------------------------------------- machine code
-def _launched(p: PoolProblem, key: tuple[Any, ...], make: Callable[..., Any], **arrays: Array) -> bool:
+def _launched(p: PoolProblem, kind: tuple[Any, ...], make: Callable[..., Any], **arrays: Array) -> bool:
     """Whether a kernel did it; else it is NumPy's turn.
 
     `make` answers for canonical views of the arrays, once per problem and memory layout. Operands that lie in no order
     that a kernel reads are copied first, so that strides decide nothing but the time.
     """
-    key = (*key, *[(array.dtype.char, array.strides) for array in arrays.values()])
+    key = (*kind, *[(array.dtype.char, array.strides) for array in arrays.values()])
     found = p.launches.get(key, key)
     if found is key:
         views = {name: p.layout.canonical(array) for name, array in arrays.items()}
@@ -47,11 +48,10 @@ def _launched(p: PoolProblem, key: tuple[Any, ...], make: Callable[..., Any], **
             p.launches.clear()
         found = p.launches[key] = make(**views) if same else None
     if found is not None:
-        found.run(**arrays)
-        return True
-    if all(array.flags.c_contiguous for array in arrays.values()) or any(a.dtype.char not in "fd" for a in arrays.values()):
+        return found.run(**arrays)  # type: ignore[no-any-return]
+    if all(array.flags.c_contiguous for array in arrays.values()) or any(a.dtype.char in "eFD" for a in arrays.values()):
         return False
-    return _launched(p, key[:2], make, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return _launched(p, kind, make, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 def _reduced(p: PoolProblem, x: Array, y: Array, divisor: int | None) -> bool:
@@ -83,6 +83,18 @@ def _given_back(p: PoolProblem, divisor: int | None, **arrays: Array) -> bool:
         return s and into and pools_calls.back(s, into, None if divisor is None else p.shares(divisor))
 
     return _launched(p, ("back", divisor), make, **arrays)
+
+
+def _placed(p: PoolProblem, g: Array, indices: Array, dx: Array) -> bool:
+    """Whether a kernel added g to dx where `indices` say; where one lies outside its plane, others tell which."""
+
+    def make(g: Array, dx: Array, places: Array) -> Any:
+        into = pools_calls.setting(p.axes, p.channels_last, dx, g)
+        return into and pools_calls.places(into, places.strides)
+
+    if indices.dtype != np.int64 or accumulator(dx.dtype, overlap(p.axes)) != dx.dtype:
+        return False
+    return _launched(p, ("places",), make, g=g, dx=dx, places=indices)
 
 
 # --------------------------------------------------------------------------- maximum
@@ -133,14 +145,17 @@ def routed(
     g, x = operands["g"], operands["x"]
     if indices is not None:
         p.check_gradient(indices, "indices")
-        described = f"spatial sizes {p.canonical_shape[2:]}"
-        planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, described)
     dx = output(p.op, out, p.x_shape, routed_dtype(p.op, operands, p.axes), operands)
-    if indices is None and _given_back(p, None, g=g, dx=dx, x=x):
-        return dx
-    with np.errstate(all="ignore"):
-        if indices is None:
+    if indices is None:
+        if _given_back(p, None, g=g, dx=dx, x=x):
+            return dx
+        with np.errstate(all="ignore"):
             planes = winners(p, p.layout.canonical(x))
+    elif space == "plane" and _placed(p, g, indices, dx):
+        return dx
+    else:
+        planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, f"spatial sizes {p.canonical_shape[2:]}")
+    with np.errstate(all="ignore"):
         gs = p.layout.canonical(g).astype(compute_dtype(dx.dtype), copy=False)
         spread = scatter_windows(gs, planes, p.canonical_shape[2:], overlap(p.axes))
         p.layout.canonical(dx)[...] = spread

@@ -128,7 +128,7 @@ class ConvProblem:
         dtypes = self.computing(dtypes, x, w, bias)
         run, x, w = self.ready("forward", dtypes, x, w)
         with np.errstate(all="ignore"):
-            weights = run.prepare(self.weights(w), None if bias is None else bias.astype(run.dtype))
+            weights = run.prepare(self.weights(w), None if bias is None else bias.astype(run.dtype), once=True)
             self.write(run, self.inputs(x), weights, bias, self.x_layout, y)
 
     def write(
@@ -167,7 +167,7 @@ class ConvProblem:
         if adjoint and flat.dtype.kind == "c":
             flat = flat.conj()
         with np.errstate(all="ignore"):
-            weights = run.prepare(flat, None if bias is None else bias.astype(run.dtype))
+            weights = run.prepare(flat, None if bias is None else bias.astype(run.dtype), once=True)
             gs = self.x_layout.canonical(g)
             if self.padded is None:
                 self.write(run, gs, weights, bias, self.x_layout, dx)

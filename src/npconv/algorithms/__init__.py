@@ -16,6 +16,7 @@ from .blocked import Blocked
 from .channelwise import Channelwise
 from .direct import Direct
 from .fft import Fft
+from .fused_winograd import FusedWinograd
 from .gemm import Gemm
 from .loops import Loops
 from .tiled_fft import TiledFft
@@ -31,6 +32,8 @@ OWN: tuple[Algorithm, ...] = (
     Fft("fft", "multiplies spectra, computed in double precision; cost hardly grows with the kernel", single=False),
     Fft("fft_single", "multiplies spectra in single precision; for accuracy='fast'", single=True),
     TiledFft(),
+    FusedWinograd(2),
+    FusedWinograd(4),
     Winograd(2),
     Winograd(4),
     Winograd(6),

@@ -121,7 +121,7 @@ class Algorithm:
             xs = padded[:, i * c : (i + 1) * c].swapaxes(0, 1)
             gs = g[:, i * o : (i + 1) * o].swapaxes(0, 1)
             part = np.empty((c, o, *geometry.kernel), out.dtype)
-            self.forward(xs, self.prepare(gs, problem, out.dtype), problem, part)
+            self.forward(xs, self.borrow(gs, problem, out.dtype), problem, part)
             out[i * o : (i + 1) * o] += part.swapaxes(0, 1)
 
 

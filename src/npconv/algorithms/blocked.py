@@ -16,10 +16,10 @@ from itertools import product
 
 import numpy as np
 
-from ..compiled import library, threads
+from ..compiled import library, outer_launch, threads
 from ..compiled.calls import Words, address
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, total
-from .base import Algorithm, Cost, ErrorBound
+from .base import Algorithm, Cost, ErrorBound, elements
 
 #: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
 BOX_BYTES = 192 << 10
@@ -103,6 +103,10 @@ class Blocked(Algorithm):
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         n, size, group = geometry.batch, dtype.itemsize, geometry.groups
+        if direction == "weight_grad":
+            moved = elements(geometry)
+            held = outer_launch.workspace(geometry, dtype)
+            return Cost(outer_launch.flops(geometry, dtype), 2 * sum(moved) * size, 3, held, engine="compiled")
         p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
         lanes = group * p.vectors * p.lanes  # channels computed, whole vectors
         vectors = n * total(geometry.out_shape) * lanes
@@ -113,6 +117,9 @@ class Blocked(Algorithm):
         held = weights + BOX_BYTES // size * threads.get_num_threads()
         flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
         return Cost(flops, moved * size, 2, held * size, engine="compiled")
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        outer_launch.weight_grad(x, g, geometry, out)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)

@@ -8,7 +8,7 @@ taps are transformed, up to two of them; one more axis of any kernel is summed d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +24,8 @@ R = 3
 KINDS = {2: 0, 4: 1}
 #: Products summed before they are rounded into the transformed output.
 CHUNK = 256
+#: How much longer a vector multiplication takes in a narrower register tile, which loads more for each.
+NARROW = {1: 1.35, 2: 1.08, 3: 1.0, 4: 1.0}
 #: Output planes of a task where the depth has taps.
 DEPTHS = 4
 #: Bytes of a cache line.
@@ -32,6 +34,8 @@ LINE = 64
 CACHE_BYTES = 700 << 10
 #: Bytes of transformed weights that come in for every vector multiplication.
 STREAM = 24
+#: Bytes of transformed inputs and gradients that a weight gradient holds at once, or one chunk of tiles.
+GRADIENT_BYTES = 16 << 20
 #: Tasks below which a call is cut finer, so that all threads have work to the end.
 TASKS = 8
 #: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
@@ -145,6 +149,13 @@ class FusedWinograd(Algorithm):
         packing.words.run(packing.blocks, packing.flops, w=address(w), u=address(u), scratch=address(scratch))
         return Prepared(u, cut.columns)
 
+    def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
+        cut = shape(geometry, self.m, prepared.weights.itemsize, 2, prepared.columns)
+        group = geometry.groups
+        padded = np.zeros((group, cut.panels * cut.columns * cut.lanes), prepared.weights.dtype)
+        padded[:, : geometry.out_channels // group] = bias.reshape(group, -1)
+        return replace(prepared, bias=padded)
+
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
         launch = plan(geometry, self.m, prepared.columns, x.strides, out.strides, out.dtype, threads.get_num_threads())
@@ -160,6 +171,32 @@ class FusedWinograd(Algorithm):
             y=address(out),
             scratch=address(scratch),
         )
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        if axes(geometry) is None:  # the weight gradient of some phase may have no axis for us
+            super().weight_grad(x, g, geometry, out)
+            return
+        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+        group, c, o = geometry.groups, x.shape[1] // geometry.groups, g.shape[1] // geometry.groups
+        strides = x.strides, g.strides, out.strides
+        workers = threads.get_num_threads()
+        steps = gradient_plan(geometry, self.m, *strides, out.dtype, workers)
+        if steps is None:
+            return
+        held = aligned(steps.data + steps.slopes + steps.scratch * workers, np.dtype(np.uint8))
+        data, slopes = address(held), address(held) + steps.data
+        scratch = slopes + steps.slopes
+        for i in range(group):
+            xs, gs = address(x) + i * c * x.strides[1], address(g) + i * o * g.strides[1]
+            for begin in range(0, steps.tiles, steps.batch):
+                count = min(steps.batch, steps.tiles - begin)
+                runs = ceil_div(count, steps.per)
+                for words, source, to in ((steps.of_x, xs, data), (steps.of_g, gs, slopes)):
+                    words.run(runs, steps.flops, x=source, to=to, scratch=scratch, begin=begin, count=count, runs=runs)
+                dw = address(out) + i * o * out.strides[0]
+                steps.outer.run(
+                    steps.blocks, steps.flops, data=data, slopes=slopes, dw=dw, scratch=scratch, count=count
+                )
 
 
 @dataclass(frozen=True)
@@ -198,15 +235,21 @@ class Shape:
         return self.n_h * self.n_w * self.m_step
 
 
+@lru_cache(maxsize=1)
+def host_width() -> int:
+    """Bytes of a vector register."""
+    from ..compiled.target import host
+
+    return host().width
+
+
 @lru_cache(maxsize=4096)
 def shape(geometry: ConvGeometry, m: int, itemsize: int, workers: int = 2, columns: int = 0) -> Shape:
     """Cut a geometry for the vectors of this machine; `columns` is the width of panels, if that is settled already."""
-    from ..compiled.target import host
-
     chosen = axes(geometry)
     if chosen is None:
         raise ValueError(f"no axis to transform in {geometry}")
-    width = host().width
+    width = host_width()
     lanes = width // itemsize
     kernel, dilation, outputs = (
         chosen.pick(values, 1) for values in (geometry.kernel, geometry.dilation, geometry.out_shape)
@@ -231,7 +274,7 @@ def shape(geometry: ConvGeometry, m: int, itemsize: int, workers: int = 2, colum
         padded += (vectors - columns * (panels - 1)) * ceil_div(per * depths, last_rows) * last_rows
         weights = positions * kernel[0] * c * vectors * width
         read = 16 * positions * per * slices * ceil_div(c, lanes) / 2
-        work = positions * padded * (kernel[0] * c + 4) + 5 * positions * per * depths * vectors + weights / STREAM
+        work = positions * padded * (kernel[0] * c + 4) * NARROW[columns] + 5 * positions * per * depths * vectors + weights / STREAM
         if positions * per * (slices * c * itemsize + depths * columns * width) > CACHE_BYTES:
             work *= 1.1
         fewer = tiles / per / runs  # the last run may be short
@@ -313,7 +356,7 @@ def plan(
         "x_n": x_strides[0], "x_c": x_strides[1], "x_d": x_steps[0], "x_h": x_steps[1], "x_w": x_steps[2],
         "y_n": y_strides[0], "y_c": y_strides[1], "y_d": y_steps[0], "y_h": y_steps[1], "y_w": y_steps[2],
         "packs": int(not inplace), "direct": int(direct), "v_row": s.v_row * size, "v_step": s.v_step * size,
-        "m_row": s.m_row * size, "m_step": s.m_step * size, "at_m": at_m, "at_box": at_box, "at_out": at_out,
+        "m_row": s.m_row * size, "m_step": s.m_step * size, "at_v": spare, "at_m": at_m, "at_box": at_box, "at_out": at_out,
         "taps": s.taps, "chunk_taps": max(1, CHUNK // chunk), "chunk": chunk, "panels": s.panels, "columns": s.columns,
         "last_columns": last, "last_count": o - (s.vectors - 1) * s.lanes,
         "u_panel": s.n_h * s.n_w * s.taps * full, "u_group": s.n_h * s.n_w * s.taps * (full * (s.panels - 1) + final),
@@ -370,3 +413,99 @@ def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     raw = np.empty(count * dtype.itemsize + 64, np.uint8)
     start = -address(raw) % 64
     return raw[start : start + count * dtype.itemsize].view(dtype)
+
+
+@dataclass(frozen=True)
+class GradientSteps:
+    """The three launches of a weight gradient, and the memory between them."""
+
+    of_x: Words
+    of_g: Words
+    outer: Words
+    tiles: int
+    batch: int  # tiles transformed at once
+    per: int  # tiles of one block of a transform
+    blocks: int
+    flops: int
+    data: int  # bytes
+    slopes: int
+    scratch: int  # bytes per thread
+
+
+@lru_cache(maxsize=1024)
+def gradient_plan(
+    geometry: ConvGeometry, m: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype, workers: int
+) -> GradientSteps | None:
+    """The launches for one group of `geometry`; None where there is nothing to add."""
+    chosen = axes(geometry)
+    if chosen is None or not total(geometry.y_shape) or not total(geometry.w_shape):
+        return None
+    size = dtype.itemsize
+    s = shape(geometry, m, size)
+    width, positions = s.lanes * size, s.n_h * s.n_w
+    c, o = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
+    inputs, outputs = chosen.pick(geometry.in_shape, 1), chosen.pick(geometry.out_shape, 1)
+    kernel = chosen.pick(geometry.kernel, 1)
+    lows = tuple(0 if i is None else geometry.padding[i][0] for i in (chosen.depth, chosen.height, chosen.width))
+    stride, dilation = chosen.pick(geometry.stride, 1), chosen.pick(geometry.dilation, 1)
+    slices = covered_size(effective_kernel(kernel[0], dilation[0]), stride[0], outputs[0])
+    v_row, z_row = (((ceil_div(n, s.lanes) * width // LINE) | 1) * LINE for n in (c, o))
+    each = positions * (slices * v_row + outputs[0] * z_row)
+    batch = min(s.tiles, max(CHUNK, GRADIENT_BYTES // each // CHUNK * CHUNK))
+    v_step, z_step = (((batch * n // LINE) | 1) * LINE for n in (slices * v_row, outputs[0] * z_row))
+    per = max(1, min(16, ceil_div(batch, TASKS)))
+    at_box = (s.n_w**2 + 1) * width
+
+    def transform(which: int, strides: Ints, channels: int, sizes: Ints, low: Ints, extent: Ints, planes: int) -> Words:
+        steps = chosen.pick(strides[2:], 0)
+        row, step = (v_row, v_step) if which < len(KINDS) else (z_row, z_step)
+        inplace = strides[1] == size and channels % s.lanes == 0
+        values = {
+            "which": which, "row": row, "step": step, "slices": planes, "per": per, "packs": int(not inplace),
+            "at_box": at_box, "x_n": strides[0], "x_c": strides[1], "x_d": steps[0], "x_h": steps[1], "x_w": steps[2],
+            "channels": channels, "in_d": sizes[0], "in_h": sizes[1], "in_w": sizes[2],
+            "lo_d": low[0], "lo_h": low[1], "lo_w": low[2], "tiles_h": s.tiles_h, "tiles_w": s.tiles_w,
+            "m_h": s.m_h, "m_w": m, "n_h": extent[0], "n_w": extent[1], "scratch_step": scratch,
+        }  # fmt: skip
+        return Words(library.kernel("winograd", "tiles", f"f{size}"), values)
+
+    span = covered_size(s.n_w, m, min(per, s.tiles_w))
+    box = max(slices * s.n_h * c, outputs[0] * s.m_h * o) * span * size
+    vectors = ceil_div(o, s.lanes)
+    columns = ceil_div(vectors, ceil_div(vectors, max(TILE_ROWS[host_width()])))
+    panels = ceil_div(vectors, columns)
+    rows = min(ceil_div(c, ceil_div(c, 28)), max(TILE_ROWS[host_width()][columns], ceil_div(c * panels * s.taps, TASKS)))
+    m_row = columns * width
+    m_step = ((rows + SPARE) * m_row // LINE | 1) * LINE
+    plane = kernel[1] * kernel[2]
+    at_back = at_box + positions * m_step
+    scratch = max(at_box + box, at_back + (rows * plane + s.lanes) * m_row) + LINE
+    scratch = ceil_div(scratch, LINE) * LINE
+    w_steps = chosen.pick(w_strides[2:], 0)
+    places = [sum(i * step for i, step in zip(at, w_steps, strict=True)) for at in np.ndindex(*kernel)]
+    run = s.taps == 1 and w_strides[1] == plane * size and places == [i * size for i in range(plane)]
+    last = vectors - columns * (panels - 1)
+    some = min(batch, CHUNK)
+    outer = {
+        "kind": KINDS[m], "n_h": s.n_h, "n_w": s.n_w, "taps": s.taps, "channels": c, "per": rows, "panels": panels,
+        "columns": columns, "last_columns": last, "last_count": o - (vectors - 1) * s.lanes, "chunk": some,
+        "depths": outputs[0], "chunk_depths": max(1, CHUNK // some), "v_step": v_step, "v_tile": slices * v_row,
+        "v_row": v_row, "z_step": z_step, "z_tile": outputs[0] * z_row, "z_row": z_row, "m_row": m_row,
+        "m_step": m_step, "tap_step": dilation[0], "stride_x": stride[0], "w_o": w_strides[0], "w_c": w_strides[1],
+        "plane_taps": plane, "run": int(run), "at_back": at_back, "scratch_step": scratch,
+    }  # fmt: skip
+    tables = {
+        "rows": np.minimum(np.arange(c + SPARE, dtype=np.int64), c - 1) * size,
+        "products_rows": np.arange(rows + SPARE, dtype=np.int64) * m_row,
+        "depth_x": np.arange(outputs[0], dtype=np.int64) * (stride[0] * v_row),
+        "depth_g": np.arange(outputs[0], dtype=np.int64) * z_row,
+        "tap_places": np.array(places, np.int64),
+    }
+    return GradientSteps(
+        transform(KINDS[m], x_strides, c, inputs, lows, (s.n_h, s.n_w), slices),
+        transform(KINDS[m] + len(KINDS), g_strides, o, outputs, (0, 0, 0), (s.m_h, m), outputs[0]),
+        Words(library.kernel("winograd", "outer", f"f{size}"), outer, tables),
+        tiles=s.tiles, batch=batch, per=per, blocks=ceil_div(c, rows) * panels * s.taps,
+        flops=2 * positions * batch * outputs[0] * s.taps * c * o, data=positions * v_step, slopes=positions * z_step,
+        scratch=scratch,
+    )  # fmt: skip

@@ -16,6 +16,7 @@ from itertools import product
 
 import numpy as np
 
+from ..compiled import fourier_gradients as gradients
 from ..compiled import fourier_steps as steps
 from ..compiled import library
 from ..compiled.fourier_cuts import Cut, cut, three
@@ -29,7 +30,12 @@ POINTS = 8192
 
 def work(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> tuple[int, int, int]:
     """(flops of the products, operations of the transforms, bytes of spectra) of one pass, idle lanes included."""
-    wide, groups, pairs, size = steps.vector_bytes() // dtype.itemsize, geometry.groups, geometry.batch * c.pairs, dtype.itemsize
+    wide, groups, pairs, size = (
+        steps.vector_bytes() // dtype.itemsize,
+        geometry.groups,
+        geometry.batch * c.pairs,
+        dtype.itemsize,
+    )
     if steps.channelwise(geometry):
         vectors = ceil_div(geometry.in_channels, wide) * (geometry.out_channels // groups)
         transforms = vectors * (2 * pairs + 1)
@@ -40,7 +46,9 @@ def work(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> tuple[int, int, int
     rows = ceil_div(2 * pairs, 7) * 7
     flops = 8 * groups * c.frequencies * rows * inputs * vectors_out * wide
     halves = 2 * pairs * (vectors_in + vectors_out) + inputs * vectors_out
-    moved = groups * c.frequencies * size * wide * (rows * (6 * vectors_in + 4 * vectors_out) + 4 * inputs * vectors_out)
+    moved = (
+        groups * c.frequencies * size * wide * (rows * (6 * vectors_in + 4 * vectors_out) + 4 * inputs * vectors_out)
+    )
     return flops, groups * halves * c.butterflies * wide // 2, moved
 
 
@@ -114,4 +122,4 @@ class TiledFft(Algorithm):
         if not g.size or not out.size:
             return
         x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-        steps.weight_grad(x, g, geometry, plan(geometry, out.dtype), out)
+        gradients.weight_grad(x, g, geometry, plan(geometry, out.dtype), out)

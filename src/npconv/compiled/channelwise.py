@@ -63,7 +63,7 @@ def sweep(v: Vectors) -> Any:
     def sweep(
         kind: int, x: int, x_pixel: int, rows: int, many: int, taps: int, tap_step: int, w: int, w_tap: int,
         y: int, y_pixel: int, out: int, bias: int, column: int, column_pixel: int, column_tap: int,
-        limits: int, zeros: int, count: int, inside: int, in_w: int, chunk_rows: int, chunk_taps: int,
+        limits: int, zeros: int, count: int, inside: int, care: int, in_w: int, chunk_rows: int, chunk_taps: int,
     ) -> None:  # fmt: skip
         pixels = pixels_of(kind)
         reach = (pixels - 1) * column_pixel + (taps - 1) * column_tap
@@ -78,7 +78,7 @@ def sweep(v: Vectors) -> Any:
                 tap = 0
                 while tap < taps:
                     now = min(chunk_taps, taps - tap)
-                    run(kind if easy else kind + 1, x, x_pixel, rows, these, now, tap_step, w + (row * taps + tap) * w_tap,
+                    run(kind if easy else kind + care, x, x_pixel, rows, these, now, tap_step, w + (row * taps + tap) * w_tap,
                         y, y_pixel, begin, begin_pixel, column, column_pixel, column_tap, limits, zeros, live, count,
                         row, tap)  # fmt: skip
                     begin, begin_pixel = y, y_pixel
@@ -143,7 +143,7 @@ def forward(v: Vectors) -> Any:
                 here = min(columns * lanes, used - first * lanes)
                 count = here - (columns - 1) * lanes
                 kind = sliding + 2 * (columns - 1) if wide == 1 else grouped + wide // 4
-                kind *= 2
+                kind *= 3
                 if packs:
                     pixel = here * size
                     if gaps:
@@ -171,7 +171,8 @@ def forward(v: Vectors) -> Any:
                 weights = w + first * many * taps_w * wide * width
                 for row in range(last_row - first_row):
                     top, deep = corner_h + row * move_h, taps_h - 1
-                    inside = here == columns * lanes
+                    care = 1 if here == columns * lanes else 2
+                    inside = care == 1
                     if not packs:
                         inside = (
                             inside
@@ -182,8 +183,8 @@ def forward(v: Vectors) -> Any:
                         )
                     scan(kind, source + row * move_h * line, move_w * pixel, rows, many,
                          taps_w, far_w * pixel, weights, wide * columns * width, target + row * y_line, y_pixel, out_w,
-                         begin, column, move_w, far_w, limits + 8 * row * many, zeros, count, inside, width_in,
-                         chunk_rows, chunk_taps)  # fmt: skip
+                         begin, column, move_w, far_w, limits + 8 * row * many, zeros, count, inside, care,
+                         width_in, chunk_rows, chunk_taps)  # fmt: skip
                 if stages:
                     pixels = (last_row - first_row) * out_w
                     if gaps:

@@ -57,6 +57,10 @@ class Loop:
         self.b.position_at_end(self.after)
 
 
+#: How much a tile checks: nothing; whether pixels exist; and channels too, whose masked loads cost more.
+FAST, SAFE, MASKED = range(3)
+
+
 @dataclass(frozen=True)
 class Tile:
     """A register tile: groups of Q, so many pixels and vectors; sliding: its pixels and taps are neighbours."""
@@ -68,7 +72,7 @@ class Tile:
 
 
 def tiles(v: Vectors) -> list[Tile]:
-    """The tiles there are; sums, weights and inputs must fit the registers. `kind` in Python code is 2 i + safe."""
+    """The tiles there are; sums, weights and inputs must fit the registers. A `kind` is 3 i + care."""
     many = v.registers == 32
     made = [Tile(1, 7, columns, sliding) for columns in (1, 2) for sliding in (False, True) if columns == 1 or many]
     wide = {2: 7, 4: 6, 8: 2} if many else {2: 5, 4: 2, 8: 1}
@@ -89,18 +93,18 @@ def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
 
 def forward_tiles(v: Vectors) -> tuple[Any, Any]:
     """(run, pixels): run(kind, ...) computes a tile, see `forward_tile`; pixels(kind) is its width."""
-    kinds = [(tile, safe) for tile in tiles(v) for safe in (False, True)]
+    kinds = [(tile, care) for tile in tiles(v) for care in (FAST, SAFE, MASKED)]
 
     @emitted(21)
     def run(b: Any, a: Any) -> None:
         end = b.append_basic_block("tiled")
         choice = b.switch(a[0], end)
-        for kind, (tile, safe) in enumerate(kinds):
+        for kind, (tile, care) in enumerate(kinds):
             here = b.append_basic_block(f"kind{kind}")
             choice.add_case(i64(kind), here)
             b.position_at_end(here)
             name = f"npconv_tile_{v.suffix}_{kind}"
-            b.call(outlined(b, name, 20, lambda f, args, t=tile, s=safe: forward_tile(v, f, t, s, args)), a[1:])
+            b.call(outlined(b, name, 20, lambda f, args, t=tile, c=care: forward_tile(v, f, t, c, args)), a[1:])
             b.branch(end)
         b.position_at_end(end)
 
@@ -114,19 +118,20 @@ def forward_tiles(v: Vectors) -> tuple[Any, Any]:
     return run, pixels
 
 
-def forward_tile(v: Vectors, b: Any, shape: Tile, safe: bool, arguments: list[Any]) -> None:
+def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any]) -> None:
     """Outputs of one row, all taps, some vectors of channels.
 
     Arguments: x, where tap 0 of pixel 0 reads; x_pixel, from pixel to pixel; rows, a table of offsets of rows of taps, of
     which `many` from `row` on; `taps` in a row from `tap` on, tap_step apart; w, (row, tap, r, columns, lanes); y and
-    y_pixel; begin and begin_pixel, what the sums are added to. A safe tile also asks: the column that x stands at, columns
-    per pixel and per tap, how wide each row is (`limits`), `zeros` to read beyond it, how many pixels exist (`live`), and
-    channels in the last vector (`count`).
+    y_pixel; begin and begin_pixel, what the sums are added to. A tile with care also asks: the column that x stands at,
+    columns per pixel and per tap, how wide each row is (`limits`), `zeros` to read beyond it, how many pixels exist
+    (`live`), and for MASKED channels in the last vector (`count`).
     """
     (x, x_pixel, rows, many, taps, tap_step, w, y, y_pixel, begin, begin_pixel) = arguments[:11]
     column, column_pixel, column_tap, limits, zeros, live, count, row, tap = arguments[11:]
     Q, columns, each = shape.Q, shape.columns, range(shape.pixels)
-    mask = v.mask(b, count) if safe else None
+    safe, masked = care >= SAFE, care == MASKED
+    mask = v.mask(b, count) if masked else None
     x = b.add(x, b.mul(tap, tap_step))
     column = b.add(column, b.mul(tap, column_tap))
     if shape.sliding:
@@ -149,13 +154,14 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, safe: bool, arguments: list[An
                 where = b.select(inside, where, zeros)
             for c in range(columns):
                 offset = c * v.width
-                last = safe and c == columns - 1
+                last = masked and c == columns - 1
                 value = v.masked_load(b, mask, where, offset) if last else v.load(b, where, offset)
                 for t in range(many_taps):
                     if i - t in each:
                         for q in range(Q):
                             n = ((i - t) * columns + c) * Q + q
                             sums[n] = v.fma(b, value, factors[t][q * columns + c], sums[n])
+            b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)  # loads stay here: hoisted, they spill
         place = b.add(place, b.mul(tap_step, i64(many_taps)))
         here = b.add(here, b.mul(column_tap, i64(many_taps)))
         return [b.sub(left, i64(many_taps)), place, b.add(weight, i64(many_taps * size)), here, *sums]
@@ -176,7 +182,7 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, safe: bool, arguments: list[An
         for c in range(columns):
             i = (p * columns + c) * Q
             value, offset = tree(b, v, sums[i : i + Q]), c * v.width
-            if safe and c == columns - 1:
+            if masked and c == columns - 1:
                 v.masked_store(b, b.fadd(v.masked_load(b, mask, source, offset), value), mask, target, offset)
             else:
                 v.store(b, b.fadd(v.load(b, source, offset), value), target, offset)

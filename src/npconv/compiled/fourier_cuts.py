@@ -52,9 +52,7 @@ def cut(geometry: ConvGeometry, lengths: Ints) -> Cut:
     return Cut(lengths, step, tuple(ceil_div(n, t) for n, t in zip(outputs, step, strict=True)))
 
 
-def describe(
-    strides: Ints, channels: int, sizes: Ints, c: Cut, filled: Ints, lows: Ints = (0, 0, 0)
-) -> np.ndarray:
+def describe(strides: Ints, channels: int, sizes: Ints, c: Cut, filled: Ints, lows: Ints = (0, 0, 0)) -> np.ndarray:
     """The words by which kernels know a tensor (`fourier_tiles`); `filled` is how much of a tile is read or written."""
     steps = (*strides[:2], *three(strides[2:], 0))
     return np.array((*steps, channels, *sizes, *lows, *c.step, *c.counts, *filled), np.int64)

@@ -1,6 +1,6 @@
-"""The passes of a convolution by Fourier tiles: from arrays and a cut to launches of `fourier`'s kernels.
+"""A convolution by Fourier tiles: from arrays and a cut to launches of `fourier`'s kernels.
 
-What depends on sizes and strides alone is built once and kept: one dataclass of launches per pass.
+What depends on sizes and strides alone is built once and kept.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -27,8 +26,6 @@ SPARE = 16
 SPECTRA = 12 << 20
 #: Pairs of tiles that are transformed together at the least.
 LEAST_PAIRS = 21
-#: Pairs whose products are summed channel by channel before the sum is rounded.
-PART = 64
 #: Bytes of scratch that a thread keeps from call to call: fresh pages cost as much as the transforms.
 KEPT = 48 << 20
 
@@ -122,16 +119,16 @@ def release() -> None:
         _local.held = None
 
 
-def _words(name: str, dtype: np.dtype, values: dict[str, int], **arrays: np.ndarray) -> Words:
+def words_of(name: str, dtype: np.dtype, values: dict[str, int], **arrays: np.ndarray) -> Words:
     return Words(kernel("fourier", name, f"f{dtype.itemsize}"), values, arrays)
 
 
-def _factor(dtype: np.dtype, value: float) -> np.ndarray:
+def factor(dtype: np.dtype, value: float) -> np.ndarray:
     """A factor and its negative: kernels load the one or the other."""
     return np.array((value, -value), dtype)
 
 
-def _table(rows: int, step: int) -> np.ndarray:
+def row_table(rows: int, step: int) -> np.ndarray:
     """Where each of `rows` rows begins; the last one is repeated behind the end."""
     return np.minimum(np.arange(rows + SPARE), rows - 1).astype(np.int64) * step
 
@@ -150,11 +147,15 @@ def _preparing(geometry: ConvGeometry, c: Cut, dtype: np.dtype, strides: Ints) -
         "frequency_step": pair if alone else pair * i * p.vectors,
         "panel_step": pair * t.pairs if alone else pair * i * p.columns,
     }  # fmt: skip
-    words = _words(
+    words = words_of(
         "weights", dtype, values, tile=t.words, shape=weight_words(strides, o, geometry, c),
-        scale=_factor(dtype, 1 / total(c.lengths)),
+        scale=factor(dtype, 1 / total(c.lengths)),
     )  # fmt: skip
-    return Launch(words, 16 * c.butterflies, t.bytes, t), i * p.vectors, t.pairs * pair * i * p.vectors // dtype.itemsize
+    return (
+        Launch(words, 16 * c.butterflies, t.bytes, t),
+        i * p.vectors,
+        t.pairs * pair * i * p.vectors // dtype.itemsize,
+    )
 
 
 def prepare(w: np.ndarray, geometry: ConvGeometry, c: Cut) -> Spectra:
@@ -188,14 +189,14 @@ class Dense:
     tasks: int  # of `last` per pair; all of a weight gradient
 
 
-def _rows(geometry: ConvGeometry, c: Cut, dtype: np.dtype, vectors_in: int, vectors_out: int) -> tuple[int, int]:
+def in_flight(geometry: ConvGeometry, c: Cut, dtype: np.dtype, vectors_in: int, vectors_out: int) -> tuple[int, int]:
     """Pairs that are in flight together, and the rows they make."""
     row = c.frequencies * vector_bytes() * (6 * vectors_in + 4 * vectors_out)
     pairs = min(geometry.batch * c.pairs, max(LEAST_PAIRS, SPECTRA // row))
     return pairs, 2 * pairs
 
 
-def _spectra_values(c: Cut, room: int, vectors_: int, planes: int, rows: int) -> tuple[dict[str, int], int]:
+def spectra_values(c: Cut, room: int, vectors_: int, planes: int, rows: int) -> tuple[dict[str, int], int]:
     """What transforms need to know of rows of spectra, and the bytes of all of them; an odd line spreads cache sets."""
     plane = vectors_ * vector_bytes()
     step = rows * planes * plane + 64
@@ -211,13 +212,13 @@ def _dense(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, ys: Ints) 
     i, o = per_group(geometry)
     width, t, p = vector_bytes(), tile(c.lengths, dtype, vector_bytes()), panels(o, dtype)
     vi = vectors(i, dtype)
-    pairs, rows = _rows(geometry, c, dtype, vi, p.vectors)
-    x_values, x_bytes = _spectra_values(c, t.bytes, vi, 3, rows)
-    y_values, y_bytes = _spectra_values(c, t.bytes, p.vectors, 2, rows)
-    first = _words("transform", dtype, {**x_values, "planes": 3}, tile=t.words, shape=input_words(xs, i, geometry, c))
-    last = _words("inverse", dtype, y_values, tile=t.words, shape=output_words(ys, o, geometry, c))
+    pairs, rows = in_flight(geometry, c, dtype, vi, p.vectors)
+    x_values, x_bytes = spectra_values(c, t.bytes, vi, 3, rows)
+    y_values, y_bytes = spectra_values(c, t.bytes, p.vectors, 2, rows)
+    first = words_of("transform", dtype, {**x_values, "planes": 3}, tile=t.words, shape=input_words(xs, i, geometry, c))
+    last = words_of("inverse", dtype, y_values, tile=t.words, shape=output_words(ys, o, geometry, c))
     plane, wide, narrow = vi * width, i * p.columns * width, i * p.last * width
-    multiply = _words(
+    multiply = words_of(
         "product",
         dtype,
         {
@@ -226,8 +227,8 @@ def _dense(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, ys: Ints) 
             "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": 2 * wide,
             "c_plane": p.vectors * width, "adds": 0,
         },
-        a_rows=_table(rows, 3 * plane),
-        c_rows=_table(rows, 2 * p.vectors * width),
+        a_rows=row_table(rows, 3 * plane),
+        c_rows=row_table(rows, 2 * p.vectors * width),
         # (re, -im) (re, im) make the real part, (re, im) (im, re) the imaginary one
         a_offsets=np.array((0, 2 * plane, 0, plane), np.int64),
         w_offsets=np.array((0, wide, wide, 0, 0, narrow, narrow, 0), np.int64),
@@ -245,7 +246,7 @@ def _alone(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, ys: Ints) 
     """The launch of a channelwise pass and its tasks."""
     t, channels = tile(c.lengths, dtype, vector_bytes()), geometry.in_channels
     values = {"scratch_step": t.bytes, "pairs": c.pairs, "tiles": c.tiles, "images": geometry.batch}
-    words = _words(
+    words = words_of(
         "channelwise", dtype, values, tile=t.words, shape=input_words(xs, channels, geometry, c),
         y_shape=output_words(ys, channels, geometry, c),
     )  # fmt: skip
@@ -275,107 +276,3 @@ def forward(x: np.ndarray, w: Spectra, geometry: ConvGeometry, c: Cut, out: np.n
             d.multiply.run(c.frequencies, a=spectra, w=address(values), c=products, rows=2 * pairs)
             d.last.run(pairs * d.vectors[1], source=products, y=target, scratch=room, first_pair=first)
     release()
-
-
-# --------------------------------------------------------------------------- weight gradient
-@lru_cache(maxsize=1024)
-def _dense_gradient(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, gs: Ints, ws: Ints) -> Dense:
-    i, o = per_group(geometry)
-    width, t, p = vector_bytes(), tile(c.lengths, dtype, vector_bytes()), panels(o, dtype)
-    vi = vectors(i, dtype)
-    pairs, rows = _rows(geometry, c, dtype, vi, p.vectors)
-    x_values, x_bytes = _spectra_values(c, t.bytes, vi, 3, rows)
-    g_values, g_bytes = _spectra_values(c, t.bytes, p.vectors, 2, rows)
-    first = _words("transform", dtype, {**x_values, "planes": 3}, tile=t.words, shape=input_words(xs, i, geometry, c))
-    second = _words("transform", dtype, {**g_values, "planes": 2}, tile=t.words, shape=output_words(gs, o, geometry, c))
-    plane, out_plane = vi * width, p.vectors * width
-    multiply = _words(
-        "product",
-        dtype,
-        {
-            "a_frequency": x_values["frequency_step"], "w_frequency": g_values["frequency_step"],
-            "c_frequency": 2 * i * out_plane, "rows": i, "a_step": 3 * plane, "w_step": 2 * out_plane, "chunk": CHUNK,
-            "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": p.columns * width,
-            "c_plane": out_plane,
-        },
-        a_rows=_table(i, dtype.itemsize),
-        c_rows=_table(i, 2 * out_plane),
-        # conj(x) g: its conjugate is what a correlation of x with g would give
-        a_offsets=np.array((0, plane, 0, 2 * plane), np.int64),
-        w_offsets=np.array((0, out_plane, out_plane, 0) * 2, np.int64),
-    )  # fmt: skip
-    values = {
-        "scratch_step": t.bytes, "vectors": p.vectors, "frequency_step": 2 * i * out_plane, "channel_step": 2 * out_plane,
-        "vector_step": width, "plane": out_plane, "parts": 1, "part_step": 0,
-    }  # fmt: skip
-    last = _words(
-        "gradient", dtype, values, tile=t.words, shape=weight_words(ws, o, geometry, c),
-        scale=_factor(dtype, 0.5 / total(c.lengths)),
-    )  # fmt: skip
-    cost = 16 * c.butterflies
-    return Dense(
-        Launch(first, cost, t.bytes, t), Launch(second, cost, t.bytes, t), Launch(multiply, 8.0 * rows * i * o),
-        Launch(last, cost, t.bytes, t), pairs, (x_bytes, g_bytes, c.frequencies * 2 * i * out_plane), (vi, p.vectors),
-        i * p.vectors,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=1024)
-def _alone_gradient(
-    geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, gs: Ints, ws: Ints
-) -> tuple[Launch, Launch, int, int]:
-    """The launches of a channelwise gradient, vectors, and parts of the sum."""
-    t, channels, width = tile(c.lengths, dtype, vector_bytes()), geometry.in_channels, vector_bytes()
-    many, pairs = vectors(channels, dtype), geometry.batch * c.pairs
-    parts = max(ceil_div(pairs, PART), min(pairs, ceil_div(8, many)))
-    whole = 2 * many * t.pairs * width
-    both = {"tile": t.words}
-    first = _words(
-        "correlate",
-        dtype,
-        {
-            "scratch_step": 2 * t.bytes, "pairs": c.pairs, "tiles": c.tiles, "images": geometry.batch, "parts": parts,
-            "part_step": whole,
-        },
-        shape=input_words(xs, channels, geometry, c), g_shape=output_words(gs, channels, geometry, c), **both,
-    )  # fmt: skip
-    values = {
-        "scratch_step": 2 * t.bytes, "vectors": many, "frequency_step": 2 * width, "channel_step": 0,
-        "vector_step": 2 * t.pairs * width, "plane": width, "parts": parts, "part_step": whole,
-    }  # fmt: skip
-    last = _words(
-        "gradient", dtype, values, shape=weight_words(ws, channels, geometry, c),
-        scale=_factor(dtype, 0.5 / total(c.lengths)), **both,
-    )  # fmt: skip
-    per = ceil_div(pairs, parts)
-    cost = 16 * c.butterflies
-    return Launch(first, 2 * per * cost, 2 * t.bytes, t), Launch(last, cost, whole, t), many, parts
-
-
-def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, c: Cut, out: np.ndarray) -> None:
-    """Add the weight gradient to `out`, (O, C/G, *k)."""
-    workers = threads.get_num_threads()
-    made = np.empty(out.shape, out.dtype)
-    i, o = per_group(geometry)
-    rest: dict[str, Any]
-    if channelwise(geometry):
-        for m in range(o):
-            gs, dw = g[:, m::o], made[m::o]
-            first, last, many, parts = _alone_gradient(geometry, c, out.dtype, x.strides, gs.strides, dw.strides)
-            room, spectra = scratch(first.scratch * workers, last.scratch * parts)
-            first.run(many * parts, x=address(x), g=address(gs), to=spectra, scratch=room)
-            last.run(many, source=spectra, dw=address(dw), scratch=room)
-    else:
-        d = _dense_gradient(geometry, c, out.dtype, x.strides, g.strides, made.strides)
-        everything = geometry.batch * c.pairs
-        room, xs, gs, products = scratch(d.first.scratch * workers, *d.sizes)
-        for group in range(geometry.groups):
-            for start in range(0, everything, d.pairs):
-                pairs = min(d.pairs, everything - start)
-                rest = {"scratch": room, "first_pair": start}
-                d.first.run(pairs * d.vectors[0], x=address(x) + group * i * x.strides[1], to=xs, **rest)
-                d.second.run(pairs * d.vectors[1], x=address(g) + group * o * g.strides[1], to=gs, **rest)
-                d.multiply.run(c.frequencies, a=xs, w=gs, c=products, depth=2 * pairs, adds=int(start > 0))
-            d.last.run(d.tasks, source=products, dw=address(made) + group * o * made.strides[0], scratch=room)
-    release()
-    out += made

@@ -11,9 +11,7 @@ import numpy as np
 from .calls import address
 
 #: Transform lengths: products of the radices, none a waste against the next.
-LENGTHS = tuple(
-    sorted({f << e for f in (1, 3, 5) for e in range(12) if 8 <= f << e <= 2048 and not (f > 1 and e < 2)})
-)
+LENGTHS = tuple(sorted({f << e for f in (1, 3, 5) for e in range(12) if 8 <= f << e <= 2048 and not (f > 1 and e < 2)}))
 
 
 def radices(n: int, wide: bool) -> tuple[int, ...]:

@@ -133,7 +133,7 @@ def rows(v: Vectors) -> tuple[Any, Any, Any]:
 @cache
 def cuts(v: Vectors) -> tuple[Any, Any]:
     """(cut, paste): one plane of a tile out of a tensor, and what counts of it back into one."""
-    size, lanes = v.size, v.lanes
+    lanes = v.lanes
     zero, gather, scatter = rows(v)
 
     @inner

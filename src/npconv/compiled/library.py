@@ -32,6 +32,7 @@ FAMILIES = {
     "fourier": "fourier",
     "pools": "pools",
     "epilogue": "epilogue",
+    "peak": "peak",
 }
 INSTALL = "compiled kernels need numba: pip install 'npconv[fast]'"
 

@@ -22,9 +22,9 @@ from .target import Target
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """Packing, multiplying and gathering."""
     v = Vectors(dtype, target.width)
-    size, lanes, width = v.size, v.lanes, v.width
+    lanes, width = v.lanes, v.width
     multiply, pack_piece, deliver = products.multiply(v), outer_packing.packing(v), outer_packing.delivering(v)
-    _, add_part, _, _ = outer_packing.words_for(v)
+    _, add_part, *_ = outer_packing.words_for(v)
 
     def pack(lo: int, hi: int, thread: int, a_record: int, a: int, a_to: int, b_record: int, b: int, b_to: int) -> None:
         """Pieces of the rows of both operands."""
@@ -46,7 +46,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         out_group: int, out_panel: int, step_lane: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of parts (of the pixels) x groups x taps x panels x blocks (of rows), the last innermost."""
-        direct = step_lane == size and parts == 1
+        pitch = columns * width
         for task in range(lo, hi):
             block = task % blocks
             rest = task // blocks
@@ -58,16 +58,14 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             part = rest // groups
             final = panel == panels - 1
             these = last_columns if final else columns
-            count = last_count if final else lanes
             here = min(block_rows, row_count - block * block_rows)
             table = 8 * block * block_table
-            to = out + group * out_group + panel * out_panel + word(tap_places, tap)
             sums = scratch + (thread if parts == 1 else task) * scratch_step
             left = a + group * a_group
             right = b + group * b_group + panel * b_panel + word(tap_offsets, tap + taps if final else tap)
             right_offsets = b_last_offsets if final else b_offsets
             right_step = b_last_step if final else b_step
-            started = 0 if direct else 2
+            started = 2
             for step in range(step_count * part // parts, step_count * (part + 1) // parts):
                 at = 8 * word(steps, 3 * step)
                 multiply(
@@ -81,17 +79,18 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     right_step,
                     word(steps, 3 * step + 1),
                     word(steps, 3 * step + 2),
-                    to if direct else sums,
-                    places + table if direct else staged_rows,
+                    sums,
+                    staged_rows,
                     here,
-                    count if direct else lanes,
+                    lanes,
                     started,
                     0,
                 )
                 started = 0
-            if not direct and parts == 1:
-                channels = (these - 1) * lanes + count
-                deliver(to, step_lane, places + table, sums, columns * width, here, channels)
+            if parts == 1:
+                to = out + group * out_group + panel * out_panel + word(tap_places, tap)
+                channels = (these - 1) * lanes + (last_count if final else lanes)
+                deliver(to, step_lane, places + table, sums, pitch, here, channels)
 
     def gather(
         lo: int, hi: int, thread: int,

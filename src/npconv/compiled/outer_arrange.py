@@ -18,7 +18,7 @@ CHUNK = 256
 TILE_ROWS = {64: (14, 12, 8, 7), 32: (8, 6), 16: (14, 12, 8, 7)}
 #: What it costs, in floating-point operations, to pack an element; and to add a sum to the gradient where lanes, where
 #: rows, where neither lie next to each other.
-PACK_PRICE, PRICES = 40, (10, 30, 200)
+PACK_PRICE, PRICES = 35, (15, 50, 300)
 #: An inner run of pixels below which a longer axis is better.
 SHORT = 6
 
@@ -83,7 +83,7 @@ def _arranged(
         *((steps[0], *(s * step for s, step in zip(scale, steps[1:], strict=True))) for steps, scale in walked),
     )
     joined = float(np.mean(np.diff(row_places) == size)) if len(row_places) > 1 else 0.0
-    kind = 0 if step_lane == size else 1 if joined > 0.9 else 2
+    kind = 0 if step_lane == size else 1 if joined > 0.9 else 2  # lanes, rows or nothing in one piece
     price = work + PACK_PRICE * (a.bytes + b.bytes) // size + PRICES[kind] * total(geometry.w_shape)
     return Arrangement(swapped, panels, work, a, b, begin, row_places, row_offsets, table, step_lane, walk, price)
 
@@ -140,7 +140,8 @@ def _sources(
 class Walk:
     """The way over all pixels: offsets of runs in each operand, the steps inside a run, and which runs are one sum.
 
-    `steps` has a row (first run, how many, how long) for each call of the micro-kernel.
+    `steps` has a row (first run, how many, how long) for each call of the micro-kernel. The sums and their order follow
+    from the sizes alone, so that the same numbers in another memory layout give the same bits.
     """
 
     offsets: tuple[np.ndarray, ...]
@@ -149,31 +150,39 @@ class Walk:
 
 
 def _walk(sizes: Ints, *operands: Ints) -> Walk:
-    """Axes that follow each other in all operands are one; the last is the inner one unless it is very short."""
-    axes: list[list[int]] = []
-    for size, *steps in zip(sizes, *operands, strict=True):
-        if size == 1:
-            continue
-        if axes and all(before == size * step for before, step in zip(axes[-1][1:], steps, strict=True)):
-            axes[-1] = [axes[-1][0] * size, *steps]
-        else:
-            axes.append([size, *steps])
-    axes = axes or [[1, *(0 for _ in operands)]]
-    if axes[-1][0] < SHORT:
+    """A sum is a run along one axis and all of the axes inside it; in memory these are as few runs as may be."""
+    axes = [axis for axis in zip(sizes, *operands, strict=True) if axis[0] > 1] or [(1, *(0 for _ in operands))]
+    if axes[-1][0] < SHORT:  # a longer axis is the better inner one
         axes.append(axes.pop(max(range(len(axes)), key=lambda i: (axes[i][0], i))))
-    *outer, (depth, *inner) = axes
-    pieces = ceil_div(depth, CHUNK)
-    piece = ceil_div(depth, pieces)
-    pieces = ceil_div(depth, piece)
-    grid = np.indices([size for size, *_ in outer], np.int64).reshape(len(outer), -1) if outer else np.zeros((0, 1))
-    offsets = []
-    for i, step in enumerate(inner):
-        starts = np.array([axis[1 + i] for axis in outer], np.int64) @ grid.astype(np.int64)
-        offsets.append(np.add.outer(starts, np.arange(pieces, dtype=np.int64) * piece * step).reshape(-1))
-    runs = len(offsets[0])
-    many = max(1, CHUNK // piece) if pieces == 1 else 1
-    if pieces == 1:
-        steps = [(first, min(many, runs - first), depth) for first in range(0, runs, many)]
+    cut = len(axes) - 1
+    while cut and total([axis[0] for axis in axes[cut:]]) <= CHUNK:
+        cut -= 1
+    outer, (length, *_), unit = axes[:cut], axes[cut], total([axis[0] for axis in axes[cut + 1 :]])
+    run = ceil_div(length, ceil_div(length, CHUNK // unit))
+    folded = _folded(axes[cut:])
+    depth, *inner = folded[-1]
+    counts = [min(run, length - first) for first in range(0, length, run)]
+    if len(folded) == 1:
+        firsts = [(len(counts), *(run * unit * step for step in inner))]
+        shapes = [(1, count * unit) for count in counts]
     else:
-        steps = [(run, 1, min(piece, depth - run % pieces * piece)) for run in range(runs)]
-    return Walk(tuple(offsets), tuple(inner), np.array(steps, np.int64))
+        firsts = folded[:-1]
+        each = total([axis[0] for axis in firsts]) // length
+        shapes = [(count * each, depth) for count in counts]
+    grid = np.indices([axis[0] for axis in (*outer, *firsts)], np.int64).reshape(len(outer) + len(firsts), -1)
+    offsets = tuple(np.array([axis[1 + i] for axis in (*outer, *firsts)], np.int64) @ grid for i in range(len(inner)))
+    shapes *= total([axis[0] for axis in outer])
+    many = np.array(shapes, np.int64)
+    return Walk(offsets, tuple(inner), np.column_stack([np.cumsum(many[:, 0]) - many[:, 0], many]))
+
+
+def _folded(axes: list[Ints]) -> list[Ints]:
+    """Axes that follow each other in the memory of all operands as one."""
+    found = axes[:1]
+    for size, *steps in axes[1:]:
+        before, *wide = found[-1]
+        if all(far == size * near for far, near in zip(wide, steps, strict=True)):
+            found[-1] = (before * size, *steps)
+        else:
+            found.append((size, *steps))
+    return found

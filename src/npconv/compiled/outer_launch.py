@@ -83,6 +83,8 @@ def _scratch(launch: Launch, workers: int) -> int:
 
 def flops(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """The arithmetic done, with the lanes and rows that are not needed."""
+    if not geometry.macs:
+        return 0
     return min(shape(geometry, dtype, swapped)[2] for swapped in (False, True))
 
 
@@ -141,16 +143,13 @@ def _launch(
     tile = TILE_ROWS[host().width][panels.columns - 1]
     others = panels.count * len(way.taps) * groups
     tiles = ceil_div(row_count, tile)
-    tasks = max(1, min(TASKS, way.work // TASK_FLOPS))
-    blocks = ceil_div(tiles, TILES)
-    parts = max(1, min(ceil_div(tasks, blocks * others), len(walk.steps)))
-    if blocks * others * parts < tasks:
-        blocks = min(tiles, ceil_div(tasks, others * parts))
+    tasks = max(1, min(TASKS, 2 * geometry.macs // TASK_FLOPS))
+    parts = max(1, min(ceil_div(tasks, _usual_tasks(geometry, dtype)), len(walk.steps)))
+    blocks = max(ceil_div(tiles, TILES), min(tiles, ceil_div(tasks, others * parts)))
     block_rows = ceil_div(tiles, blocks) * tile
     blocks = ceil_div(row_count, block_rows)
     pitch = panels.columns * panels.lanes * size
-    direct = way.step_lane == size and parts == 1
-    scratch_step = 0 if direct else (block_rows + SPARE) * pitch + 64
+    scratch_step = (block_rows + SPARE) * pitch + 64
     ends = np.minimum(np.arange(block_rows + SPARE), block_rows - 1)
     index = np.minimum(np.arange(blocks)[:, None] * block_rows + ends, row_count - 1)
     places = {
@@ -195,6 +194,12 @@ def _launch(
         (_aligned(a.bytes), _aligned(b.bytes), scratch_step),
         parts == 1,
     )
+
+
+def _usual_tasks(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    """Tasks of a call that gives each all pixels; from the sizes alone, as the order of the sums depends on it."""
+    panels, rows, _ = shape(geometry, dtype, False)
+    return panels.count * geometry.groups * ceil_div(rows, TILES * TILE_ROWS[host().width][panels.columns - 1])
 
 
 def _aligned(size: int) -> int:

@@ -21,8 +21,8 @@ from .outer_layout import RECORD
 ) = range(len(RECORD))  # fmt: skip
 
 
-def words_for(v: Vectors) -> tuple[Any, Any, Any, Any]:
-    """(copy_part, add_part, turn_part, turn_add): the ragged relatives of `copy` and `transpose`."""
+def words_for(v: Vectors) -> tuple[Any, ...]:
+    """(copy_part, add_part, turn_part, turn_add, turn_add_part): the ragged relatives of `copy` and `transpose`."""
 
     @emitted(3)
     def copy_part(b: Any, a: Any) -> None:
@@ -47,16 +47,25 @@ def words_for(v: Vectors) -> tuple[Any, Any, Any, Any]:
         for i, row in enumerate(v.transposed(b, read)):
             v.masked_store(b, row, some(b, i, count, i64(v.lanes)), b.add(to, b.mul(to_step, i64(i))))
 
-    @emitted(6)
+    @emitted(4)
     def turn_add(b: Any, a: Any) -> None:
-        """turn_add(to, to_step, from, from_step, rows, count): add a block, turned; all of `from` can be read."""
+        """turn_add(to, to_step, from, from_step): add a square block, turned."""
+        to, to_step, source, step = a
+        read = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
+        for i, row in enumerate(v.transposed(b, read)):
+            place = b.add(to, b.mul(to_step, i64(i)))
+            v.store(b, b.fadd(v.load(b, place), row), place)
+
+    @emitted(6)
+    def turn_add_part(b: Any, a: Any) -> None:
+        """turn_add_part(to, to_step, from, from_step, rows, count): a ragged block; all of `from` can be read."""
         to, to_step, source, step, rows, count = a
         read = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
         for i, row in enumerate(v.transposed(b, read)):
             mask, place = some(b, i, count, rows), b.add(to, b.mul(to_step, i64(i)))
             v.masked_store(b, b.fadd(v.masked_load(b, mask, place), row), mask, place)
 
-    return copy_part, add_part, turn_part, turn_add
+    return copy_part, add_part, turn_part, turn_add, turn_add_part
 
 
 @cache
@@ -64,7 +73,7 @@ def packing(v: Vectors) -> Any:
     """pack(record, source, to, task): one piece of a row of a box."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, clear_one, transpose = v.copy, v.clear, v.copy_one, v.clear_one, v.transpose
-    copy_part, _, turn_part, _ = words_for(v)
+    copy_part, _, turn_part, *_ = words_for(v)
 
     @emitted(3)
     def move_part(b: Any, a: Any) -> None:
@@ -103,10 +112,11 @@ def packing(v: Vectors) -> Any:
                     copy(place + j, at + j)
                 copy_part(place + pitch - width, at + pitch - width, rest)
         elif step_w == size:
-            for p in range(0, pixels, lanes):
-                for j in range(columns):
+            for j in range(columns):  # one vector of channels after the other: few streams through memory at once
+                rows = min(lanes, channels - j * lanes)
+                for p in range(0, pixels, lanes):
                     at, place = source + p * size + j * lanes * step_c, to + p * pitch + j * width
-                    rows, count = min(lanes, channels - j * lanes), min(lanes, pixels - p)
+                    count = min(lanes, pixels - p)
                     if rows == lanes and count == lanes:
                         transpose(place, pitch, at, step_c)
                     else:
@@ -168,7 +178,7 @@ def packing(v: Vectors) -> Any:
 def delivering(v: Vectors) -> Any:
     """deliver(...): rows of sums (row, lanes) are added to the gradient, row r at places[r], lanes `step` apart."""
     size, lanes = v.size, v.lanes
-    _, add_part, _, turn_add = words_for(v)
+    _, add_part, _, turn_add, turn_add_part = words_for(v)
 
     @emitted(2)
     def add_one(b: Any, a: Any) -> None:
@@ -186,8 +196,10 @@ def delivering(v: Vectors) -> Any:
                 if step == size:
                     for i in range(many):
                         add_part(to + word(places, r + i) + j * size, at + i * pitch, count)
+                elif whole and many == lanes and count == lanes:
+                    turn_add(to + place + j * step, step, at, pitch)
                 elif whole:
-                    turn_add(to + place + j * step, step, at, pitch, many, count)
+                    turn_add_part(to + place + j * step, step, at, pitch, many, count)
                 else:
                     for i in range(many):
                         for k in range(count):

@@ -37,15 +37,21 @@ class Launch:
     blocks: int
     work: float
     scratch: int = 0
+    checks: bool = False  # whether the kernel says if it could do it
 
-    def run(self, **arrays: np.ndarray) -> None:
-        """Run it; `arrays` by the names that the kernel gives them."""
+    def run(self, **arrays: np.ndarray) -> bool:
+        """Run it, `arrays` by the names that the kernel gives them; whether all went well."""
         places = {name: address(array) for name, array in arrays.items()}
         grain = max(1, self.blocks // TASKS)
         if self.scratch:
             room = np.empty(self.scratch * get_num_threads(), np.uint8)
             places["scratch"] = address(room)
-        self.words.run(self.blocks, self.work, grain, **places)
+        if not self.checks:
+            self.words.run(self.blocks, self.work, grain, **places)
+            return True
+        outside = np.zeros(1, np.int64)
+        self.words.run(self.blocks, self.work, grain, outside=address(outside), **places)
+        return not outside[0]
 
 
 @dataclass(frozen=True)
@@ -91,19 +97,25 @@ def setting(axes: Axes, last: bool, x: np.ndarray, y: np.ndarray) -> Setting | N
     axis = 1 if last else -1
     if not all(a.strides[axis] == size or a.shape[axis] == 1 for a in (x, y)):
         return None
-    missing = 3 - len(axes)
-    # where lanes are channels a line runs along the height, so that its windows are blocks of their own
-    front = missing if not last or missing != 2 else 1
-    back = missing - front
-
-    def three(values: Any, fill: Any) -> tuple[Any, ...]:
-        return (*(fill,) * front, *values, *(fill,) * back)
-
-    tables = tuple(AxisTables(axis) for axis in three(axes, ABSENT))
     if any(axis.size >= 2**31 or axis.taps * axis.dilation >= 2**31 for axis in axes):
         return None
-    strides = [(*a.strides[:2], *three(a.strides[2:], 0)) for a in (x, y)]
-    return Setting(x.dtype, x.shape, tables, *strides, last)
+    tables = tuple(AxisTables(axis) for axis in three(axes, last, ABSENT))
+    return Setting(x.dtype, x.shape, tables, _five(x.strides, last), _five(y.strides, last), last)
+
+
+def three(values: Sequence[Any], last: bool, absent: Any) -> tuple[Any, ...]:
+    """One value per axis as (depth, height, width).
+
+    Where lanes are channels a line runs along the height, so that its windows are blocks of their own.
+    """
+    missing = 3 - len(values)
+    front = 1 if last and missing == 2 else missing
+    return (*(absent,) * front, *values, *(absent,) * (missing - front))
+
+
+def _five(strides: Ints, last: bool) -> Ints:
+    """Canonical strides as those of (N, C, D, H, W)."""
+    return (*strides[:2], *three(strides[2:], last, 0))
 
 
 def _per_axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -127,10 +139,7 @@ def _numbers(s: Setting, numbers: Ints) -> tuple[dict[str, int], dict[str, np.nd
 def _shares(s: Setting, shares: Shares) -> list[np.ndarray]:
     """One table of divisors per axis; an axis that is not there, and a window of nothing, count 1."""
     given = [np.maximum(1, np.array(values, np.int64)) for values in shares]
-    one = np.ones(1, np.int64)
-    if s.last and len(given) == 1:
-        return [one, given[0], one]
-    return [*[one] * (3 - len(given)), *given]
+    return list(three(given, s.last, np.ones(1, np.int64)))
 
 
 def _row_shares(s: Setting, shares: Shares) -> tuple[dict[str, int], dict[str, np.ndarray]]:
@@ -176,12 +185,15 @@ def _parts(blocks: int, most: int) -> int:
 
 def _launch(
     kernel: str, s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], blocks: int, work: float, scratch: int = 0
-) -> Launch:  # fmt: skip
-    entry = library.kernel("pools", kernel, f"f{s.dtype.itemsize}")
+) -> Launch | None:  # fmt: skip
+    try:
+        entry = library.kernel("pools", kernel, f"f{s.dtype.itemsize}")
+    except library.KernelError:  # which said why
+        return None
     taken = set(entry.arguments)
     values = {name: int(value) for name, value in values.items() if name in taken}
     tables = {name: np.ascontiguousarray(table) for name, table in arrays.items() if name in taken}
-    return Launch(Words(entry, values, tables), blocks, work, scratch)
+    return Launch(Words(entry, values, tables), blocks, work, scratch, "outside" in taken)
 
 
 def _strides(name: str, strides: Ints) -> dict[str, int]:
@@ -198,12 +210,16 @@ def _bytes(s: Setting) -> float:
 
 
 def _one_window(s: Setting) -> bool:
-    """Whether one window reads everything, and every plane lies in one piece."""
-    (d, h, w), size = s.sizes, s.dtype.itemsize
-    whole = all(t.axis.out == 1 and t.counts[0] == t.axis.size for t in s.axes)
-    return whole and not s.last and all(
-        n == 1 or step == size * far for n, step, far in zip((d, h, w), s.x[2:], (h * w, w, 1), strict=True)
-    )  # fmt: skip
+    """Whether one window reads everything, in planes of pixels."""
+    return not s.last and all(t.axis.out == 1 and t.counts[0] == t.axis.size for t in s.axes)
+
+
+def _pixel(s: Setting) -> int:
+    """How far apart the pixels of a plane lie, in row-major order; 0 where that is not one distance."""
+    (d, h, w), steps = s.sizes, s.x[2:]
+    unit = next((step for n, step in ((w, steps[2]), (h, steps[1]), (d, steps[0])) if n > 1), s.dtype.itemsize)
+    even = all(n == 1 or step == unit * far for n, step, far in zip((d, h, w), steps, (h * w, w, 1), strict=True))
+    return unit if even else 0
 
 
 def reduce(s: Setting, shares: Shares | None) -> Launch | None:
@@ -211,6 +227,8 @@ def reduce(s: Setting, shares: Shares | None) -> Launch | None:
     values = {"sums": int(shares is not None), "channels": s.shape[1], **_per_axis("out", s.outs)}
     values |= _strides("x", s.x) | _strides("y", s.y) | _steps(s)
     if _one_window(s):
+        if _pixel(s) != s.dtype.itemsize:
+            return None
         values |= {"count": total(s.sizes), "divisor": total([int(v[0]) for v in _shares(s, shares or ())])}
         return _launch("whole_reduce", s, values, {}, s.shape[0] * s.shape[1], _bytes(s))
     if shares is not None and _long(s):
@@ -244,7 +262,7 @@ def winners(s: Setting, numbers: tuple[int, int, Ints]) -> Launch | None:
     n, c, spatial = numbers
     if s.dtype.itemsize == 4 and s.shape[1] * total(s.sizes) >= 2**31:
         return None
-    along = (*(0,) * (3 - len(spatial)), *spatial) if not s.last or len(spatial) > 1 else (0, *spatial, 0)
+    along = three(spatial, s.last, 0)
     steps, tables = _numbers(s, along)
     values = {"number_n": n, "number_c": c, "channels": s.shape[1], **_per_axis("out", s.outs), **steps}
     values |= _strides("x", s.x) | _strides("y", s.y) | _steps(s)
@@ -276,7 +294,7 @@ def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
     maxima = shares is None
     values = {"maxima": int(maxima), "channels": s.shape[1], **_per_axis("in", s.sizes), "out_w": s.outs[2]}
     values |= _strides("x", s.x) | _strides("g", s.y) | _strides("dx", into.x) | _steps(s)
-    if _one_window(s) and _one_window(into):
+    if _one_window(s) and _pixel(s) == _pixel(into) == s.dtype.itemsize:
         values |= {"count": total(s.sizes), "divisor": total([int(v[0]) for v in _shares(s, shares or ())])}
         values |= {} if maxima else {"x": 0}
         return _launch("whole_back", s, values, {}, planes, _bytes(s))
@@ -297,6 +315,18 @@ def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
     return _first_back(s, values | more, arrays | tables)
 
 
+def places(into: Setting, indices: Ints) -> Launch | None:
+    """From g, the y of `into`, to dx: everything goes to its place in its plane; `indices` are their strides."""
+    unit, channels = _pixel(into), into.shape[1]
+    if not unit:
+        return None
+    parts = _parts(into.shape[0], -(-channels * into.dtype.itemsize // 64)) if into.last else channels
+    values = {"apart": int(all(t.overlap <= 1 for t in into.axes)), "parts": parts, "channels": channels, "dx_w": unit}
+    values |= {"limit": total(into.sizes), **_per_axis("out", into.outs), **_strides("g", into.y)}
+    values |= {"dx_n": into.x[0], "dx_c": into.x[1], **_strides("places", _five(indices, into.last))}
+    return _launch("places_back", into, values, {}, into.shape[0] * parts, 2 * _bytes(into))
+
+
 def _cut(axes: Sequence[AxisTables], bytes_of: Callable[[Ints], int], tasks: int) -> list[np.ndarray]:
     """Boxes of inputs along each axis: halved from the outermost on until scratch fits and threads have enough."""
     cuts = [1] * len(axes)
@@ -314,7 +344,7 @@ def widest(boxes: Sequence[np.ndarray]) -> Ints:
     return tuple(int((box[:, 3] - box[:, 2]).max()) for box in boxes)
 
 
-def _last_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray]) -> Launch:
+def _last_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray]) -> Launch | None:
     vectors = -(-s.shape[1] // s.lanes)
     parts = -(-vectors // 16)
     width = -(-vectors // parts) * s.lanes * s.dtype.itemsize

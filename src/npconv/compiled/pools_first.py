@@ -14,7 +14,7 @@ from typing import Any
 
 from .build import inner
 from .emit import word
-from .pools_lanes import Lanes
+from .pools_lanes import Lanes, quotient, remainder
 from .pools_last import FEW
 
 
@@ -178,10 +178,10 @@ def channels_first(lanes: Lanes) -> dict[str, Callable[..., Any]]:
         reach = (taps - 1) * dilation + stride * many
         rows = out_d * out_h
         for block in range(lo, hi):
-            part, plane = block % parts, block // parts
-            n, c = plane // channels, plane % channels
-            for r in range(rows * part // parts, rows * (part + 1) // parts):
-                i, j = r // out_h, r % out_h
+            part, plane = remainder(block, parts), quotient(block, parts)
+            n, c = quotient(plane, channels), remainder(plane, channels)
+            for r in range(quotient(rows * part, parts), quotient(rows * (part + 1), parts)):
+                i, j = quotient(r, out_h), remainder(r, out_h)
                 at = x + n * x_n + c * x_c + word(begin_d, i) + word(begin_h, j)
                 to = y + n * y_n + c * y_c + i * y_d + j * y_h
                 d, h = word(count_d, i), word(count_h, j)
@@ -312,13 +312,13 @@ def channels_first(lanes: Lanes) -> dict[str, Callable[..., Any]]:
         around(mine, held, pitch, margin, end, lowest())
         rows = out_d * out_h
         for block in range(lo, hi):
-            part, plane = block % parts, block // parts
-            n, c = plane // channels, plane % channels
-            for r in range(rows * part // parts, rows * (part + 1) // parts):
-                i, j = r // out_h, r % out_h
+            part, plane = remainder(block, parts), quotient(block, parts)
+            n, c = quotient(plane, channels), remainder(plane, channels)
+            for r in range(quotient(rows * part, parts), quotient(rows * (part + 1), parts)):
+                i, j = quotient(r, out_h), remainder(r, out_h)
                 place = n * y_n + c * y_c + i * y_d + j * y_h
                 row_winners(
-                    y + place, indices + place // size * 8, 0, n * number_n + c * number_c,
+                    y + place, indices + quotient(place, size) * 8, 0, n * number_n + c * number_c,
                     x + n * x_n + c * x_c + word(begin_d, i) + word(begin_h, j), mine + margin * size, pitch, end,
                     word(count_d, i), word(count_h, j), step_d, step_h, out_w, begin_w, count_w, from_w, start_w,
                     stride, dilation, low, taps, word(from_d, i) + word(from_h, j), number_d, number_h, number_w,
@@ -379,11 +379,9 @@ def channels_first(lanes: Lanes) -> dict[str, Callable[..., Any]]:
         around(mine, held, pitch, margin, end, lowest())
         fill(values, codes, zero())
         for block in range(lo, hi):
-            b_h = block % boxes_h
-            rest = block // boxes_h
-            b_d = rest % boxes_d
-            plane = rest // boxes_d
-            n, c = plane // channels, plane % channels
+            b_h, rest = remainder(block, boxes_h), quotient(block, boxes_h)
+            b_d, plane = remainder(rest, boxes_d), quotient(rest, boxes_d)
+            n, c = quotient(plane, channels), remainder(plane, channels)
             box_d, box_h = table_d + 32 * b_d, table_h + 32 * b_h
             o_d, o_h = word(box_d, 2), word(box_h, 2)
             out_h = word(box_h, 3) - o_h

@@ -57,6 +57,18 @@ def said(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+@said(P, P, P)
+def quotient(b: Any, x: Any, y: Any) -> Any:
+    """x // y of numbers that are not negative, y not zero: Python's rules cost more than the division."""
+    return b.udiv(x, y)
+
+
+@said(P, P, P)
+def remainder(b: Any, x: Any, y: Any) -> Any:
+    """x % y of the same."""
+    return b.urem(x, y)
+
+
 class Lanes:
     """The words of one element type at one vector width."""
 
@@ -302,6 +314,11 @@ class Lanes:
             return b.and_(b.fcmp_unordered(">", x, m), b.fcmp_ordered("ord", m, m))
 
         return wins
+
+    @cached_property
+    def within(self) -> Any:
+        """within(x, limit): whether 0 <= x < limit."""
+        return said(types.boolean, P, P)(lambda b, x, limit: b.icmp_unsigned("<", x, limit))
 
     @cached_property
     def either(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .build import inner
 from .emit import word
-from .pools_lanes import Lanes
+from .pools_lanes import Lanes, quotient, remainder
 
 #: Numbers added one after the other before their sum is added to the next: keeps the error at a few u.
 FEW = 8
@@ -137,20 +137,19 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
         share_d: int, share_h: int, share_w: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of rows of output pixels x chunks of a row x parts of the channels."""
-        vectors = (channels + many - 1) // many
+        vectors = quotient(channels + many - 1, many)
         for block in range(lo, hi):
-            part, row = block % parts, block // parts
-            chunk, row = row % chunks, row // chunks
-            j = row % out_h
-            i = row // out_h % out_d
-            n = row // (out_h * out_d)
-            start = vectors * part // parts * many
-            stop = min(channels, vectors * (part + 1) // parts * many)
+            part, row = remainder(block, parts), quotient(block, parts)
+            chunk, row = remainder(row, chunks), quotient(row, chunks)
+            j, rest = remainder(row, out_h), quotient(row, out_h)
+            i, n = remainder(rest, out_d), quotient(rest, out_d)
+            start = quotient(vectors * part, parts) * many
+            stop = min(channels, quotient(vectors * (part + 1), parts) * many)
             d, h = word(count_d, i), word(count_h, j)
             share = word(share_d, i) * word(share_h, j)
             base = x + n * x_n + word(begin_d, i) + word(begin_h, j)
             target = y + n * y_n + i * y_d + j * y_h
-            for k in range(out_w * chunk // chunks, out_w * (chunk + 1) // chunks):
+            for k in range(quotient(out_w * chunk, chunks), quotient(out_w * (chunk + 1), chunks)):
                 at, to, w = base + word(begin_w, k), target + k * y_w, word(count_w, k)
                 divisor = share * word(share_w, k)
                 c = start
@@ -198,15 +197,14 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     ) -> None:  # fmt: skip
         """Blocks lo..hi of rows of output pixels x chunks of a row: maxima and their 64-bit indices."""
         for block in range(lo, hi):
-            chunk, row = block % chunks, block // chunks
-            j = row % out_h
-            i = row // out_h % out_d
-            n = row // (out_h * out_d)
+            chunk, row = remainder(block, chunks), quotient(block, chunks)
+            j, rest = remainder(row, out_h), quotient(row, out_h)
+            i, n = remainder(rest, out_d), quotient(rest, out_d)
             d, h = word(count_d, i), word(count_h, j)
             base = x + n * x_n + word(begin_d, i) + word(begin_h, j)
             number = word(from_d, i) + word(from_h, j)
             place = n * y_n + i * y_d + j * y_h
-            for k in range(out_w * chunk // chunks, out_w * (chunk + 1) // chunks):
+            for k in range(quotient(out_w * chunk, chunks), quotient(out_w * (chunk + 1), chunks)):
                 at, w = base + word(begin_w, k), word(count_w, k)
                 here = number + word(from_w, k)
                 for c in range(0, channels, many):
@@ -219,7 +217,7 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
                     base_number = n * number_n + c * number_c
                     if number_c:
                         code = plus_numbers(code, steps(0, number_c))
-                    store_words(indices + to // size * 8, code, base_number, mask)
+                    store_words(indices + quotient(to, size) * 8, code, base_number, mask)
 
     @inner
     def shared(to: int, g: int, channels: int, divisor: int) -> None:
@@ -267,18 +265,15 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     ) -> None:  # fmt: skip
         """Blocks lo..hi of samples x parts of the channels x boxes of inputs."""
         mine = scratch + thread * scratch_step
-        vectors = (channels + many - 1) // many
+        vectors = quotient(channels + many - 1, many)
         for block in range(lo, hi):
-            b_w = block % boxes_w
-            rest = block // boxes_w
-            b_h = rest % boxes_h
-            rest //= boxes_h
-            b_d = rest % boxes_d
-            rest //= boxes_d
-            part, n = rest % parts, rest // parts
-            start = vectors * part // parts * many
-            stop = min(channels, vectors * (part + 1) // parts * many)
-            pitch = (stop - start + many - 1) // many * width
+            b_w, rest = remainder(block, boxes_w), quotient(block, boxes_w)
+            b_h, rest = remainder(rest, boxes_h), quotient(rest, boxes_h)
+            b_d, rest = remainder(rest, boxes_d), quotient(rest, boxes_d)
+            part, n = remainder(rest, parts), quotient(rest, parts)
+            first_vector, last_vector = quotient(vectors * part, parts), quotient(vectors * (part + 1), parts)
+            start, stop = first_vector * many, min(channels, last_vector * many)
+            pitch = (last_vector - first_vector) * width
             box_d, box_h, box_w = table_d + 32 * b_d, table_h + 32 * b_h, table_w + 32 * b_w
             o_d, o_h, o_w = word(box_d, 2), word(box_h, 2), word(box_w, 2)
             out_h, out_w = word(box_h, 3) - o_h, word(box_w, 3) - o_w

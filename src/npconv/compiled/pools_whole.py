@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .build import inner
-from .pools_lanes import Lanes
+from .pools_lanes import Lanes, quotient, remainder
 
 #: Vectors added one after the other before their sum is added to the next.
 FEW = 8
@@ -28,7 +28,7 @@ def whole_planes(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     @inner
     def mean(x: int, count: int, divisor: int) -> Any:
         """Runs of FEW vectors, then of FEW runs, then all, then the lanes."""
-        whole = count // many
+        whole = quotient(count, many)
         t = load_some(x + whole * width, first(count - whole * many), zero())
         for outer in range(0, whole, FEW * FEW):
             s = zero()
@@ -43,7 +43,7 @@ def whole_planes(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     @inner
     def largest(x: int, count: int) -> Any:
         """The largest element; NaN if there is one."""
-        whole = count // many
+        whole = quotient(count, many)
         m = load_some(x + whole * width, first(count - whole * many), lowest())
         u = unordered(m, m)
         k = lowest()
@@ -78,7 +78,7 @@ def whole_planes(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     ) -> None:  # fmt: skip
         """Blocks lo..hi of planes."""
         for plane in range(lo, hi):
-            n, c = plane // channels, plane % channels
+            n, c = quotient(plane, channels), remainder(plane, channels)
             at = x + n * x_n + c * x_c
             put(y + n * y_n + c * y_c, mean(at, count, divisor) if sums else largest(at, count))
 
@@ -88,10 +88,10 @@ def whole_planes(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     ) -> None:  # fmt: skip
         """Blocks lo..hi of planes: g to the first maximum, or in equal shares to all."""
         for plane in range(lo, hi):
-            n, c = plane // channels, plane % channels
+            n, c = quotient(plane, channels), remainder(plane, channels)
             to, value = dx + n * dx_n + c * dx_c, one(g + n * g_n + c * g_c)
             share = zero() if maxima else splat(value / as_element(divisor))
-            whole = count // many
+            whole = quotient(count, many)
             for i in range(whole):
                 store(to + i * width, share)
             store_some(to + whole * width, share, first(count - whole * many))

@@ -1,0 +1,137 @@
+"""The weight gradient by Fourier tiles: spectra of x times those of g, summed over tiles, and transformed back."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ..geometry import ConvGeometry, Ints, ceil_div, total
+from . import threads
+from .calls import address
+from .fourier_cuts import Cut, input_words, output_words, weight_words
+from .fourier_steps import (
+    CHUNK,
+    Dense,
+    Launch,
+    channelwise,
+    factor,
+    in_flight,
+    panels,
+    per_group,
+    release,
+    row_table,
+    scratch,
+    spectra_values,
+    vector_bytes,
+    vectors,
+    words_of,
+)
+from .fourier_tables import tile
+
+#: Pairs whose products are summed channel by channel before the sum is rounded.
+PART = 64
+
+
+@lru_cache(maxsize=1024)
+def _dense_gradient(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, gs: Ints, ws: Ints) -> Dense:
+    i, o = per_group(geometry)
+    width, t, p = vector_bytes(), tile(c.lengths, dtype, vector_bytes()), panels(o, dtype)
+    vi = vectors(i, dtype)
+    pairs, rows = in_flight(geometry, c, dtype, vi, p.vectors)
+    x_values, x_bytes = spectra_values(c, t.bytes, vi, 3, rows)
+    g_values, g_bytes = spectra_values(c, t.bytes, p.vectors, 2, rows)
+    first = words_of("transform", dtype, {**x_values, "planes": 3}, tile=t.words, shape=input_words(xs, i, geometry, c))
+    second = words_of(
+        "transform", dtype, {**g_values, "planes": 2}, tile=t.words, shape=output_words(gs, o, geometry, c)
+    )
+    plane, out_plane = vi * width, p.vectors * width
+    multiply = words_of(
+        "product",
+        dtype,
+        {
+            "a_frequency": x_values["frequency_step"], "w_frequency": g_values["frequency_step"],
+            "c_frequency": 2 * i * out_plane, "rows": i, "a_step": 3 * plane, "w_step": 2 * out_plane, "chunk": CHUNK,
+            "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": p.columns * width,
+            "c_plane": out_plane,
+        },
+        a_rows=row_table(i, dtype.itemsize),
+        c_rows=row_table(i, 2 * out_plane),
+        # conj(x) g: its conjugate is what a correlation of x with g would give
+        a_offsets=np.array((0, plane, 0, 2 * plane), np.int64),
+        w_offsets=np.array((0, out_plane, out_plane, 0) * 2, np.int64),
+    )  # fmt: skip
+    values = {
+        "scratch_step": t.bytes, "vectors": p.vectors, "frequency_step": 2 * i * out_plane, "channel_step": 2 * out_plane,
+        "vector_step": width, "plane": out_plane, "parts": 1, "part_step": 0,
+    }  # fmt: skip
+    last = words_of(
+        "gradient", dtype, values, tile=t.words, shape=weight_words(ws, o, geometry, c),
+        scale=factor(dtype, 0.5 / total(c.lengths)),
+    )  # fmt: skip
+    cost = 16 * c.butterflies
+    return Dense(
+        Launch(first, cost, t.bytes, t), Launch(second, cost, t.bytes, t), Launch(multiply, 8.0 * rows * i * o),
+        Launch(last, cost, t.bytes, t), pairs, (x_bytes, g_bytes, c.frequencies * 2 * i * out_plane), (vi, p.vectors),
+        i * p.vectors,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _alone_gradient(
+    geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, gs: Ints, ws: Ints
+) -> tuple[Launch, Launch, int, int]:
+    """The launches of a channelwise gradient, vectors, and parts of the sum."""
+    t, channels, width = tile(c.lengths, dtype, vector_bytes()), geometry.in_channels, vector_bytes()
+    many, pairs = vectors(channels, dtype), geometry.batch * c.pairs
+    parts = max(ceil_div(pairs, PART), min(pairs, ceil_div(8, many)))
+    whole = 2 * many * t.pairs * width
+    both = {"tile": t.words}
+    first = words_of(
+        "correlate",
+        dtype,
+        {
+            "scratch_step": 2 * t.bytes, "pairs": c.pairs, "tiles": c.tiles, "images": geometry.batch, "parts": parts,
+            "part_step": whole,
+        },
+        shape=input_words(xs, channels, geometry, c), g_shape=output_words(gs, channels, geometry, c), **both,
+    )  # fmt: skip
+    values = {
+        "scratch_step": 2 * t.bytes, "vectors": many, "frequency_step": 2 * width, "channel_step": 0,
+        "vector_step": 2 * t.pairs * width, "plane": width, "parts": parts, "part_step": whole,
+    }  # fmt: skip
+    last = words_of(
+        "gradient", dtype, values, shape=weight_words(ws, channels, geometry, c),
+        scale=factor(dtype, 0.5 / total(c.lengths)), **both,
+    )  # fmt: skip
+    per = ceil_div(pairs, parts)
+    cost = 16 * c.butterflies
+    return Launch(first, 2 * per * cost, 2 * t.bytes, t), Launch(last, cost, whole, t), many, parts
+
+
+def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, c: Cut, out: np.ndarray) -> None:
+    """Add the weight gradient to `out`, (O, C/G, *k)."""
+    workers = threads.get_num_threads()
+    made = np.empty(out.shape, out.dtype)
+    i, o = per_group(geometry)
+    if channelwise(geometry):
+        for m in range(o):
+            gs, dw = g[:, m::o], made[m::o]
+            first, last, many, parts = _alone_gradient(geometry, c, out.dtype, x.strides, gs.strides, dw.strides)
+            room, spectra = scratch(first.scratch * workers, last.scratch * parts)
+            first.run(many * parts, x=address(x), g=address(gs), to=spectra, scratch=room)
+            last.run(many, source=spectra, dw=address(dw), scratch=room)
+    else:
+        d = _dense_gradient(geometry, c, out.dtype, x.strides, g.strides, made.strides)
+        everything = geometry.batch * c.pairs
+        room, spectra, others, products = scratch(d.first.scratch * workers, *d.sizes)
+        for group in range(geometry.groups):
+            for start in range(0, everything, d.pairs):
+                pairs = min(d.pairs, everything - start)
+                rest = {"scratch": room, "first_pair": start}
+                d.first.run(pairs * d.vectors[0], x=address(x) + group * i * x.strides[1], to=spectra, **rest)
+                d.second.run(pairs * d.vectors[1], x=address(g) + group * o * g.strides[1], to=others, **rest)
+                d.multiply.run(c.frequencies, a=spectra, w=others, c=products, depth=2 * pairs, adds=int(start > 0))
+            d.last.run(d.tasks, source=products, dw=address(made) + group * o * made.strides[0], scratch=room)
+    release()
+    out += made
