@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 #: Where each public name lives.
 _HOME = {
     "memory": ("MemoryLimitError",),
+    "compiled.threads": ("get_num_threads", "num_threads", "set_num_threads"),
     "convolution": ("conv",),
     "gradients": ("ConvGrads", "conv_grads", "conv_input_grad", "conv_weight_grad"),
     "tangents": ("conv_jvp",),
     "explaining": ("explain",),
+    "plan": ("ConvPlan", "plan_conv"),
     "transposed": ("conv_transpose",),
     "transposed_grads": ("conv_transpose_grads", "conv_transpose_input_grad", "conv_transpose_weight_grad"),
     "depthwise": ("depthwise_conv", "depthwise_conv_grads"),

@@ -5,6 +5,9 @@ from .adaptive import adaptive_avg_pool as adaptive_avg_pool
 from .adaptive import adaptive_avg_pool_grad as adaptive_avg_pool_grad
 from .adaptive import adaptive_max_pool as adaptive_max_pool
 from .adaptive import adaptive_max_pool_grad as adaptive_max_pool_grad
+from .compiled.threads import get_num_threads as get_num_threads
+from .compiled.threads import num_threads as num_threads
+from .compiled.threads import set_num_threads as set_num_threads
 from .convolution import conv as conv
 from .depthwise import depthwise_conv as depthwise_conv
 from .depthwise import depthwise_conv_grads as depthwise_conv_grads
@@ -23,6 +26,8 @@ from .local import local_conv as local_conv
 from .local_grads import LocalGrads as LocalGrads
 from .local_grads import local_conv_grads as local_conv_grads
 from .memory import MemoryLimitError as MemoryLimitError
+from .plan import ConvPlan as ConvPlan
+from .plan import plan_conv as plan_conv
 from .pooling import avg_pool as avg_pool
 from .pooling import lp_pool as lp_pool
 from .pooling import max_pool as max_pool

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arguments import choice
+from .reading import shown
+
+#: What leaky_relu multiplies negative numbers by, unless told.
+SLOPE = 0.01
 #: Below this, x sigmoid(x) and x Phi(x) are 0 in float64; it stands for -inf, so that no inf * 0 arises.
 LEAST = -1000.0
 #: (1 + 2 z) e^(z^2) erfc(z) for z >= 0 as a Chebyshev series in t = (z - 3.75) / (z + 3.75). The form is that of
@@ -71,7 +76,7 @@ def relu6(x: np.ndarray) -> np.ndarray:
     return np.minimum(np.maximum(x, 0), 6)
 
 
-def leaky_relu(x: np.ndarray, slope: float = 0.01) -> np.ndarray:
+def leaky_relu(x: np.ndarray, slope: float = SLOPE) -> np.ndarray:
     """x where x > 0, else slope x"""
     return np.where(x > 0, x, x * x.dtype.type(slope))
 
@@ -116,3 +121,23 @@ TABLE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 #: Those that give integers for integers.
 EXACT = ("relu", "relu6")
+
+
+def read_activation(op: str, name: object, slope: object, result: np.dtype) -> Activation | None:
+    """The activation that a caller names, for outputs of dtype `result`."""
+    if isinstance(slope, bool) or not isinstance(slope, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{op}: slope must be a number, got {shown(slope)} of type {type(slope).__name__}; use 0.01")
+    if name != "leaky_relu" and slope != SLOPE:
+        raise ValueError(f"{op}: slope={slope} needs activation='leaky_relu', got {shown(name)}; use both or neither")
+    if name is None:
+        return None
+    name = choice(op, "activation", name, list(TABLE))
+    if result.kind == "c":
+        raise TypeError(
+            f"{op}: activation={name!r} needs real outputs, these are {result}: complex has no order; use None"
+        )
+    if result.kind in "iu" and name not in EXACT:
+        raise TypeError(
+            f"{op}: activation={name!r} has no integer result, and integers stay exact; use w.astype(np.float64)"
+        )
+    return Activation(name, float(slope) if name == "leaky_relu" else 0.0)

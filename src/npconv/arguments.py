@@ -199,6 +199,16 @@ def _as_array(op: str, name: str, value: Any) -> np.ndarray:
         ) from None
 
 
+def dtype_of(op: str, value: Any) -> np.dtype:
+    """An argument `dtype` as one that operands may have."""
+    try:
+        return operand(op, "dtype", np.empty(0, value)).dtype
+    except TypeError as error:
+        if str(error).startswith(op):
+            raise
+        raise TypeError(f"{op}: dtype={value!r} is unknown to NumPy; use 'float32' or 'float64'") from None
+
+
 def common_dtypes(op: str, named: dict[str, np.dtype]) -> Dtypes:
     """The compute and result dtypes of operands, by NumPy promotion; integers accumulate in int64."""
     return _common_dtypes(op, tuple(named.items()))

@@ -74,7 +74,7 @@ def with_defaults(op: str, options: Mapping[str, Any], extra: tuple[str, ...] = 
 
 def label(op: str, name: str) -> str:
     """What the caller calls the shape of x or w: gradients and `explain` take shapes instead of arrays."""
-    if op == "explain":
+    if op == "explain" or (op == "plan_conv" and name == "x"):
         return f"{name}_shape"
     if op.endswith("input_grad") and name == "x":
         return "input_shape"

@@ -83,7 +83,7 @@ def _family(name: str) -> list[Algorithm]:
     if name == "auto":
         return [a for a in registered() if a.automatic]
     if name == "winograd":
-        return [a for a in registered() if a.name.startswith("winograd_")]
+        return [a for a in registered() if "winograd_f" in a.name]
     return [named(name)]
 
 

@@ -11,8 +11,8 @@ from .compiled import library
 from .compiled.calls import Words, address
 from .geometry import ceil_div, total
 
-#: Elements below which NumPy is as fast as a launch.
-SMALL = 8192
+#: Elements below which NumPy is as fast as a launch: to look at them, to add to them.
+FEW_TO_SEE, FEW_TO_ADD = 1 << 16, 1 << 15
 #: Elements that one thread takes at a time.
 BLOCK = 4096
 #: The least elements of a row that repeats the biases of a pixel.
@@ -26,7 +26,7 @@ def finish(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Act
     """Add one number per index of `axis` to `work`, in C order, then apply the activation, in place."""
     if (bias is None and activation is None) or not work.size:
         return
-    if _compiled(work) and (activation is not None or work.size > SMALL):
+    if _compiled(work) and (activation is not None or work.size > FEW_TO_ADD):
         _sweep(work, axis, bias, activation)
         return
     if bias is not None:
@@ -81,7 +81,7 @@ def _compiled(array: np.ndarray) -> bool:
 
 def all_finite(array: np.ndarray) -> bool:
     """Whether no element is NaN or infinite; outside of machine code a sum tells, unless it overflows itself."""
-    if array.size > SMALL:
+    if array.size > FEW_TO_SEE:
         flat = array.ravel(order="K")
         if _compiled(flat) and np.may_share_memory(flat, array):
             rows = ceil_div(flat.size, BLOCK)

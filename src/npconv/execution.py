@@ -85,12 +85,15 @@ class Step:
         """The boxes to compute one after the other."""
         return tiles(self.geometry, *(self.tile or (self.geometry.batch, self.geometry.out_shape)))
 
+    @property
+    def largest(self) -> ConvGeometry:
+        """The first tile."""
+        return self.geometry if self.tile is None else next(iter(self.tiles()))[2]
+
     def prepare(self, w: np.ndarray, dtype: np.dtype, once: bool = False) -> Any:
-        """The weights as the algorithm wants them; for the first tile, which is the largest."""
-        taps = w if self.taps is None else w[self.taps]
-        if self.tile is None:
-            return (self.algorithm.borrow if once else self.algorithm.prepare)(taps, self.geometry, dtype)
-        return self.algorithm.prepare(taps, next(iter(self.tiles()))[2], dtype)
+        """The weights as the algorithm wants them, for one call or many."""
+        make = self.algorithm.borrow if once and self.tile is None else self.algorithm.prepare
+        return make(w if self.taps is None else w[self.taps], self.largest, dtype)
 
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
         """Write this part of the convolution into its part of the output."""
@@ -106,7 +109,7 @@ class Step:
             self.algorithm.weight_grad(x[batch], g[(batch, slice(None), *box)], tile, into)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """The weights of a pass as its algorithms want them, part by part, and the bias that these hold already."""
 
@@ -115,7 +118,7 @@ class Weights:
     bias: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pass:
     """One pass of a convolution made ready: its parts, each with an algorithm and the size of its tiles."""
 
@@ -124,6 +127,11 @@ class Pass:
     repair: Callable[[Step], Step]  # the same part by an algorithm that spreads NaN no further than it should
     dtype: np.dtype
     compiled: bool  # machine code does it all: it reads operands of any strides, to the same bits
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that the algorithms allocate beyond the output, prepared weights included."""
+        return max((s.algorithm.cost(s.largest, self.dtype).workspace for s in self.steps), default=0)
 
     def prepare(self, w: np.ndarray, bias: np.ndarray | None = None, once: bool = False) -> Weights:
         """All that depends on the weights, and on the bias where every algorithm can add it; for one call or many."""

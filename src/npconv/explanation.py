@@ -10,6 +10,7 @@ import numpy as np
 from . import execution
 from .algorithms import registered
 from .algorithms.base import Algorithm, Cost, ErrorBound
+from .compiled import library, threads
 from .dispatch import Request, against, choose, estimate, whole_cost
 from .geometry import ConvGeometry
 
@@ -36,6 +37,8 @@ class Explanation:
     choice: str
     parts: int
     candidates: tuple[Candidate, ...]
+    engine: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         g, r = self.geometry, self.request
@@ -43,6 +46,8 @@ class Explanation:
             f"{r.direction} of {g.x_shape} * {g.w_shape} -> {g.y_shape}, {r.dtypes.result}, accuracy {r.accuracy!r}",
             f"choice: {self.choice}"
             + (f", for each of {self.parts} parts without input dilation" if self.parts > 1 else ""),
+            f"engine: {self.engine}",
+            *self.notes,
         ]
         rows: list[tuple[str, ...]] = [
             ("algorithm", "verdict", "Mflop", "MB moved", "workspace", "error bound", "estimate", "measured")
@@ -105,7 +110,16 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool =
             verdict = f"no: estimated {(seconds or 0) / best:.2g} times the time" if best else "no: slower"
         bound = a.error_bound(largest, dtype) if cost else None
         rows.append(Candidate(a.name, verdict, why is None, cost, bound, seconds, measured))
-    return Explanation(geometry, request, chosen.name, len(every), tuple(rows))
+    return Explanation(geometry, request, chosen.name, len(every), tuple(rows), _engine(chosen, largest, request))
+
+
+def _engine(algorithm: Algorithm, geometry: ConvGeometry, request: Request) -> str:
+    """What runs the algorithm, and why it is not machine code where it is not."""
+    direction = "weight_grad" if request.direction == "weight_grad" else "forward"
+    if algorithm.cost(geometry, request.dtypes.compute, direction).engine == "compiled":
+        count = threads.get_num_threads()
+        return f"machine code, {count} thread{'s' * (count > 1)}"
+    return f"NumPy; {library.unavailable() or 'the verdicts say why no machine code'}"
 
 
 def measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repeats: int = 3) -> float:

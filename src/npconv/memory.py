@@ -72,6 +72,7 @@ def check_memory(op: str, needed: int, what: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1024)
 def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
     """Refuse an output that cannot fit, or that NumPy cannot make."""
     needed = total(shape) * dtype.itemsize

@@ -33,68 +33,58 @@ SAFE_SUMS = (1e-280, 1e300)
 
 
 # --------------------------------------------------------------------------- machine code
-def _launched(p: PoolProblem, kind: tuple[Any, ...], make: Callable[..., Any], **arrays: Array) -> bool:
+def _launched(p: PoolProblem, make: Callable[..., Any], option: Any, *operands: Array, **results: Array) -> bool:
     """Whether a kernel did it; else it is NumPy's turn.
 
-    `make` answers for canonical views of the arrays, once per problem and memory layout. Operands that lie in no order
-    that a kernel reads are copied first, so that strides decide nothing but the time.
+    `make` is asked for the launch once per problem and memory layout of the operands. Operands that lie in no order that
+    a kernel reads are copied first, so that strides decide nothing but the time.
     """
-    key = (*kind, *[(array.dtype.char, array.strides) for array in arrays.values()])
+    key = (make, option, *[part for array in operands for part in (array.strides, array.dtype.char)])
     found = p.launches.get(key, key)
     if found is key:
-        views = {name: p.layout.canonical(array) for name, array in arrays.items()}
-        same = all(address(view) == address(array) for view, array in zip(views.values(), arrays.values(), strict=True))
+        arrays = (*operands, *results.values())
+        views = [p.layout.canonical(array) for array in arrays]
+        in_place = all(address(view) == address(array) for view, array in zip(views, arrays, strict=True))
         if len(p.launches) > 64:  # strides without end must not fill the memory
             p.launches.clear()
-        found = p.launches[key] = make(**views) if same else None
+        found = p.launches[key] = make(p, option, *views) if in_place else None
     if found is not None:
-        return found.run(**arrays)  # type: ignore[no-any-return]
-    if all(array.flags.c_contiguous for array in arrays.values()) or any(a.dtype.char in "eFD" for a in arrays.values()):
+        return found.run(*operands, *results.values())  # type: ignore[no-any-return]
+    if all(array.flags.c_contiguous for array in operands) or any(a.dtype.char not in "fdl" for a in operands):
         return False
-    return _launched(p, kind, make, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return _launched(p, make, option, *map(np.ascontiguousarray, operands), **results)
 
 
-def _reduced(p: PoolProblem, x: Array, y: Array, divisor: int | None) -> bool:
-    """Whether a kernel wrote the maxima, or the means over `divisor`, into y."""
-
-    def make(x: Array, y: Array) -> Any:
-        s = pools_calls.setting(p.axes, p.channels_last, x, y)
-        return s and pools_calls.reduce(s, None if divisor is None else p.shares(divisor))
-
-    return _launched(p, ("reduce", divisor), make, x=x, y=y)
+def _reducing(p: PoolProblem, divisor: int | None, x: Array, y: Array) -> Any:
+    """The maxima, or the means over `divisor`: x to y."""
+    s = pools_calls.setting(p.axes, p.channels_last, x, y)
+    return s and pools_calls.reduce(s, None if divisor is None else p.shares(divisor))
 
 
-def _found(p: PoolProblem, x: Array, y: Array, indices: Array, space: str) -> bool:
-    """Whether a kernel wrote the maxima into y and where they are into `indices`."""
-
-    def make(x: Array, y: Array, indices: Array) -> Any:
-        s = pools_calls.setting(p.axes, p.channels_last, x, y)
-        return s and pools_calls.winners(s, number_strides(space, p.canonical_shape))
-
-    return _launched(p, ("winners", space), make, x=x, y=y, indices=indices)
+def _finding(p: PoolProblem, space: str, x: Array, y: Array, indices: Array) -> Any:
+    """The maxima and where they are."""
+    s = pools_calls.setting(p.axes, p.channels_last, x, y)
+    return s and pools_calls.winners(s, number_strides(space, p.canonical_shape))
 
 
-def _given_back(p: PoolProblem, divisor: int | None, **arrays: Array) -> bool:
-    """Whether a kernel wrote to dx what g gives back to the maxima of x, or over `divisor` to all."""
-
-    def make(g: Array, dx: Array, x: Array | None = None) -> Any:
-        s = pools_calls.setting(p.axes, p.channels_last, dx if x is None else x, g)
-        into = pools_calls.setting(p.axes, p.channels_last, dx, g)
-        return s and into and pools_calls.back(s, into, None if divisor is None else p.shares(divisor))
-
-    return _launched(p, ("back", divisor), make, **arrays)
+def _routing(p: PoolProblem, option: None, g: Array, x: Array, dx: Array) -> Any:
+    """From g to the maxima of x."""
+    s, into = (pools_calls.setting(p.axes, p.channels_last, array, g) for array in (x, dx))
+    return s and into and pools_calls.back(s, into, None)
 
 
-def _placed(p: PoolProblem, g: Array, indices: Array, dx: Array) -> bool:
-    """Whether a kernel added g to dx where `indices` say; where one lies outside its plane, others tell which."""
+def _sharing(p: PoolProblem, divisor: int, g: Array, dx: Array) -> Any:
+    """From g over `divisor` to all inputs."""
+    into = pools_calls.setting(p.axes, p.channels_last, dx, g)
+    return into and pools_calls.back(into, into, p.shares(divisor))
 
-    def make(g: Array, dx: Array, places: Array) -> Any:
-        into = pools_calls.setting(p.axes, p.channels_last, dx, g)
-        return into and pools_calls.places(into, places.strides)
 
-    if indices.dtype != np.int64 or accumulator(dx.dtype, overlap(p.axes)) != dx.dtype:
-        return False
-    return _launched(p, ("places",), make, g=g, dx=dx, places=indices)
+def _placing(p: PoolProblem, option: bool, g: Array, places: Array, dx: Array) -> Any:
+    """From g to where its maxima were; the launch fails where one lies outside its plane, or (`option`) its window."""
+    into = pools_calls.setting(p.axes, p.channels_last, dx, g)
+    if into is None or places.dtype != np.int64 or accumulator(dx.dtype, overlap(p.axes)) != dx.dtype:
+        return None
+    return (pools_calls.tiled_places if option else pools_calls.places)(into, places.strides)
 
 
 # --------------------------------------------------------------------------- maximum
@@ -102,7 +92,7 @@ def maxima(p: PoolProblem, x: Array, out: Array | None) -> Array:
     """The largest value of every window."""
     p.refuse_empty_windows()
     y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
-    if not _reduced(p, x, y, None):
+    if not _launched(p, _reducing, None, x, y=y):
         _maxima(p, x, y)
     return y
 
@@ -112,7 +102,7 @@ def maxima_and_indices(p: PoolProblem, x: Array, space: str, out: Array | None) 
     p.refuse_empty_windows()
     y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
     numbers = np.empty(y.shape, np.int64)
-    if _found(p, x, y, numbers, space):
+    if _launched(p, _finding, space, x, y=y, indices=numbers):
         return y, numbers
     xs, best = _maxima(p, x, y)
     with np.errstate(all="ignore"):
@@ -147,11 +137,11 @@ def routed(
         p.check_gradient(indices, "indices")
     dx = output(p.op, out, p.x_shape, routed_dtype(p.op, operands, p.axes), operands)
     if indices is None:
-        if _given_back(p, None, g=g, dx=dx, x=x):
+        if _launched(p, _routing, None, g, x, dx=dx):
             return dx
         with np.errstate(all="ignore"):
             planes = winners(p, p.layout.canonical(x))
-    elif space == "plane" and _placed(p, g, indices, dx):
+    elif space == "plane" and any(_launched(p, _placing, tiled, g, indices, dx=dx) for tiled in (True, False)):
         return dx
     else:
         planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, f"spatial sizes {p.canonical_shape[2:]}")
@@ -184,7 +174,7 @@ def divisors(p: PoolProblem, count_include_pad: Any, divisor: Any) -> int:
 def means(p: PoolProblem, x: Array, divisor: int, out: Array | None) -> Array:
     """The sum of every window over its divisor, for a problem that was read."""
     y = output(p.op, out, p.y_shape, float_dtype(x.dtype), {"x": x})
-    if _reduced(p, x, y, divisor):
+    if _launched(p, _reducing, divisor, x, y=y):
         return y
     compute = compute_dtype(y.dtype)
     ys, xs = p.layout.canonical(y), p.layout.canonical(x).astype(compute, copy=False)
@@ -210,7 +200,7 @@ def _divide(sums: Array, divisor: int | Array) -> None:
 def shared(p: PoolProblem, g: Array, divisor: int, out: Array | None) -> Array:
     """Every g over its divisor, added to all inputs of its window, for a problem that was read."""
     dx = output(p.op, out, p.x_shape, float_dtype(g.dtype), {"g": g})
-    if _given_back(p, divisor, g=g, dx=dx):
+    if _launched(p, _sharing, divisor, g, dx=dx):
         return dx
     compute = compute_dtype(dx.dtype)
     with np.errstate(all="ignore"):

@@ -159,16 +159,23 @@ def read_pool(op: str, x_shape: Ints, kernel: Any, options: Mapping[str, Any], r
     """Validate and normalise a pooling with windows from its shapes; nothing is allocated."""
     rounding = flag(op, "ceil_mode", options["ceil_mode"]), flag(op, "cover_all", options["cover_all"])
     window = kernel, options["stride"], options["padding"], options["dilation"]
-    read = _read_once if all(is_plain(value) for value in window) else _read
+    read = _read_once if is_plain(window) else _read
     if not isinstance(options["layout"], str):
         read = _read  # which refuses it
     return read(op, x_shape, window, rounding, options["layout"], rank)
 
 
+#: The types of options that are looked up: 1, 1.0 and True are equal, but only the first is right.
+PLAIN = {int, str, type(None)}
+
+
 def is_plain(value: Any) -> bool:
-    """Whether `value` can be looked up: 1, 1.0 and True are equal, but only the first is right."""
+    """Whether `value` can be looked up."""
     kind = type(value)
-    return kind is int or value is None or kind is str or (kind is tuple and all(map(is_plain, value)))
+    if kind is not tuple:
+        return kind in PLAIN
+    kinds = set(map(type, value))
+    return kinds <= PLAIN or (kinds <= PLAIN | {tuple} and all(map(is_plain, value)))
 
 
 def _read(

@@ -74,12 +74,13 @@ class ConvProblem:
         """The passes made ready so far: a resolved call is kept, and called again."""
         return {}
 
-    def _ready(self, direction: str, dtypes: Dtypes, a: np.ndarray, copied: int) -> execution.Pass:
-        key = (direction, dtypes.compute, dtypes.result, a.itemsize, copied)
+    def make(self, direction: str, dtypes: Dtypes, itemsize: int, copied: int = 0) -> execution.Pass:
+        """A pass over operands of `itemsize` bytes, `copied` bytes of which were copied first."""
+        key = (direction, dtypes.compute, dtypes.result, itemsize, copied)
         found = self._passes.get(key)
         if found is None:
             result = {"forward": self.y_shape, "input_grad": self.x_shape, "weight_grad": self.w_shape}[direction]
-            reserved = copied + self.reserved(a, dtypes.compute, dtypes.result, result)
+            reserved = copied + self.reserved(itemsize, dtypes.compute, dtypes.result, result)
             request = self.request(dtypes, direction, reserved)
             pick, phases = dispatch.picker(self.op, request), execution.parts(self.geometry, direction)
             found = execution.ready(pick, phases, direction, request.dtypes.compute, request.limit)
@@ -90,11 +91,11 @@ class ConvProblem:
         self, direction: str, dtypes: Dtypes, a: np.ndarray, b: np.ndarray
     ) -> tuple[execution.Pass, np.ndarray, np.ndarray]:
         """A pass, and its operands: copied to C order where the bits of a result would depend on strides."""
-        run = self._ready(direction, dtypes, a, 0)
+        run = self.make(direction, dtypes, a.itemsize)
         if run.compiled or (a.flags.c_contiguous and b.flags.c_contiguous):
             return run, a, b
         (a, b), copied = self.settled(a, b)
-        return self._ready(direction, dtypes, a, copied), a, b
+        return self.make(direction, dtypes, a.itemsize, copied), a, b
 
     # ------------------------------------------------------------------ views
     def inputs(self, x: np.ndarray) -> np.ndarray:
@@ -112,11 +113,11 @@ class ConvProblem:
         view = self.w_layout.canonical(w)
         return flipped(view) if self.flip else view
 
-    def reserved(self, x: np.ndarray | None, compute: np.dtype, result: np.dtype, result_shape: Ints) -> int:
+    def reserved(self, itemsize: int, compute: np.dtype, result: np.dtype, result_shape: Ints) -> int:
         """Bytes spent outside the algorithm: padded inputs and a result in the compute dtype."""
         spent = 0
-        if x is not None and self.padded is not None:
-            spent += total(self.geometry.x_shape) * x.itemsize
+        if self.padded is not None:
+            spent += total(self.geometry.x_shape) * itemsize
             check_memory(self.op, spent, f"an input padded to {self.geometry.in_shape}")
         if compute != result:
             spent += total(result_shape) * compute.itemsize
@@ -193,9 +194,7 @@ class ConvProblem:
             if work is not canonical:
                 canonical[...] = flipped(work) if self.flip else work
 
-    def computing(
-        self, dtypes: Dtypes, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, **sums: bool
-    ) -> Dtypes:
+    def computing(self, dtypes: Dtypes, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, **sums: bool) -> Dtypes:
         """`dtypes` with the compute dtype of a call: the tier's, or for integers what holds their sums."""
         if not dtypes.exact:
             return working(dtypes, self.accuracy)

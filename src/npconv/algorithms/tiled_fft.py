@@ -18,7 +18,7 @@ import numpy as np
 
 from ..compiled import fourier_gradients as gradients
 from ..compiled import fourier_steps as steps
-from ..compiled import library
+from ..compiled import library, threads
 from ..compiled.fourier_cuts import Cut, cut, three
 from ..compiled.fourier_tables import LENGTHS
 from ..geometry import ConvGeometry, ceil_div, total, window_count
@@ -50,6 +50,19 @@ def work(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> tuple[int, int, int
         groups * c.frequencies * size * wide * (rows * (6 * vectors_in + 4 * vectors_out) + 4 * inputs * vectors_out)
     )
     return flops, groups * halves * c.butterflies * wide // 2, moved
+
+
+def workspace(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> int:
+    """Bytes of prepared weights, of spectra in flight, and of the tiles that threads work on."""
+    width, tiles = steps.vector_bytes(), 4 * threads.get_num_threads() * (total(c.lengths) + 1024)
+    inputs, outputs = steps.per_group(geometry)
+    if steps.channelwise(geometry):
+        vectors = steps.vectors(geometry.in_channels, dtype)
+        return width * (2 * tiles + 2 * c.frequencies * vectors * (outputs + gradients.parts(geometry, c, vectors)))
+    vectors_in, vectors_out = steps.vectors(inputs, dtype), steps.vectors(outputs, dtype)
+    rows = steps.in_flight(geometry, c, dtype, vectors_in, vectors_out)[1]
+    weights = 2 * (geometry.groups + 1) * inputs * vectors_out
+    return width * (tiles + c.frequencies * (rows * (3 * vectors_in + 2 * vectors_out) + weights))
 
 
 def seconds(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> float:
@@ -106,7 +119,7 @@ class TiledFft(Algorithm):
         c = plan(geometry, dtype)
         flops, butterflies, moved = work(geometry, c, dtype)
         launches = 4 if steps.channelwise(geometry) else 4 * geometry.groups
-        return Cost(flops, moved, launches, moved // 4 + (8 << 20), butterflies, "compiled")
+        return Cost(flops, moved, launches, workspace(geometry, c, dtype), butterflies, "compiled")
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> steps.Spectra:
         c = plan(geometry, dtype)

@@ -12,47 +12,17 @@ from typing import Any
 
 from . import packing
 from .build import inner
+from .channelwise_grad import gather, weight_grad
+from .channelwise_pack import gapped, prepare
 from .channelwise_tiles import forward_tiles, put
 from .emit import Vectors, word
 from .target import Target
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """The forward pass, and the packing of weights."""
+    """Forward and weight gradient, and what goes before and after."""
     v = Vectors(dtype, target.width)
-    return {"prepare": prepare(v), "forward": forward(v)}
-
-
-def prepare(v: Vectors) -> Any:
-    """The packing of weights."""
-    size, lanes, width = v.size, v.lanes, v.width
-    copy_one, clear_one = v.copy_one, v.clear_one
-
-    def prepare(
-        lo: int, hi: int, thread: int,
-        w: int, to: int, wide: int, pairs: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
-        taps: int, tap_offsets: int,
-    ) -> None:  # fmt: skip
-        """Vectors lo..hi of w to (panel, tap, r, columns, lanes): output i ^ r from input i of its group."""
-        for vector in range(lo, hi):
-            columns = 2 if vector < 2 * pairs else 1
-            first = vector - vector % columns
-            base = to + (first * taps * wide + vector - first) * width
-            for lane in range(lanes):
-                channel = vector * lanes + lane
-                group, i = channel // wide, channel % wide
-                for r in range(wide):
-                    o = i ^ r
-                    at = base + r * columns * width + lane * size
-                    source = w + (group * outputs + o) * step_o + i * step_c
-                    real = group < groups and i < inputs and o < outputs
-                    for tap in range(taps):
-                        if real:
-                            copy_one(at, source + word(tap_offsets, tap))
-                        else:
-                            clear_one(at)
-                        at += wide * columns * width
-
-    return prepare
+    made = {"prepare": prepare(v), "forward": forward(v), "weight_grad": weight_grad(v), "gather": gather(v)}
+    return made
 
 
 def sweep(v: Vectors) -> Any:
@@ -67,27 +37,34 @@ def sweep(v: Vectors) -> Any:
     ) -> None:  # fmt: skip
         pixels = pixels_of(kind)
         reach = (pixels - 1) * column_pixel + (taps - 1) * column_tap
-        p = 0
-        while p < out:
-            live = min(pixels, out - p)
-            easy = inside and live == pixels and column >= 0 and column + reach < in_w
-            begin, begin_pixel = bias, 0
-            row = 0
-            while row < many:
-                these = min(chunk_rows, many - row)
-                tap = 0
-                while tap < taps:
-                    now = min(chunk_taps, taps - tap)
-                    run(kind if easy else kind + care, x, x_pixel, rows, these, now, tap_step, w + (row * taps + tap) * w_tap,
-                        y, y_pixel, begin, begin_pixel, column, column_pixel, column_tap, limits, zeros, live, count,
-                        row, tap)  # fmt: skip
-                    begin, begin_pixel = y, y_pixel
-                    tap += now
-                row += these
-            p += pixels
-            x += pixels * x_pixel
-            y += pixels * y_pixel
-            column += pixels * column_pixel
+        row = 0
+        while row < many:
+            these = min(chunk_rows, many - row)
+            tap = 0
+            while tap < taps:
+                now = min(chunk_taps, taps - tap)
+                first = row + tap == 0
+                weights = w + (row * taps + tap) * w_tap
+                p = 0
+                while p < out:
+                    at = column + p * column_pixel
+                    strip = (out - p) // pixels
+                    here = care
+                    if inside and strip > 0 and at >= 0 and at + reach < in_w:
+                        strip = min(strip, (in_w - 1 - reach - at) // (pixels * column_pixel) + 1)
+                        here = 0
+                    elif inside and at < 0:
+                        strip = (-at - 1) // (pixels * column_pixel) + 1
+                    else:
+                        strip += 1
+                    strip = min(strip, (out - p - 1) // pixels + 1)
+                    target = y + p * y_pixel
+                    run(kind + here, strip, x + p * x_pixel, x_pixel, rows, these, now, tap_step, weights,
+                        target, y_pixel, bias if first else target, 0 if first else y_pixel,
+                        at, column_pixel, column_tap, limits, zeros, out - p, count, row, tap)  # fmt: skip
+                    p += strip * pixels
+                tap += now
+            row += these
 
     return sweep
 
@@ -195,41 +172,3 @@ def forward(v: Vectors) -> Any:
                                y_step_w)  # fmt: skip
 
     return forward
-
-
-def gapped(v: Vectors) -> tuple[Any, Any]:
-    """(pack_groups, spread_groups): as in `packing`, for groups that do not fill their lanes."""
-    size, copy_one, clear_one = v.size, v.copy_one, v.clear_one
-
-    @inner
-    def pack_groups(
-        to: int, x: int, step_c: int, step_d: int, step_h: int, step_w: int, here: int, first: int, wide: int, groups: int,
-        inputs: int, in_d: int, in_h: int, in_w: int, box_d: int, box_h: int, box_w: int, lo_d: int, lo_h: int, lo_w: int,
-    ) -> None:  # fmt: skip
-        """The box of inputs from (-lo) on, in the lanes from `first` on, zeros outside of x and in the gaps."""
-        for d in range(-lo_d, box_d - lo_d):
-            for h in range(-lo_h, box_h - lo_h):
-                for q in range(-lo_w, box_w - lo_w):
-                    real = 0 <= d < in_d and 0 <= h < in_h and 0 <= q < in_w
-                    place = x + d * step_d + h * step_h + q * step_w
-                    for lane in range(0, here, wide):
-                        group = (first + lane) // wide
-                        for i in range(wide):
-                            if real and i < inputs:
-                                copy_one(to, place + (group * inputs + i) * step_c)
-                            else:
-                                clear_one(to)
-                            to += size
-
-    @inner
-    def spread_groups(
-        y: int, step_o: int, places: int, source: int, row: int, pixels: int, here: int, first: int, wide: int,
-        groups: int, outputs: int,
-    ) -> None:  # fmt: skip
-        for p in range(pixels):
-            for lane in range(0, here, wide):
-                at = y + word(places, p) + (first + lane) // wide * outputs * step_o
-                for o in range(outputs):
-                    copy_one(at + o * step_o, source + p * row + (lane + o) * size)
-
-    return pack_groups, spread_groups

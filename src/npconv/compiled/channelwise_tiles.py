@@ -75,7 +75,7 @@ def tiles(v: Vectors) -> list[Tile]:
     """The tiles there are; sums, weights and inputs must fit the registers. A `kind` is 3 i + care."""
     many = v.registers == 32
     made = [Tile(1, 7, columns, sliding) for columns in (1, 2) for sliding in (False, True) if columns == 1 or many]
-    wide = {2: 7, 4: 6, 8: 2} if many else {2: 5, 4: 2, 8: 1}
+    wide = {2: 7, 4: 6, 8: 3} if many else {2: 5, 4: 2, 8: 1}
     return made + [Tile(Q, pixels, 1, False) for Q, pixels in wide.items() if v.lanes >= Q]
 
 
@@ -95,7 +95,7 @@ def forward_tiles(v: Vectors) -> tuple[Any, Any]:
     """(run, pixels): run(kind, ...) computes a tile, see `forward_tile`; pixels(kind) is its width."""
     kinds = [(tile, care) for tile in tiles(v) for care in (FAST, SAFE, MASKED)]
 
-    @emitted(21)
+    @emitted(22)
     def run(b: Any, a: Any) -> None:
         end = b.append_basic_block("tiled")
         choice = b.switch(a[0], end)
@@ -104,7 +104,7 @@ def forward_tiles(v: Vectors) -> tuple[Any, Any]:
             choice.add_case(i64(kind), here)
             b.position_at_end(here)
             name = f"npconv_tile_{v.suffix}_{kind}"
-            b.call(outlined(b, name, 20, lambda f, args, t=tile, c=care: forward_tile(v, f, t, c, args)), a[1:])
+            b.call(outlined(b, name, 21, lambda f, args, t=tile, c=care: forward_tile(v, f, t, c, args)), a[1:])
             b.branch(end)
         b.position_at_end(end)
 
@@ -119,16 +119,16 @@ def forward_tiles(v: Vectors) -> tuple[Any, Any]:
 
 
 def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any]) -> None:
-    """Outputs of one row, all taps, some vectors of channels.
+    """Outputs of one row, `strip` tiles of them, all taps, some vectors of channels.
 
-    Arguments: x, where tap 0 of pixel 0 reads; x_pixel, from pixel to pixel; rows, a table of offsets of rows of taps, of
+    Arguments: strip; x, where tap 0 of pixel 0 reads; x_pixel, from pixel to pixel; rows, a table of offsets of rows of taps, of
     which `many` from `row` on; `taps` in a row from `tap` on, tap_step apart; w, (row, tap, r, columns, lanes); y and
     y_pixel; begin and begin_pixel, what the sums are added to. A tile with care also asks: the column that x stands at,
     columns per pixel and per tap, how wide each row is (`limits`), `zeros` to read beyond it, how many pixels exist
     (`live`), and for MASKED channels in the last vector (`count`).
     """
-    (x, x_pixel, rows, many, taps, tap_step, w, y, y_pixel, begin, begin_pixel) = arguments[:11]
-    column, column_pixel, column_tap, limits, zeros, live, count, row, tap = arguments[11:]
+    (strip, x, x_pixel, rows, many, taps, tap_step, w, y, y_pixel, begin, begin_pixel) = arguments[:12]
+    column, column_pixel, column_tap, limits, zeros, live, count, row, tap = arguments[12:]
     Q, columns, each = shape.Q, shape.columns, range(shape.pixels)
     safe, masked = care >= SAFE, care == MASKED
     mask = v.mask(b, count) if masked else None
@@ -136,6 +136,8 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
     column = b.add(column, b.mul(tap, column_tap))
     if shape.sliding:
         tap_step, column_pixel, column_tap = x_pixel, i64(1), i64(1)
+    along = Loop(b, "strip", [strip, x, y, begin, column, live])
+    strip, x, y, begin, column, live = along.state
     outer = Loop(b, "row", [row, w, *[ir.Constant(v.vector, None)] * (shape.pixels * columns * Q)])
     r, weights, *sums = outer.state
     at = b.shl(r, i64(3))
@@ -146,22 +148,38 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
         """Several taps that follow each other: an input is loaded once for all of them."""
         left, place, weight, here, *sums = state
         size = Q * columns * v.width
-        factors = [[v.load(b, weight, i * v.width + t * size) for i in range(Q * columns)] for t in range(many_taps)]
-        for i in range(shape.pixels + many_taps - 1):
+
+        def read(i: int, c: int) -> Any:
+            """An input, or a zero where there is none."""
             where = b.add(place, b.mul(x_pixel, i64(i)))
             if safe:
                 inside = b.icmp_unsigned("<", b.add(here, b.mul(column_pixel, i64(i))), limit)
                 where = b.select(inside, where, zeros)
-            for c in range(columns):
-                offset = c * v.width
-                last = masked and c == columns - 1
-                value = v.masked_load(b, mask, where, offset) if last else v.load(b, where, offset)
-                for t in range(many_taps):
-                    if i - t in each:
-                        for q in range(Q):
+            if masked and c == columns - 1:
+                return v.masked_load(b, mask, where, c * v.width)
+            return v.load(b, where, c * v.width)
+
+        def barrier() -> None:
+            """Loads stay where they are: hoisted, they would spill."""
+            b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+
+        if Q > shape.pixels:  # few inputs stay in registers, many weights pass by
+            values = [read(p, 0) for p in each]
+            for q in range(Q):
+                factor = v.load(b, weight, q * v.width)
+                for p in each:
+                    sums[p * Q + q] = v.fma(b, values[p], factor, sums[p * Q + q])
+                barrier()
+        else:
+            factors = [[v.load(b, weight, i * v.width + t * size) for i in range(Q * columns)] for t in range(many_taps)]
+            for i in range(shape.pixels + many_taps - 1):
+                for c in range(columns):
+                    value = read(i, c)
+                    for t in range(many_taps):
+                        for q in range(Q if i - t in each else 0):
                             n = ((i - t) * columns + c) * Q + q
                             sums[n] = v.fma(b, value, factors[t][q * columns + c], sums[n])
-            b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)  # loads stay here: hoisted, they spill
+                barrier()
         place = b.add(place, b.mul(tap_step, i64(many_taps)))
         here = b.add(here, b.mul(column_tap, i64(many_taps)))
         return [b.sub(left, i64(many_taps)), place, b.add(weight, i64(many_taps * size)), here, *sums]
@@ -188,6 +206,10 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
                 v.store(b, b.fadd(v.load(b, source, offset), value), target, offset)
     b.branch(end)
     b.position_at_end(end)
+    moves = [(x, x_pixel), (y, y_pixel), (begin, begin_pixel), (column, column_pixel)]
+    further = [b.add(value, b.mul(move, i64(shape.pixels))) for value, move in moves]
+    strip = b.sub(strip, i64(1))
+    along.close([strip, *further, b.sub(live, i64(shape.pixels))], b.icmp_signed(">", strip, i64(0)))
 
 
 def repeated(b: Any, state: list[Any], count: int, step: Callable[[list[Any], int], list[Any]]) -> list[Any]:

@@ -129,9 +129,11 @@ class Sums:
         bell = self.exponential(self.b.fmul(square, self.number(-0.5)))
         bell = self.fma(self.b.fmul(lost, self.number(-0.5)), bell, bell)
         z = self.b.fmul(size, self.number(math.sqrt(0.5)))
-        t = self.b.fdiv(self.b.fsub(z, self.number(ERFC_SHIFT)), self.b.fadd(z, self.number(ERFC_SHIFT)))
+        below, doubled = self.b.fadd(z, self.number(ERFC_SHIFT)), self.fma(z, self.number(4), self.number(2))
+        both = self.b.fdiv(self.number(1), self.b.fmul(below, doubled))  # one division for two
+        t = self.b.fmul(self.b.fmul(self.b.fsub(z, self.number(ERFC_SHIFT)), doubled), both)
         series = self.polynomial(t, _powers(TERMS[self.v.dtype][1]))
-        tail = self.b.fdiv(self.b.fmul(series, bell), self.fma(z, self.number(4), self.number(2)))  # erfc(z) / 2
+        tail = self.b.fmul(self.b.fmul(series, bell), self.b.fmul(below, both))  # erfc(z) / 2
         positive = self.choose(x, "<", 0, self.number(0), x)
         return self.fma(self.b.fneg(size), tail, positive)
 

@@ -77,36 +77,41 @@ def _dense_gradient(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, g
     )  # fmt: skip
 
 
+def parts(geometry: ConvGeometry, c: Cut, many: int) -> int:
+    """Parts of the sum over tiles, each a task for every one of `many` vectors of channels."""
+    pairs = geometry.batch * c.pairs
+    return max(ceil_div(pairs, PART), min(pairs, ceil_div(8, many)))
+
+
 @lru_cache(maxsize=1024)
 def _alone_gradient(
     geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, gs: Ints, ws: Ints
 ) -> tuple[Launch, Launch, int, int]:
     """The launches of a channelwise gradient, vectors, and parts of the sum."""
     t, channels, width = tile(c.lengths, dtype, vector_bytes()), geometry.in_channels, vector_bytes()
-    many, pairs = vectors(channels, dtype), geometry.batch * c.pairs
-    parts = max(ceil_div(pairs, PART), min(pairs, ceil_div(8, many)))
+    many = vectors(channels, dtype)
+    count = parts(geometry, c, many)
     whole = 2 * many * t.pairs * width
     both = {"tile": t.words}
     first = words_of(
         "correlate",
         dtype,
         {
-            "scratch_step": 2 * t.bytes, "pairs": c.pairs, "tiles": c.tiles, "images": geometry.batch, "parts": parts,
+            "scratch_step": 2 * t.bytes, "pairs": c.pairs, "tiles": c.tiles, "images": geometry.batch, "parts": count,
             "part_step": whole,
         },
         shape=input_words(xs, channels, geometry, c), g_shape=output_words(gs, channels, geometry, c), **both,
     )  # fmt: skip
     values = {
         "scratch_step": 2 * t.bytes, "vectors": many, "frequency_step": 2 * width, "channel_step": 0,
-        "vector_step": 2 * t.pairs * width, "plane": width, "parts": parts, "part_step": whole,
+        "vector_step": 2 * t.pairs * width, "plane": width, "parts": count, "part_step": whole,
     }  # fmt: skip
     last = words_of(
         "gradient", dtype, values, shape=weight_words(ws, channels, geometry, c),
         scale=factor(dtype, 0.5 / total(c.lengths)), **both,
     )  # fmt: skip
-    per = ceil_div(pairs, parts)
-    cost = 16 * c.butterflies
-    return Launch(first, 2 * per * cost, 2 * t.bytes, t), Launch(last, cost, whole, t), many, parts
+    cost = 16 * c.butterflies * ceil_div(geometry.batch * c.pairs, count)
+    return Launch(first, 2 * cost, 2 * t.bytes, t), Launch(last, cost, whole, t), many, count
 
 
 def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, c: Cut, out: np.ndarray) -> None:
@@ -117,9 +122,9 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, c: Cut, ou
     if channelwise(geometry):
         for m in range(o):
             gs, dw = g[:, m::o], made[m::o]
-            first, last, many, parts = _alone_gradient(geometry, c, out.dtype, x.strides, gs.strides, dw.strides)
-            room, spectra = scratch(first.scratch * workers, last.scratch * parts)
-            first.run(many * parts, x=address(x), g=address(gs), to=spectra, scratch=room)
+            first, last, many, count = _alone_gradient(geometry, c, out.dtype, x.strides, gs.strides, dw.strides)
+            room, spectra = scratch(first.scratch * workers, last.scratch * count)
+            first.run(many * count, x=address(x), g=address(gs), to=spectra, scratch=room)
             last.run(many, source=spectra, dw=address(dw), scratch=room)
     else:
         d = _dense_gradient(geometry, c, out.dtype, x.strides, g.strides, made.strides)

@@ -35,35 +35,39 @@ def partial(v: Vectors) -> tuple[Any, Any, Any, Any, Any]:
         """The first a[2] elements at a[1] to a[0]."""
         v.masked_store(b, v.load(b, a[1]), v.mask(b, a[2]), a[0])
 
-    def masks(b: Any, rows: Any, columns: Any) -> list[Any]:
+    def places(b: Any, at: Any, step: Any, rows: Any, columns: Any) -> list[tuple[Any, Any]]:
+        """The address and the mask of each row; those that do not exist stay on memory that does, or they would be slow."""
         row, none = v.mask(b, columns), ir.Constant(ir.VectorType(I1, v.lanes), None)
-        return [b.select(b.icmp_signed("<", i64(r), rows), row, none) for r in range(v.lanes)]
+        there = [b.icmp_signed("<", i64(r), rows) for r in range(v.lanes)]
+        return [
+            (b.select(exists, b.add(at, b.mul(step, i64(r))), at), b.select(exists, row, none))
+            for r, exists in enumerate(there)
+        ]
 
     def read(b: Any, a: Any) -> list[Any]:
-        _, _, source, step, rows, columns = a
-        places = [b.add(source, b.mul(step, i64(r))) for r in range(v.lanes)]
-        return [v.masked_load(b, mask, at) for mask, at in zip(masks(b, rows, columns), places, strict=True)]
+        """A transposed block of which a[4] rows of a[5] elements exist."""
+        return v.transposed(b, [v.masked_load(b, mask, at) for at, mask in places(b, *a[2:])])
+
+    def write(b: Any, block: list[Any], where: list[tuple[Any, Any]]) -> None:
+        for row, (at, mask) in zip(block, where, strict=True):
+            v.masked_store(b, row, mask, at)
 
     @emitted(6)
     def block_in(b: Any, a: Any) -> None:
         """Transpose a[4] rows of a[5] elements; the block at a[0] is written whole, with zeros where nothing was."""
-        for i, row in enumerate(v.transposed(b, read(b, a))):
+        for i, row in enumerate(read(b, a)):
             v.store(b, row, b.add(a[0], b.mul(a[1], i64(i))))
 
     @emitted(6)
     def block_flip(b: Any, a: Any) -> None:
         """The same, but just the a[5] rows that hold data are written, each whole."""
-        found = v.transposed(b, read(b, a))
-        for i, (row, mask) in enumerate(zip(found, masks(b, a[5], i64(v.lanes)), strict=True)):
-            v.masked_store(b, row, mask, b.add(a[0], b.mul(a[1], i64(i))))
+        write(b, read(b, a), places(b, a[0], a[1], a[5], i64(v.lanes)))
 
     @emitted(6)
     def block_out(b: Any, a: Any) -> None:
         """Transpose a whole block; a[4] rows of a[5] elements of it are written."""
-        to, to_step, source, step, rows, columns = a
-        found = [v.load(b, b.add(source, b.mul(step, i64(r)))) for r in range(v.lanes)]
-        for i, (row, mask) in enumerate(zip(v.transposed(b, found), masks(b, rows, columns), strict=True)):
-            v.masked_store(b, row, mask, b.add(to, b.mul(to_step, i64(i))))
+        block = v.transposed(b, [v.load(b, b.add(a[2], b.mul(a[3], i64(r)))) for r in range(v.lanes)])
+        write(b, block, places(b, a[0], a[1], a[4], a[5]))
 
     return load_part, store_part, block_in, block_flip, block_out
 

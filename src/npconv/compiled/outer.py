@@ -24,7 +24,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     lanes, width = v.lanes, v.width
     multiply, pack_piece, deliver = products.multiply(v), outer_packing.packing(v), outer_packing.delivering(v)
-    _, add_part, *_ = outer_packing.words_for(v)
+    _, add, *_ = outer_packing.words_for(v)
 
     def pack(lo: int, hi: int, thread: int, a_record: int, a: int, a_to: int, b_record: int, b: int, b_to: int) -> None:
         """Pieces of the rows of both operands."""
@@ -65,8 +65,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             right = b + group * b_group + panel * b_panel + word(tap_offsets, tap + taps if final else tap)
             right_offsets = b_last_offsets if final else b_offsets
             right_step = b_last_step if final else b_step
-            started = 2
-            for step in range(step_count * part // parts, step_count * (part + 1) // parts):
+            first, stop = step_count * part // parts, step_count * (part + 1) // parts
+            to = out + group * out_group + panel * out_panel + word(tap_places, tap)
+            channels = (these - 1) * lanes + (last_count if final else lanes)
+            for step in range(first, stop):
                 at = 8 * word(steps, 3 * step)
                 multiply(
                     these,
@@ -83,13 +85,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     staged_rows,
                     here,
                     lanes,
-                    started,
+                    2 if step == first else 0,
                     0,
                 )
-                started = 0
             if parts == 1:
-                to = out + group * out_group + panel * out_panel + word(tap_places, tap)
-                channels = (these - 1) * lanes + (last_count if final else lanes)
                 deliver(to, step_lane, places + table, sums, pitch, here, channels)
 
     def gather(
@@ -114,7 +113,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             for part in range(1, parts):
                 more = sums + part * (blocks * panels * taps * groups) * scratch_step
                 for at in range(0, here * pitch, width):
-                    add_part(sums + at, more + at, lanes)
+                    add(sums + at, more + at)
             to = out + rest // taps * out_group + panel * out_panel + word(tap_places, tap)
             deliver(to, step_lane, places + 8 * block * block_table, sums, pitch, here, channels)
 

@@ -22,12 +22,17 @@ from .outer_layout import RECORD
 
 
 def words_for(v: Vectors) -> tuple[Any, ...]:
-    """(copy_part, add_part, turn_part, turn_add, turn_add_part): the ragged relatives of `copy` and `transpose`."""
+    """(copy_part, add, add_part, turn_part, turn_add, turn_add_part): the ragged relatives of `copy` and `transpose`."""
 
     @emitted(3)
     def copy_part(b: Any, a: Any) -> None:
         """copy_part(to, from, count): a whole vector is written, zeros after `count` elements."""
         v.store(b, v.masked_load(b, v.mask(b, a[2]), a[1]), a[0])
+
+    @emitted(2)
+    def add(b: Any, a: Any) -> None:
+        """add(to, from): one vector is added to another."""
+        v.store(b, b.fadd(v.load(b, a[0]), v.load(b, a[1])), a[0])
 
     @emitted(3)
     def add_part(b: Any, a: Any) -> None:
@@ -65,7 +70,7 @@ def words_for(v: Vectors) -> tuple[Any, ...]:
             mask, place = some(b, i, count, rows), b.add(to, b.mul(to_step, i64(i)))
             v.masked_store(b, b.fadd(v.masked_load(b, mask, place), row), mask, place)
 
-    return copy_part, add_part, turn_part, turn_add, turn_add_part
+    return copy_part, add, add_part, turn_part, turn_add, turn_add_part
 
 
 @cache
@@ -73,7 +78,7 @@ def packing(v: Vectors) -> Any:
     """pack(record, source, to, task): one piece of a row of a box."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, clear_one, transpose = v.copy, v.clear, v.copy_one, v.clear_one, v.transpose
-    copy_part, _, turn_part, *_ = words_for(v)
+    copy_part, _, _, turn_part, *_ = words_for(v)
 
     @emitted(3)
     def move_part(b: Any, a: Any) -> None:
@@ -177,8 +182,8 @@ def packing(v: Vectors) -> Any:
 @cache
 def delivering(v: Vectors) -> Any:
     """deliver(...): rows of sums (row, lanes) are added to the gradient, row r at places[r], lanes `step` apart."""
-    size, lanes = v.size, v.lanes
-    _, add_part, _, turn_add, turn_add_part = words_for(v)
+    size, lanes, width = v.size, v.lanes, v.width
+    _, add, add_part, _, turn_add, turn_add_part = words_for(v)
 
     @emitted(2)
     def add_one(b: Any, a: Any) -> None:
@@ -187,19 +192,25 @@ def delivering(v: Vectors) -> Any:
 
     @inner
     def deliver(to: int, step: int, places: int, source: int, pitch: int, rows: int, channels: int) -> None:
-        for r in range(0, rows, lanes):
-            many = min(lanes, rows - r)
-            place = word(places, r)
-            whole = word(places, r + many - 1) - place == (many - 1) * size
-            for j in range(0, channels, lanes):
-                count, at = min(lanes, channels - j), source + r * pitch + j * size
-                if step == size:
-                    for i in range(many):
-                        add_part(to + word(places, r + i) + j * size, at + i * pitch, count)
-                elif whole and many == lanes and count == lanes:
-                    turn_add(to + place + j * step, step, at, pitch)
-                elif whole:
-                    turn_add_part(to + place + j * step, step, at, pitch, many, count)
+        if step == size:
+            whole, rest = channels // lanes * width, channels % lanes
+            for r in range(rows):
+                place, at = to + word(places, r), source + r * pitch
+                for j in range(0, whole, width):
+                    add(place + j, at + j)
+                if rest:
+                    add_part(place + whole, at + whole, rest)
+            return
+        for j in range(0, channels, lanes):
+            count = min(lanes, channels - j)
+            for r in range(0, rows, lanes):
+                many, at = min(lanes, rows - r), source + r * pitch + j * size
+                place = to + word(places, r) + j * step
+                together = word(places, r + many - 1) - word(places, r) == (many - 1) * size
+                if together and many == lanes and count == lanes:
+                    turn_add(place, step, at, pitch)
+                elif together:
+                    turn_add_part(place, step, at, pitch, many, count)
                 else:
                     for i in range(many):
                         for k in range(count):

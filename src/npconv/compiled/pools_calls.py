@@ -6,6 +6,7 @@ neighbours, sums so long that they need other care. The caller keeps what it is 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ import numpy as np
 
 from ..geometry import BinAxis, Ints, WindowAxis, total
 from . import library
-from .calls import Words, address
+from .calls import address
 from .pools_tables import ABSENT, AxisTables, padded
-from .threads import get_num_threads
+from .library import Kernel
+from .threads import SERIAL_FLOPS, get_num_threads, run
+from .threads import _entry as function
 
 Axes = Sequence[WindowAxis | BinAxis]
 #: Counts by which the sum of a window is divided: their product, one per axis.
@@ -29,29 +32,64 @@ CACHED = 2**17
 LONGEST = 28
 
 
-@dataclass(frozen=True)
 class Launch:
-    """A kernel and its arguments, but for the addresses of the arrays."""
+    """A kernel and its arguments, but for the addresses of the arrays.
 
-    words: Words
-    blocks: int
-    work: float
-    scratch: int = 0
-    checks: bool = False  # whether the kernel says if it could do it
+    Parameters
+    ----------
+    entry : the kernel.
+    values, tables : arguments by name; tables are passed by address and kept alive.
+    arrays : the names of the arguments that a call brings, in its order.
+    blocks, work : how many blocks there are, and about how many operations.
+    scratch : bytes of scratch per thread.
+    """
 
-    def run(self, **arrays: np.ndarray) -> bool:
-        """Run it, `arrays` by the names that the kernel gives them; whether all went well."""
-        places = {name: address(array) for name, array in arrays.items()}
-        grain = max(1, self.blocks // TASKS)
-        if self.scratch:
-            room = np.empty(self.scratch * get_num_threads(), np.uint8)
-            places["scratch"] = address(room)
-        if not self.checks:
-            self.words.run(self.blocks, self.work, grain, **places)
-            return True
-        outside = np.zeros(1, np.int64)
-        self.words.run(self.blocks, self.work, grain, outside=address(outside), **places)
-        return not outside[0]
+    def __init__(
+        self, entry: Kernel, values: dict[str, int], tables: dict[str, np.ndarray], arrays: Sequence[str],
+        blocks: int, work: float, scratch: int = 0,
+    ) -> None:  # fmt: skip
+        self.entry, self.tables, self.blocks, self.work, self.scratch = entry, tables, blocks, work, scratch
+        known = values | {name: address(table) for name, table in tables.items()} | dict.fromkeys(arrays, 0)
+        own = {"scratch", "outside"} & set(entry.arguments)
+        missing = set(entry.arguments) - set(known) - own
+        if missing:
+            raise ValueError(f"{entry.name} needs {sorted(missing)}")
+        self.words = np.array([known.get(name, 0) for name in entry.arguments], np.int64)
+        self.places = [entry.arguments.index(name) if name in entry.arguments else None for name in arrays]
+        self.own = {name: entry.arguments.index(name) for name in own}
+        self.call = function(entry.address) if work < SERIAL_FLOPS else None
+
+    def run(self, *arrays: np.ndarray) -> bool:
+        """Run it; whether the kernel could do it."""
+        count = len(self.words)
+        threads = get_num_threads() if self.call is None else 1
+        room = np.empty(count + 1 + (self.scratch * threads >> 3), np.int64)  # words, the answer, scratch
+        words = room[:count]
+        words[:] = self.words
+        begin = data(room)
+        for place, array in zip(self.places, arrays, strict=True):
+            if place is not None:
+                words[place] = data(array)
+        for name, place in self.own.items():
+            words[place] = begin + 8 * (count + (name == "scratch"))
+        room[count] = 0
+        if self.call is not None:
+            self.call(0, self.blocks, 0, begin)
+        else:
+            run(self.entry, words, self.blocks, self.work, max(1, self.blocks // TASKS))
+        return not room[count]
+
+
+def data(array: np.ndarray) -> int:
+    """Where the first element of `array` lies: `address`, four times as fast where NumPy's arrays begin as expected."""
+    return ctypes.c_size_t.from_address(id(array) + HEAD).value
+
+
+#: Bytes of an object before what is its own, which in an array is the address of its elements.
+HEAD = object.__basicsize__
+_probe = np.empty(3)
+if data(_probe) != address(_probe):
+    data = address
 
 
 @dataclass(frozen=True)
@@ -184,16 +222,17 @@ def _parts(blocks: int, most: int) -> int:
 
 
 def _launch(
-    kernel: str, s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], blocks: int, work: float, scratch: int = 0
+    kernel: str, s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], given: str, blocks: int, work: float,
+    scratch: int = 0,
 ) -> Launch | None:  # fmt: skip
     try:
         entry = library.kernel("pools", kernel, f"f{s.dtype.itemsize}")
     except library.KernelError:  # which said why
         return None
     taken = set(entry.arguments)
-    values = {name: int(value) for name, value in values.items() if name in taken}
+    values = {name: int(value) for name, value in values.items() if name in taken}  # what is given comes last
     tables = {name: np.ascontiguousarray(table) for name, table in arrays.items() if name in taken}
-    return Launch(Words(entry, values, tables), blocks, work, scratch, "outside" in taken)
+    return Launch(entry, values, tables, given.split(), blocks, work, scratch)
 
 
 def _strides(name: str, strides: Ints) -> dict[str, int]:
@@ -206,7 +245,7 @@ def _steps(s: Setting) -> dict[str, int]:
 
 def _bytes(s: Setting) -> float:
     n = s.shape[0] * s.shape[1] * s.dtype.itemsize
-    return 4.0 * n * (total(s.sizes) + total(s.outs))
+    return 2.0 * n * (total(s.sizes) + total(s.outs))
 
 
 def _one_window(s: Setting) -> bool:
@@ -230,7 +269,7 @@ def reduce(s: Setting, shares: Shares | None) -> Launch | None:
         if _pixel(s) != s.dtype.itemsize:
             return None
         values |= {"count": total(s.sizes), "divisor": total([int(v[0]) for v in _shares(s, shares or ())])}
-        return _launch("whole_reduce", s, values, {}, s.shape[0] * s.shape[1], _bytes(s))
+        return _launch("whole_reduce", s, values, {}, "x y", s.shape[0] * s.shape[1], _bytes(s))
     if shares is not None and _long(s):
         return None  # others add them up by halves
     ones: Shares = [[1] * t.axis.out for t in s.axes] if shares is None else shares
@@ -240,7 +279,7 @@ def reduce(s: Setting, shares: Shares | None) -> Launch | None:
         rows = s.shape[0] * s.outs[0] * s.outs[1]
         values["chunks"] = _parts(rows, s.outs[2])
         values["parts"] = _parts(rows * values["chunks"], -(-s.shape[1] // (4 * s.lanes)))
-        return _launch("last_reduce", s, values, arrays, rows * values["chunks"] * values["parts"], _bytes(s))
+        return _launch("last_reduce", s, values, arrays, "x y", rows * values["chunks"] * values["parts"], _bytes(s))
     walk = _walk(s)
     more, tables = _row_shares(s, ones)
     planes = s.shape[0] * s.shape[1]
@@ -248,7 +287,7 @@ def reduce(s: Setting, shares: Shares | None) -> Launch | None:
     values["parts"] = _parts(planes, s.outs[0] * s.outs[1])
     values["in_place"] = int(all((t.counts == 1).all() for t in s.axes[:2]))
     values["scratch_step"] = walk["pitch"] + 256
-    return _launch("first_reduce", s, values, arrays | tables, planes * values["parts"], _bytes(s), values["scratch_step"])
+    return _launch("first_reduce", s, values, arrays | tables, "x y", planes * values["parts"], _bytes(s), values["scratch_step"])
 
 
 def _starts(s: Setting, number: int) -> np.ndarray:
@@ -270,7 +309,7 @@ def winners(s: Setting, numbers: tuple[int, int, Ints]) -> Launch | None:
     if s.last:
         rows = s.shape[0] * s.outs[0] * s.outs[1]
         values["chunks"] = _parts(rows, s.outs[2])
-        return _launch("last_winners", s, values, arrays, rows * values["chunks"], 3 * _bytes(s))
+        return _launch("last_winners", s, values, arrays, "x y indices", rows * values["chunks"], 3 * _bytes(s))
     walk = _walk(s)
     held = _held(s, walk)
     arrays["start_w"] = _starts(s, along[2])
@@ -280,7 +319,7 @@ def winners(s: Setting, numbers: tuple[int, int, Ints]) -> Launch | None:
     if values["scratch_step"] > 8 * CACHED:
         return None
     blocks = planes * values["parts"]
-    return _launch("first_winners", s, values, arrays, blocks, 3 * _bytes(s), values["scratch_step"])
+    return _launch("first_winners", s, values, arrays, "x y indices", blocks, 3 * _bytes(s), values["scratch_step"])
 
 
 def _held(s: Setting, walk: dict[str, int]) -> int:
@@ -292,12 +331,12 @@ def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
     """From g (the y of both settings) to dx, the x of `into`: of means, or of the maxima of the x of `s`."""
     planes = s.shape[0] * s.shape[1]
     maxima = shares is None
-    values = {"maxima": int(maxima), "channels": s.shape[1], **_per_axis("in", s.sizes), "out_w": s.outs[2]}
+    given = "g x dx" if maxima else "g dx"
+    values = {"maxima": int(maxima), "channels": s.shape[1], **_per_axis("in", s.sizes), "out_w": s.outs[2], "x": 0}
     values |= _strides("x", s.x) | _strides("g", s.y) | _strides("dx", into.x) | _steps(s)
     if _one_window(s) and _pixel(s) == _pixel(into) == s.dtype.itemsize:
         values |= {"count": total(s.sizes), "divisor": total([int(v[0]) for v in _shares(s, shares or ())])}
-        values |= {} if maxima else {"x": 0}
-        return _launch("whole_back", s, values, {}, planes, _bytes(s))
+        return _launch("whole_back", s, values, {}, given, planes, _bytes(s))
     if total([t.overlap for t in s.axes]) > LONGEST or total(s.sizes) >= 2**31:
         return None
     ones: Shares = [[1] * t.axis.out for t in s.axes] if shares is None else shares
@@ -307,24 +346,44 @@ def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
     values |= steps
     for letter, t in zip("dhw", s.axes, strict=True):
         arrays[f"open_{letter}"], arrays[f"list_{letter}"] = t.readers
-    if not maxima:
-        values["x"] = 0
+    if s.last and s.x == into.x and all(t.tiles for t in s.axes):
+        return _tiled(s, values | {"mode": int(maxima)}, arrays | _per_axis("share", _shares(s, ones)), given)
     if s.last:
-        return _last_back(s, values, arrays | _per_axis("share", _shares(s, ones)))
+        return _last_back(s, values, arrays | _per_axis("share", _shares(s, ones)), given)
     more, tables = _row_shares(s, ones)
-    return _first_back(s, values | more, arrays | tables)
+    return _first_back(s, values | more, arrays | tables, given)
+
+
+def _tiled(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], given: str) -> Launch | None:
+    rows = s.shape[0] * s.outs[0] * s.outs[1]
+    values |= {"chunks": _parts(rows, s.outs[2]), **_per_axis("out", s.outs)}
+    values["parts"] = _parts(rows * values["chunks"], -(-s.shape[1] // s.lanes))
+    blocks = rows * values["chunks"] * values["parts"]
+    return _launch("last_tiled", s, {"x": 0, "places": 0} | _strides("places", (0,) * 5) | values, arrays, given, blocks, _bytes(s))
+
+
+def tiled_places(into: Setting, indices: Ints) -> Launch | None:
+    """`places`, where each is in its window and every input in one window; else the launch fails."""
+    if not into.last or not all(t.tiles for t in into.axes) or (indices[1] != 8 and into.shape[1] > 1):
+        return None
+    d, h, w = into.sizes
+    steps, tables = _numbers(into, (h * w, w, 1))
+    ones = [np.ones(t.axis.out, np.int64) for t in into.axes]
+    values = {"mode": 2, "channels": into.shape[1], **steps, **_steps(into), **_strides("places", _five(indices, True))}
+    values |= _strides("x", into.x) | _strides("g", into.y) | _strides("dx", into.x)
+    return _tiled(into, values, _windows(into) | tables | _per_axis("share", ones), "g places dx")
 
 
 def places(into: Setting, indices: Ints) -> Launch | None:
     """From g, the y of `into`, to dx: everything goes to its place in its plane; `indices` are their strides."""
     unit, channels = _pixel(into), into.shape[1]
-    if not unit:
+    if not unit or any(stride % 8 for stride in indices):
         return None
     parts = _parts(into.shape[0], -(-channels * into.dtype.itemsize // 64)) if into.last else channels
-    values = {"apart": int(all(t.overlap <= 1 for t in into.axes)), "parts": parts, "channels": channels, "dx_w": unit}
+    values = {"parts": parts, "channels": channels, "dx_w": unit}
     values |= {"limit": total(into.sizes), **_per_axis("out", into.outs), **_strides("g", into.y)}
     values |= {"dx_n": into.x[0], "dx_c": into.x[1], **_strides("places", _five(indices, into.last))}
-    return _launch("places_back", into, values, {}, into.shape[0] * parts, 2 * _bytes(into))
+    return _launch("places_back", into, values, {}, "g places dx", into.shape[0] * parts, 2 * _bytes(into))
 
 
 def _cut(axes: Sequence[AxisTables], bytes_of: Callable[[Ints], int], tasks: int) -> list[np.ndarray]:
@@ -344,7 +403,7 @@ def widest(boxes: Sequence[np.ndarray]) -> Ints:
     return tuple(int((box[:, 3] - box[:, 2]).max()) for box in boxes)
 
 
-def _last_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray]) -> Launch | None:
+def _last_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], given: str) -> Launch | None:
     vectors = -(-s.shape[1] // s.lanes)
     parts = -(-vectors // 16)
     width = -(-vectors // parts) * s.lanes * s.dtype.itemsize
@@ -353,10 +412,10 @@ def _last_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray]
     arrays |= _per_axis("table", boxes)
     values["scratch_step"] = total(widest(boxes)) * width + 256
     blocks = s.shape[0] * parts * total([len(b) for b in boxes])
-    return _launch("last_back", s, values, arrays, blocks, 3 * _bytes(s), values["scratch_step"])
+    return _launch("last_back", s, values, arrays, given, blocks, 3 * _bytes(s), values["scratch_step"])
 
 
-def _first_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray]) -> Launch | None:
+def _first_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], given: str) -> Launch | None:
     axis, size = s.axes[2].axis, s.dtype.itemsize
     walk = _walk(s)
     if isinstance(axis, WindowAxis) and (axis.hi < 0 or axis.lo < 0 or axis.stride > 4):
@@ -379,4 +438,4 @@ def _first_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray
     values |= walk | {"held": held, "row": row, "slots": slots, "before": before, "scratch_step": scratch}
     values |= {"boxes_d": len(boxes[0]), "boxes_h": len(boxes[1])}
     blocks = s.shape[0] * s.shape[1] * len(boxes[0]) * len(boxes[1])
-    return _launch("first_back", s, values, arrays, blocks, 3 * _bytes(s), scratch)
+    return _launch("first_back", s, values, arrays, given, blocks, 3 * _bytes(s), scratch)

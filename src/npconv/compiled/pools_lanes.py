@@ -169,6 +169,25 @@ class Lanes:
         return said(types.void, P, P)(lambda b, address, value: b.store(value, pointer(b, address), align=8))
 
     @cached_property
+    def load_words(self) -> Any:
+        """load_words(address, mask): 64-bit integers, 0 where the mask is off; the nearest to those that do not fit."""
+        n = self.v.lanes
+        wide, bits = ir.VectorType(I64, n), ir.VectorType(I1, n)
+
+        @said(self.I, P, self.M)
+        def load_words(b: Any, address: Any, mask: Any) -> Any:
+            load = function(b, f"llvm.masked.load.v{n}i64.p0", wide, [PTR, I32, bits, wide])
+            found = b.call(load, [pointer(b, address), ir.Constant(I32, 8), mask, ir.Constant(wide, None)])
+            if self.integer is I64:
+                return found
+            for name, limit in (("smin", 2**31 - 1), ("smax", -(2**31))):
+                bound = function(b, f"llvm.{name}.v{n}i64", wide, [wide, wide])
+                found = b.call(bound, [found, ir.Constant(wide, [limit] * n)])
+            return b.trunc(found, self.integers)
+
+        return load_words
+
+    @cached_property
     def store_words(self) -> Any:
         """store_words(address, numbers, base, mask): each number plus `base`, as 64-bit integers."""
         n = self.v.lanes
@@ -335,6 +354,22 @@ class Lanes:
             return b.icmp_unsigned("!=", b.bitcast(mask, bits), ir.Constant(bits, 0))
 
         return any_
+
+    @cached_property
+    def lacks(self) -> Any:
+        """lacks(x, y): whether a lane is in x and not in y."""
+        n = self.v.lanes
+
+        @said(types.boolean, self.M, self.M)
+        def lacks(b: Any, x: Any, y: Any) -> Any:
+            bits = ir.IntType(n)
+            return b.icmp_unsigned("!=", b.bitcast(b.and_(x, b.not_(y)), bits), ir.Constant(bits, 0))
+
+        return lacks
+
+    @cached_property
+    def none(self) -> Any:
+        return said(self.M)(lambda b: ir.Constant(ir.VectorType(I1, self.v.lanes), None))
 
     @cached_property
     def choose(self) -> Any:

@@ -32,6 +32,7 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     )  # fmt: skip
     load_numbers, store_numbers, store_words = lanes.load_numbers, lanes.store_numbers, lanes.store_words
     as_element, plus_numbers = lanes.as_element, lanes.plus_numbers
+    load_words, lacks, none, put_word = lanes.load_words, lanes.lacks, lanes.none, lanes.put_word
 
     @inner
     def largest_four(to: int, x: int, d: int, h: int, w: int, step_d: int, step_h: int, step_w: int) -> None:
@@ -76,21 +77,31 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     ) -> None:
         """The means of four vectors of channels; columns in runs of `FEW`, then rows."""
         t0, t1, t2, t3 = zero(), zero(), zero(), zero()
-        for begin_w in range(0, w, FEW):
-            r0, r1, r2, r3 = zero(), zero(), zero(), zero()
-            for k in range(begin_w, min(w, begin_w + FEW)):
-                c0, c1, c2, c3 = zero(), zero(), zero(), zero()
-                for i in range(d):
-                    for begin_h in range(0, h, FEW):
-                        at = x + i * step_d + begin_h * step_h + k * step_w
-                        p0, p1, p2, p3 = load(at), load(at + width), load(at + 2 * width), load(at + 3 * width)
-                        for _ in range(begin_h + 1, min(h, begin_h + FEW)):
-                            at += step_h
-                            p0, p1 = plus(p0, load(at)), plus(p1, load(at + width))
-                            p2, p3 = plus(p2, load(at + 2 * width)), plus(p3, load(at + 3 * width))
-                        c0, c1, c2, c3 = plus(c0, p0), plus(c1, p1), plus(c2, p2), plus(c3, p3)
-                r0, r1, r2, r3 = plus(r0, c0), plus(r1, c1), plus(r2, c2), plus(r3, c3)
-            t0, t1, t2, t3 = plus(t0, r0), plus(t1, r1), plus(t2, r2), plus(t3, r3)
+        if d == 1 and h <= FEW and w <= FEW:
+            for k in range(w):
+                at = x + k * step_w
+                c0, c1, c2, c3 = load(at), load(at + width), load(at + 2 * width), load(at + 3 * width)
+                for _ in range(1, h):
+                    at += step_h
+                    c0, c1 = plus(c0, load(at)), plus(c1, load(at + width))
+                    c2, c3 = plus(c2, load(at + 2 * width)), plus(c3, load(at + 3 * width))
+                t0, t1, t2, t3 = plus(t0, c0), plus(t1, c1), plus(t2, c2), plus(t3, c3)
+        else:
+            for begin_w in range(0, w, FEW):
+                r0, r1, r2, r3 = zero(), zero(), zero(), zero()
+                for k in range(begin_w, min(w, begin_w + FEW)):
+                    c0, c1, c2, c3 = zero(), zero(), zero(), zero()
+                    for i in range(d):
+                        for begin_h in range(0, h, FEW):
+                            at = x + i * step_d + begin_h * step_h + k * step_w
+                            p0, p1, p2, p3 = load(at), load(at + width), load(at + 2 * width), load(at + 3 * width)
+                            for _ in range(begin_h + 1, min(h, begin_h + FEW)):
+                                at += step_h
+                                p0, p1 = plus(p0, load(at)), plus(p1, load(at + width))
+                                p2, p3 = plus(p2, load(at + 2 * width)), plus(p3, load(at + 3 * width))
+                            c0, c1, c2, c3 = plus(c0, p0), plus(c1, p1), plus(c2, p2), plus(c3, p3)
+                    r0, r1, r2, r3 = plus(r0, c0), plus(r1, c1), plus(r2, c2), plus(r3, c3)
+                t0, t1, t2, t3 = plus(t0, r0), plus(t1, r1), plus(t2, r2), plus(t3, r3)
         if divisor & (divisor - 1):
             by = splat(as_element(divisor))
             t0, t1, t2, t3 = over(t0, by), over(t1, by), over(t2, by), over(t3, by)
@@ -252,6 +263,37 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
                         total = plus(total, load(held + slot * pitch))
         store_some(dx, total, mask)
 
+    @inner
+    def gathered_four(
+        dx: int, g: int, held: int, pitch: int, position: int, maxima: int,
+        d0: int, d1: int, list_d: int, h0: int, h1: int, list_h: int, w0: int, w1: int, list_w: int,
+        g_d: int, g_h: int, g_w: int, box_d: int, box_h: int, box_w: int, out_h: int, out_w: int,
+    ) -> None:  # fmt: skip
+        """The same for four vectors of channels."""
+        t0, t1, t2, t3 = zero(), zero(), zero(), zero()
+        mine = steps(position, 0)
+        for i in range(d0, d1):
+            o_d = word(list_d, i)
+            for j in range(h0, h1):
+                o_h = word(list_h, j)
+                base = g + o_d * g_d + o_h * g_h
+                row = held + (((o_d - box_d) * out_h + o_h - box_h) * out_w - box_w) * pitch
+                for k in range(w0, w1):
+                    o_w = word(list_w, k)
+                    at, slot = base + o_w * g_w, row + o_w * pitch
+                    if maxima:
+                        t0 = choose(same(load_numbers(slot), mine), plus(t0, load(at)), t0)
+                        t1 = choose(same(load_numbers(slot + width), mine), plus(t1, load(at + width)), t1)
+                        t2 = choose(same(load_numbers(slot + 2 * width), mine), plus(t2, load(at + 2 * width)), t2)
+                        t3 = choose(same(load_numbers(slot + 3 * width), mine), plus(t3, load(at + 3 * width)), t3)
+                    else:
+                        t0, t1 = plus(t0, load(slot)), plus(t1, load(slot + width))
+                        t2, t3 = plus(t2, load(slot + 2 * width)), plus(t3, load(slot + 3 * width))
+        store(dx, t0)
+        store(dx + width, t1)
+        store(dx + 2 * width, t2)
+        store(dx + 3 * width, t3)
+
     def last_back(
         lo: int, hi: int, thread: int,
         x: int, g: int, dx: int, scratch: int, scratch_step: int, maxima: int,
@@ -301,7 +343,16 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
                 for j in range(word(box_h, 0), word(box_h, 1)):
                     for k in range(word(box_w, 0), word(box_w, 1)):
                         to = dx + n * dx_n + i * dx_d + j * dx_h + k * dx_w
-                        for c in range(start, stop, many):
+                        c = start
+                        while c + 4 * many <= stop:
+                            gathered_four(
+                                to + c * size, g + n * g_n + c * size, mine + (c - start) * size, pitch,
+                                (i * in_h + j) * in_w + k, maxima,
+                                word(open_d, i), word(open_d, i + 1), list_d, word(open_h, j), word(open_h, j + 1), list_h,
+                                word(open_w, k), word(open_w, k + 1), list_w, g_d, g_h, g_w, o_d, o_h, o_w, out_h, out_w,
+                            )  # fmt: skip
+                            c += 4 * many
+                        while c < stop:
                             gathered(
                                 to + c * size, g + n * g_n + c * size, mine + (c - start) * size, pitch,
                                 (i * in_h + j) * in_w + k, maxima,
@@ -309,5 +360,77 @@ def channels_last(lanes: Lanes) -> dict[str, Callable[..., Any]]:
                                 word(open_w, k), word(open_w, k + 1), list_w,
                                 g_d, g_h, g_w, o_d, o_h, o_w, out_h, out_w, first(min(many, stop - c)),
                             )  # fmt: skip
+                            c += many
 
-    return {"last_reduce": last_reduce, "last_winners": last_winners, "last_back": last_back}
+    def last_tiled(
+        lo: int, hi: int, thread: int,
+        x: int, g: int, dx: int, places: int, outside: int, mode: int, chunks: int, parts: int, channels: int,
+        out_d: int, out_h: int, out_w: int, x_n: int, step_d: int, step_h: int, step_w: int,
+        g_n: int, g_d: int, g_h: int, g_w: int, dx_n: int, places_n: int, places_d: int, places_h: int, places_w: int,
+        begin_d: int, begin_h: int, begin_w: int, count_d: int, count_h: int, count_w: int,
+        from_d: int, from_h: int, from_w: int, number_d: int, number_h: int, number_w: int,
+        share_d: int, share_h: int, share_w: int,
+    ) -> None:  # fmt: skip
+        """Gradients where every input is in one window: that window writes it, whole rows of outputs at a time.
+
+        Mode 0 spreads means, 1 looks for the maxima of x, 2 takes their places, and *outside becomes 1 where a place is
+        not in its window.
+        """
+        vectors = quotient(channels + many - 1, many)
+        fine = True
+        for block in range(lo, hi):
+            part, row = remainder(block, parts), quotient(block, parts)
+            chunk, row = remainder(row, chunks), quotient(row, chunks)
+            j, rest = remainder(row, out_h), quotient(row, out_h)
+            i, n = remainder(rest, out_d), quotient(rest, out_d)
+            start = quotient(vectors * part, parts) * many
+            stop = min(channels, quotient(vectors * (part + 1), parts) * many)
+            d, h = word(count_d, i), word(count_h, j)
+            share = word(share_d, i) * word(share_h, j)
+            for k in range(quotient(out_w * chunk, chunks), quotient(out_w * (chunk + 1), chunks)):
+                w, corner = word(count_w, k), word(begin_d, i) + word(begin_h, j) + word(begin_w, k)
+                divisor = share * word(share_w, k)
+                exact = divisor & (divisor - 1) == 0
+                by = splat(as_element(1) / as_element(divisor) if exact else as_element(divisor))
+                number = word(from_d, i) + word(from_h, j) + word(from_w, k)
+                for c in range(start, stop, many):
+                    mask = first(min(many, stop - c))
+                    value = load_some(g + n * g_n + i * g_d + j * g_h + k * g_w + c * size, mask, zero())
+                    to = dx + n * dx_n + corner + c * size
+                    if mode == 0:
+                        value = times(value, by) if exact else over(value, by)
+                        for e in range(d):
+                            for a in range(h):
+                                at = to + e * step_d + a * step_h
+                                for _ in range(w):
+                                    store_some(at, value, mask)
+                                    at += step_w
+                    else:
+                        value = plus(value, zero())
+                        if mode == 1:
+                            _, code = winner(
+                                x + n * x_n + corner + c * size, d, h, w, step_d, step_h, step_w,
+                                number, number_d, number_h, number_w, mask,
+                            )  # fmt: skip
+                        else:
+                            place = n * places_n + i * places_d + j * places_h + k * places_w + 8 * c
+                            code = load_words(places + place, mask)
+                        hit = none()
+                        for e in range(d):
+                            for a in range(h):
+                                at = to + e * step_d + a * step_h
+                                here = number + e * number_d + a * number_h
+                                for _ in range(w):
+                                    won = same(code, steps(here, 0))
+                                    hit = either(hit, won)
+                                    store_some(at, choose(won, value, zero()), mask)
+                                    at += step_w
+                                    here += number_w
+                        if lacks(mask, hit):
+                            fine = False
+        if not fine:
+            put_word(outside, 1)
+
+    return {
+        "last_reduce": last_reduce, "last_winners": last_winners, "last_back": last_back, "last_tiled": last_tiled
+    }  # fmt: skip

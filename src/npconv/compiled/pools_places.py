@@ -15,7 +15,7 @@ def given_places(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     v = lanes.v
     size, width, many = v.size, v.width, v.lanes
     store, store_some, one, put, put_word = lanes.store, lanes.store_some, lanes.one, lanes.put, lanes.put_word
-    zero, first, as_element = lanes.zero, lanes.first, lanes.as_element
+    zero, first = lanes.zero, lanes.first
     within = lanes.within
 
     @inner
@@ -27,40 +27,33 @@ def given_places(lanes: Lanes) -> dict[str, Callable[..., Any]]:
         store_some(to + whole, zero(), first(remainder(count, many)))
 
     @inner
-    def added(
-        to: int, g: int, places: int, count: int, limit: int, step: int, next_to: int, next_g: int, next_place: int
-    ) -> bool:
-        """Add `count` numbers of g where `places` say, `step` bytes for each; False where one lies outside."""
+    def all_inside(places: int, count: int, limit: int, step: int) -> bool:
+        """Whether `count` places lie in their plane, so that what follows need not ask."""
         inside = True
-        for _ in range(count):
-            place = word(places, 0)
-            if within(place, limit):
-                at = to + place * step
-                put(at, one(at) + one(g))
-            else:
-                inside = False
-            to += next_to
-            g += next_g
-            places += next_place
+        for i in range(count):
+            inside &= within(word(places + i * step, 0), limit)
         return inside
 
     @inner
-    def written(to: int, g: int, places: int, count: int, limit: int, step: int, next_g: int, next_place: int) -> bool:
-        """The same where no two windows overlap."""
-        inside = True
+    def added(to: int, g: int, places: int, count: int, step: int, next_to: int, next_g: int, next_place: int) -> None:
+        """Add `count` numbers of g where `places` say, `step` bytes for each."""
         for _ in range(count):
-            place = word(places, 0)
-            if within(place, limit):
-                put(to + place * step, one(g) + as_element(0))
-            else:
-                inside = False
+            at = to + word(places, 0) * step
+            put(at, one(at) + one(g))
+            to += next_to
             g += next_g
             places += next_place
-        return inside
+
+    @inner
+    def added_row(to: int, g: int, places: int, count: int) -> None:
+        """The same where everything lies side by side."""
+        for i in range(count):
+            at = to + word(places, i) * size
+            put(at, one(at) + one(g + i * size))
 
     def places_back(
         lo: int, hi: int, thread: int,
-        g: int, places: int, dx: int, outside: int, apart: int, parts: int, channels: int, limit: int,
+        g: int, places: int, dx: int, outside: int, parts: int, channels: int, limit: int,
         out_d: int, out_h: int, out_w: int, g_n: int, g_c: int, g_d: int, g_h: int, g_w: int,
         places_n: int, places_c: int, places_d: int, places_h: int, places_w: int, dx_n: int, dx_c: int, dx_w: int,
     ) -> None:  # fmt: skip
@@ -82,19 +75,20 @@ def given_places(lanes: Lanes) -> dict[str, Callable[..., Any]]:
                     place = places + n * places_n + start * places_c + i * places_d + j * places_h
                     if dx_w == size:
                         for c in range(stop - start):
-                            if apart:
-                                fine &= written(
-                                    to + c * dx_c, from_g + c * g_c, place + c * places_c, out_w, limit, size, g_w, places_w
-                                )
+                            if not all_inside(place + c * places_c, out_w, limit, places_w):
+                                fine = False
+                            elif g_w == size and places_w == 8:
+                                added_row(to + c * dx_c, from_g + c * g_c, place + c * places_c, out_w)
                             else:
-                                fine &= added(
-                                    to + c * dx_c, from_g + c * g_c, place + c * places_c, out_w, limit, size, 0, g_w, places_w
-                                )
+                                added(to + c * dx_c, from_g + c * g_c, place + c * places_c, out_w, size, 0, g_w, places_w)
                     else:
                         for k in range(out_w):
-                            fine &= added(
-                                to, from_g + k * g_w, place + k * places_w, stop - start, limit, dx_w, dx_c, g_c, places_c
-                            )
+                            if all_inside(place + k * places_w, stop - start, limit, places_c):
+                                added(
+                                    to, from_g + k * g_w, place + k * places_w, stop - start, dx_w, dx_c, g_c, places_c
+                                )
+                            else:
+                                fine = False
         if not fine:
             put_word(outside, 1)
 

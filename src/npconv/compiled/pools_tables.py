@@ -66,6 +66,11 @@ class AxisTables:
         """At most how many windows read one input."""
         return int(np.diff(self.readers[0]).max(initial=0))
 
+    @cached_property
+    def tiles(self) -> bool:
+        """Whether every input is in one window."""
+        return bool((np.diff(self.readers[0]) == 1).all())
+
     def boxes(self, count: int) -> Array:
         """Inputs in `count` runs: (first input, stop, first window that reads one of them, stop)."""
         opened, windows = self.readers

@@ -109,7 +109,9 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                     count = min(stop - t, tiles_w - tx)
                     many_h, many_w = min(m_h, out_h - ty * m_h), min(count * m_w, out_w - tx * m_w)
                     for d in range(min(depths, out_d - plane)):
-                        corner = y + t // (tiles_w * tiles_h) * y_n + (plane + d) * y_d + ty * m_h * y_h + tx * m_w * y_w
+                        corner = (
+                            y + t // (tiles_w * tiles_h) * y_n + (plane + d) * y_d + ty * m_h * y_h + tx * m_w * y_w
+                        )
                         corner += (group * outputs + panel * columns * lanes) * y_c
                         to, step_h, step_w = corner, y_h, y_w
                         if not direct:
@@ -136,9 +138,7 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                                 spread(corner, y_c, y_w, staged, step, many_h * many_w, held, spare)
                             else:
                                 for i in range(many_h):
-                                    spread(
-                                        corner + i * y_h, y_c, y_w, staged + i * step_h, step, many_w, held, spare
-                                    )
+                                    spread(corner + i * y_h, y_c, y_w, staged + i * step_h, step, many_w, held, spare)
                     t += count
 
     return forward

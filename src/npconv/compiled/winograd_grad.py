@@ -28,7 +28,7 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
     def tiles(
         lo: int, hi: int, thread: int,
         which: int, x: int, to: int, scratch: int, scratch_step: int, at_box: int, row: int, jump: int, step: int, slices: int,
-        per: int, runs: int, begin: int, count: int, packs: int, x_n: int, x_c: int, x_d: int, x_h: int, x_w: int,
+        per: int, begin: int, count: int, packs: int, x_n: int, x_c: int, x_d: int, x_h: int, x_w: int,
         channels: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int,
         tiles_h: int, tiles_w: int, m_h: int, m_w: int, n_h: int, n_w: int,
     ) -> None:  # fmt: skip
@@ -78,9 +78,8 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
                             multiply(
                                 these, data + position * v_step + t * v_tile + (tap * tap_step + d * stride_d) * v_row,
                                 rows + 8 * first, depth_x, v_tile,
-                                slopes + position * z_step + panel * z_panel + (t * depths + d) * these * width, depth_g,
-                                depths * these * width, planes, some, held_sums + position * m_step, sums_rows, many,
-                                lanes, begin, 0,
+                                slopes + position * z_step + panel * z_panel + t * z_tile + d * z_row, depth_g, z_tile,
+                                planes, some, held_sums + position * m_step, sums_rows, many, lanes, begin, 0,
                             )  # fmt: skip
                             begin = 0
                             t += some
@@ -104,7 +103,9 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
                     for q in range(0, total, lanes):
                         transpose(spare, width, at + q * columns * width, columns * width)
                         for i in range(held):
-                            add_first(to + word(places, 0) + q * size + i * w_o, spare + i * width, min(lanes, total - q))
+                            add_first(
+                                to + word(places, 0) + q * size + i * w_o, spare + i * width, min(lanes, total - q)
+                            )
                 elif w_o == size:
                     for c in range(many):
                         for p in range(plane_taps):

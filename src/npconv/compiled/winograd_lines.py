@@ -76,8 +76,10 @@ def _combined(v: Vectors, b: Any, row: Sequence[Fraction], values: list[Any]) ->
     if first != 1:
         total = b.fmul(v.constant(float(first)), total)
     for c, x in rest:
-        if abs(c) == 1:
-            total = b.fadd(total, x) if c == 1 else b.fsub(total, x)
+        if c == 1:
+            total = b.fadd(total, x)
+        elif c == -1:
+            total = b.fsub(total, x)
         else:
             total = v.fma(b, v.constant(float(c)), x, total)
     return total

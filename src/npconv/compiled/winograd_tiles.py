@@ -115,7 +115,7 @@ def back(v: Vectors, rows: Rows) -> Any:
             for j in range(n):
                 transform(spare + j * width, n * width, source + j * step, n * step)
             at, row, across = spare, n * width, width
-        for i in range(rows):
+        for _ in range(rows):
             if columns == m and count == lanes:
                 last(to, step_w, at, across, bias)
             else:
@@ -144,9 +144,7 @@ def spreader(v: Vectors) -> Any:
     copy_first = partial_copy(v)
 
     @inner
-    def spread(
-        y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int, spare: int
-    ) -> None:
+    def spread(y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int, spare: int) -> None:
         if step_p != size:
             for p in range(pixels):
                 for c in range(channels):

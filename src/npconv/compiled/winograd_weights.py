@@ -20,7 +20,7 @@ def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
     def transform(
         lo: int, hi: int, thread: int,
         w: int, u: int, scratch: int, scratch_step: int, kind: int, n_h: int, n_w: int, taps: int, tap_starts: int,
-        channels: int, outputs: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, taps_h: int, taps_w: int,
+        channels: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, taps_h: int, taps_w: int,
         lowest: int, run: int, panels: int, columns: int, last_columns: int, last_count: int,
         u_panel: int, u_group: int, cuts: int,
     ) -> None:  # fmt: skip

@@ -1,0 +1,201 @@
+"""A convolution made ready: weights prepared once, bias and activation in the same sweep, for inputs of one shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from .activations import SLOPE, Activation, read_activation
+from .arguments import Dtypes, common_dtypes, dtype_of, operand, operation, shape_of, working
+from .conv_arguments import ConvOptions, check_bias, read, with_defaults
+from .execution import Pass, Weights
+from .explanation import Explanation, explanation
+from .geometry import Ints
+from .layouts import NAMES, Layout, input_layout
+from .memory import output
+from .problem import ConvProblem
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
+
+
+@operation
+def plan_conv(
+    x_shape: tuple[int, ...],
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: str | None = None,
+    slope: float = SLOPE,
+    dtype: Any = None,
+    out_layout: str | None = None,
+    **options: Unpack[ConvOptions],
+) -> ConvPlan:
+    """Prepare the convolution of inputs of one shape with weights that stay: ``plan(x)`` then runs it.
+
+        activation((N, C, *in) * (O, C/G, *k) + bias) -> (N, O, *out)
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        Shape of the inputs.
+    w, bias : array_like
+        As in `npconv.conv`; copied, so later changes to them do not matter.
+    activation : {"relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"}, optional
+        What becomes of every output.
+    slope : float
+        Of leaky_relu, for negative outputs.
+    dtype : dtype_like, optional
+        Of the inputs; that of w unless given.
+    out_layout : str, optional
+        Layout of the output where it is not that of the input.
+    **options
+        The keywords of `npconv.conv`.
+
+    Returns
+    -------
+    ConvPlan
+        Call it with x, and `out` if wanted. It may be shared by threads, and pickled.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryLimitError
+        As `npconv.conv`; also if the activation has no meaning for the dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, npconv
+    >>> plan = npconv.plan_conv((1, 1, 4), np.array([[[1.0, -1.0]]]), np.array([0.5]), activation="relu")
+    >>> plan(np.array([[[1.0, 2.0, 4.0, 3.0]]]))
+    array([[[0. , 0. , 1.5]]])
+    """
+    op = "plan_conv"
+    full = with_defaults(op, options, ("activation", "slope", "dtype", "out_layout"))
+    operands = {"w": operand(op, "w", w).copy()}
+    if bias is not None:
+        operands["bias"] = operand(op, "bias", bias).copy()
+    p = read(op, shape_of(op, "x_shape", x_shape), operands["w"].shape, full)
+    if bias is not None:
+        check_bias(op, operands["bias"], p.geometry.out_channels)
+    given = operands["w"].dtype if dtype is None else dtype_of(op, dtype)
+    dtypes = common_dtypes(op, {"x": given, **{name: a.dtype for name, a in operands.items()}})
+    layout = p.x_layout if out_layout is None else _output_layout(op, out_layout, p.x_layout)
+    done = read_activation(op, activation, slope, dtypes.result)
+    plan = ConvPlan(p, operands["w"], operands.get("bias"), done, given, dtypes, layout)
+    plan._arguments = {**full, "activation": activation, "slope": slope, "dtype": given, "out_layout": out_layout}
+    return plan
+
+
+class ConvPlan:
+    """A prepared convolution, made by `plan_conv`; call it with x.
+
+    Attributes
+    ----------
+    input_shape, output_shape : tuple of int
+        Shapes of x and of the result.
+    dtype : numpy.dtype
+        Of the result.
+    algorithm : str
+        What runs; several names where a strided input makes several parts.
+    workspace : int
+        Bytes that the algorithm holds and allocates beyond the output, by its own count.
+    """
+
+    _arguments: dict[str, Any]
+
+    def __init__(
+        self,
+        problem: ConvProblem,
+        w: Array,
+        bias: Array | None,
+        activation: Activation | None,
+        dtype: np.dtype,
+        dtypes: Dtypes,
+        layout: Layout,
+    ) -> None:
+        self._problem, self._w, self._bias, self._activation = problem, w, bias, activation
+        self._given, self._dtypes, self._layout = dtype, dtypes, layout
+        self.input_shape, self.dtype = problem.x_shape, dtypes.result
+        self.output_shape = _shape(problem, layout)
+        self._prepared: dict[Pass, Weights] = {}
+        run = problem.make("forward", working(dtypes, problem.accuracy), dtype.itemsize)
+        self._weights(run)
+        self.algorithm = ", ".join(dict.fromkeys(step.algorithm.name for step in run.steps)) or "none"
+        self.workspace = run.workspace
+
+    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+        """The convolution of x, which has the shape and dtype planned for; `out` as in `npconv.conv`."""
+        x = operand("plan", "x", x)
+        if x.shape != self.input_shape:
+            raise ValueError(
+                f"plan: x.shape is {x.shape}, the plan is for {self.input_shape}; use plan_conv({x.shape}, ...) for a plan "
+                "of that shape"
+            )
+        if x.dtype != self._given:
+            raise TypeError(
+                f"plan: x has dtype {x.dtype}, the plan is for {self._given}; use x.astype({self._given.name!r})"
+            )
+        y = output("plan", out, self.output_shape, self.dtype, {"x": x})
+        problem = self._problem
+        run, x, _ = problem.ready("forward", problem.computing(self._dtypes, x, self._w, self._bias), x, self._w)
+        with np.errstate(all="ignore"):
+            weights = self._weights(run)
+            problem.write(run, problem.inputs(x), weights, self._bias, self._layout, y, self._activation)
+        return y
+
+    def _weights(self, run: Pass) -> Weights:
+        """The weights as this pass wants them; passes differ for strided x, and for integers by their size."""
+        found = self._prepared.get(run)
+        if found is None:
+            bias = None if self._bias is None else self._bias.astype(run.dtype)
+            found = self._prepared[run] = run.prepare(self._problem.weights(self._w), bias)
+        return found
+
+    def explain(self) -> Explanation:
+        """What runs and why, as `npconv.explain` prints it, and what follows it."""
+        problem = self._problem
+        found = explanation("plan_conv", problem.geometry, problem.request(self._dtypes, "forward"))
+        fused = any(weights.bias is not None for weights in self._prepared.values())
+        then = [] if self._bias is None else ["bias (by the algorithm itself)" if fused else "bias"]
+        then += [] if self._activation is None else [str(self._activation)]
+        layouts = f"plan: {problem.x_layout.name} {self.input_shape} -> {self._layout.name} {self.output_shape}"
+        return replace(found, notes=(f"{layouts}; then {', '.join(then) or 'nothing'}",))
+
+    def __repr__(self) -> str:
+        then = "".join(f" + {what}" for what in ("bias" * (self._bias is not None), self._activation) if what)
+        return f"ConvPlan({self.input_shape} -> {self.output_shape}, {self.dtype}, {self.algorithm}{then})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.input_shape, self._w, self._bias, self._arguments)
+
+
+def _again(x_shape: Ints, w: Array, bias: Array | None, arguments: dict[str, Any]) -> ConvPlan:
+    return plan_conv(x_shape, w, bias, **arguments)
+
+
+def _shape(problem: ConvProblem, layout: Layout) -> Ints:
+    """The output's shape in `layout`."""
+    inputs, geometry = problem.x_layout, problem.geometry
+    batch = [problem.x_shape[axis] for axis in inputs.order[: inputs.batch_axes]]
+    sizes = dict(zip(layout.order, (*batch, geometry.out_channels, *geometry.out_shape), strict=True))
+    return tuple(sizes[axis] for axis in range(len(sizes)))
+
+
+def _output_layout(op: str, name: str, inputs: Layout) -> Layout:
+    """Read `out_layout`; in letters the spatial axes are the input's by name, or by the order D, H, W."""
+    try:
+        found = input_layout(op, name, len(inputs.order), inputs.rank)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("layout", "out_layout", 1)) from None
+    if name in NAMES:
+        return found
+    wanted = [c for c in ("DHW" if inputs.name in NAMES else inputs.name) if c in name and c not in "NC"]
+    if len(wanted) < inputs.rank and inputs.name in NAMES:
+        return found
+    if len(wanted) < inputs.rank:
+        raise ValueError(f"{op}: out_layout={name!r} and layout={inputs.name!r} must name the same spatial axes")
+    return replace(found, order=(*found.order[: -inputs.rank or None], *(name.index(c) for c in wanted)))
