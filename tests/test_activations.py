@@ -72,11 +72,11 @@ def test_the_kernel_counts_as_we_do():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_definition(name, dtype, way):
-    """Within 4 units in the last place of the result; gelu_tanh, whose exponent is a cubic, within 16."""
+    """Within 4 units in the last place of the result; gelu_tanh, whose exponent of 17 is rounded, within 32."""
     x = sample(dtype)
     truth = np.array([DEFINITIONS[name](float(v)) for v in x])
     # math.erfc sees a rounded argument: 2 z^2 of its own last places, 25 at the end of the range
-    allowed = {"gelu_tanh": 16, "gelu": 4 if dtype == "float32" else 32}.get(name, 4)
+    allowed = {"gelu_tanh": 32, "gelu": 4 if dtype == "float32" else 32}.get(name, 4)
     error = np.abs(way(x, of(name)) - truth)
     assert np.all(error <= allowed * np.finfo(dtype).eps * np.abs(truth)), x[np.argmax(error)]
 

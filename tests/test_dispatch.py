@@ -13,27 +13,48 @@ from npconv import algorithms, testing
 from npconv.algorithms.base import Algorithm
 from npconv.algorithms.direct import Direct
 from npconv.algorithms.gemm import Gemm
+from npconv.compiled import library
+from npconv.geometry import ConvGeometry
 
-# what anyone would choose, whatever the machine: (x, w, options) -> the names that are right
+# what anyone would choose, whatever the machine: (x, w, options) -> the names that are right on NumPy, and compiled
 DECISIONS = {
-    "pointwise": ((1, 64, 56, 56), (256, 64, 1, 1), {}, {"gemm"}),
-    "pointwise, many": ((8, 256, 14, 14), (64, 256, 1, 1), {}, {"gemm", "direct"}),
-    "strided": ((1, 128, 56, 56), (128, 128, 3, 3), {"stride": 2, "padding": 1}, {"gemm", "direct"}),
-    "3x3, many channels": ((1, 256, 56, 56), (256, 256, 3, 3), {"padding": 1}, {"winograd_f4"}),
-    "3x3, strict": ((1, 256, 56, 56), (256, 256, 3, 3), {"padding": 1, "accuracy": "strict"}, {"gemm", "direct"}),
-    "depthwise": ((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}, {"depthwise"}),
-    "large kernel": ((1, 16, 128, 128), (16, 16, 31, 31), {"padding": 15}, {"fft"}),
-    "large depthwise": ((1, 64, 64, 64), (64, 1, 31, 31), {"padding": 15, "groups": 64}, {"fft"}),
-    "integers": ((1, 64, 56, 56), (64, 64, 3, 3), {"dtype": "int32"}, {"gemm", "direct"}),
-    "long filter": ((1, 1, 100_000), (1, 1, 2001), {}, {"fft"}),
-    "a matrix product": ((32, 512), (10, 512), {}, {"gemm", "direct"}),
+    "pointwise": ((1, 64, 56, 56), (256, 64, 1, 1), {}, {"gemm"}, {"blocked"}),
+    "pointwise, many": ((8, 256, 14, 14), (64, 256, 1, 1), {}, {"gemm", "direct"}, {"blocked"}),
+    "strided": ((1, 128, 56, 56), (128, 128, 3, 3), {"stride": 2, "padding": 1}, {"gemm", "direct"}, {"blocked"}),
+    "3x3, many channels": (
+        (1, 256, 56, 56),
+        (256, 256, 3, 3),
+        {"padding": 1},
+        {"winograd_f4"},
+        {"fused_winograd_f4"},
+    ),
+    "3x3, strict": (
+        (1, 256, 56, 56),
+        (256, 256, 3, 3),
+        {"padding": 1, "accuracy": "strict"},
+        {"gemm", "direct"},
+        {"gemm", "direct"},
+    ),
+    "depthwise": ((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}, {"depthwise"}, {"channelwise"}),
+    "small groups": ((1, 128, 56, 56), (128, 4, 3, 3), {"padding": 1, "groups": 32}, {"gemm"}, {"channelwise"}),
+    "large kernel": ((1, 16, 128, 128), (16, 16, 31, 31), {"padding": 15}, {"fft"}, {"tiled_fft"}),
+    "large depthwise": (
+        (1, 64, 64, 64),
+        (64, 1, 31, 31),
+        {"padding": 15, "groups": 64},
+        {"fft"},
+        {"tiled_fft"},
+    ),
+    "integers": ((1, 64, 56, 56), (64, 64, 3, 3), {"dtype": "int32"}, {"gemm", "direct"}, {"blocked"}),
+    "long filter": ((1, 1, 100_000), (1, 1, 2001), {}, {"fft"}, {"fft", "tiled_fft"}),
+    "a matrix product": ((32, 512), (10, 512), {}, {"gemm", "direct"}, {"gemm", "direct", "blocked"}),
 }
 
 
 @pytest.mark.parametrize("case", DECISIONS)
 def test_decisions(case: str):
-    x, w, options, right = DECISIONS[case]
-    assert npconv.explain(x, w, **options).choice in right
+    x, w, options, numpy_alone, compiled = DECISIONS[case]
+    assert npconv.explain(x, w, **options).choice in (numpy_alone if library.unavailable() else compiled)
 
 
 @pytest.mark.parametrize("direction", ["forward", "input_grad", "weight_grad"])
@@ -75,12 +96,25 @@ def test_an_algorithm_that_cannot_says_why_and_which_can():
 
 def test_winograd_is_the_best_tile_that_the_tier_admits():
     how = {"padding": 1, "algorithm": "winograd"}
-    assert npconv.explain((1, 64, 56, 56), (64, 64, 3, 3), **how).choice in ("winograd_f2", "winograd_f4")
+    compiled = "" if library.unavailable() else "fused_"
+    assert npconv.explain((1, 64, 56, 56), (64, 64, 3, 3), **how).choice in (
+        f"{compiled}winograd_f2",
+        f"{compiled}winograd_f4",
+    )
     with pytest.raises(ValueError, match="exceeds accuracy='strict'"):
         npconv.explain((1, 64, 56, 56), (64, 64, 3, 3), accuracy="strict", **how)
 
 
-@pytest.mark.parametrize("algorithm", [a for a in algorithms.OWN if a.name != "loops"], ids=lambda a: a.name)
+def runs_here(algorithm: Algorithm) -> bool:
+    """Not so for machine code where the extra `fast` is missing or turned off."""
+    return algorithm.why_not(ConvGeometry(1, 1, 1, (3,), (2,), (1,), (1,), ((0, 0),), (1,)), np.dtype("f4")) != (
+        library.unavailable() or ""
+    )
+
+
+@pytest.mark.parametrize(
+    "algorithm", [a for a in algorithms.OWN if a.name != "loops" and runs_here(a)], ids=lambda a: a.name
+)
 def test_our_own_algorithms_verify(algorithm: Algorithm):
     report = testing.verify_algorithm(algorithm, problems_per_dtype=40, rng=7)
     assert report.accepted > 0

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arguments import choice
-from .reading import shown
-
 #: What leaky_relu multiplies negative numbers by, unless told.
 SLOPE = 0.01
 #: Below this, x sigmoid(x) and x Phi(x) are 0 in float64; it stands for -inf, so that no inf * 0 arises.
@@ -100,13 +97,13 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 def gelu(x: np.ndarray) -> np.ndarray:
     """x Phi(x), Phi the normal distribution: x (1 + erf(x / sqrt 2)) / 2"""
-    x = np.maximum(x, LEAST)
-    size = np.minimum(np.abs(x), -LEAST)
+    wide = np.maximum(x, LEAST).astype(np.float64)
+    size = np.minimum(np.abs(wide), -LEAST)
     z = size * math.sqrt(0.5)
-    rough = size.astype(np.float32).astype(x.dtype)  # its square is exact in float64
+    rough = size.astype(np.float32).astype(np.float64)  # whose square is exact
     bell = np.exp(-rough * rough / 2) * np.exp((rough - size) * (rough + size) / 2)
     series = np.polynomial.chebyshev.chebval((z - ERFC_SHIFT) / (z + ERFC_SHIFT), ERFC)
-    return np.maximum(x, 0) - size * (bell * series / (1 + 2 * z) / 2)
+    return (np.maximum(wide, 0) - size * (bell * series / (1 + 2 * z) / 2)).astype(x.dtype)
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
@@ -121,23 +118,3 @@ TABLE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 #: Those that give integers for integers.
 EXACT = ("relu", "relu6")
-
-
-def read_activation(op: str, name: object, slope: object, result: np.dtype) -> Activation | None:
-    """The activation that a caller names, for outputs of dtype `result`."""
-    if isinstance(slope, bool) or not isinstance(slope, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{op}: slope must be a number, got {shown(slope)} of type {type(slope).__name__}; use 0.01")
-    if name != "leaky_relu" and slope != SLOPE:
-        raise ValueError(f"{op}: slope={slope} needs activation='leaky_relu', got {shown(name)}; use both or neither")
-    if name is None:
-        return None
-    name = choice(op, "activation", name, list(TABLE))
-    if result.kind == "c":
-        raise TypeError(
-            f"{op}: activation={name!r} needs real outputs, these are {result}: complex has no order; use None"
-        )
-    if result.kind in "iu" and name not in EXACT:
-        raise TypeError(
-            f"{op}: activation={name!r} has no integer result, and integers stay exact; use w.astype(np.float64)"
-        )
-    return Activation(name, float(slope) if name == "leaky_relu" else 0.0)

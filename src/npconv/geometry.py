@@ -69,6 +69,15 @@ def landing(size: int, lo: int, padded: int, D: int) -> tuple[slice, slice]:
     return slice(first, stop), slice(start, start + dilated_size(stop - first, D), D)
 
 
+def interleaved(size: int, lo: int, d: int, out: int) -> list[tuple[int, int, int, int]]:
+    """An axis under a kernel of dilation `d` as axes of dilation 1: (first input, inputs, padding before, outputs).
+
+    Outputs q, q + d, q + 2 d ... read inputs that lie `d` apart too, and no others do.
+    """
+    firsts = [(q, (q - lo) % d) for q in range(min(d, out))]
+    return [(a, max(0, ceil_div(size - a, d)), (a + lo - q) // d, ceil_div(out - q, d)) for q, a in firsts]
+
+
 def transposed_size(size: int, lo: int, hi: int, e: int, s: int, extra: int) -> int:
     """The output length of a transposed convolution (rules R9 and R10)."""
     return (size - 1) * s - lo - hi + e + extra

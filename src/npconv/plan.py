@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from .activations import SLOPE, Activation, read_activation
-from .arguments import Dtypes, common_dtypes, dtype_of, operand, operation, shape_of, working
+from .activations import EXACT, SLOPE, TABLE, Activation
+from .arguments import Dtypes, choice, common_dtypes, dtype_of, operand, operation, shape_of, working
 from .conv_arguments import ConvOptions, check_bias, read, with_defaults
 from .execution import Pass, Weights
 from .explanation import Explanation, explanation
@@ -16,6 +16,7 @@ from .geometry import Ints
 from .layouts import NAMES, Layout, input_layout
 from .memory import output
 from .problem import ConvProblem
+from .reading import shown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -84,7 +85,7 @@ def plan_conv(
     given = operands["w"].dtype if dtype is None else dtype_of(op, dtype)
     dtypes = common_dtypes(op, {"x": given, **{name: a.dtype for name, a in operands.items()}})
     layout = p.x_layout if out_layout is None else _output_layout(op, out_layout, p.x_layout)
-    done = read_activation(op, activation, slope, dtypes.result)
+    done = _activation(op, activation, slope, dtypes.result)
     plan = ConvPlan(p, operands["w"], operands.get("bias"), done, given, dtypes, layout)
     plan._arguments = {**full, "activation": activation, "slope": slope, "dtype": given, "out_layout": out_layout}
     return plan
@@ -199,3 +200,23 @@ def _output_layout(op: str, name: str, inputs: Layout) -> Layout:
     if len(wanted) < inputs.rank:
         raise ValueError(f"{op}: out_layout={name!r} and layout={inputs.name!r} must name the same spatial axes")
     return replace(found, order=(*found.order[: -inputs.rank or None], *(name.index(c) for c in wanted)))
+
+
+def _activation(op: str, name: object, slope: object, result: np.dtype) -> Activation | None:
+    """The activation that a caller names, for outputs of dtype `result`."""
+    if isinstance(slope, bool) or not isinstance(slope, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{op}: slope must be a number, got {shown(slope)} of type {type(slope).__name__}; use 0.01")
+    if name != "leaky_relu" and slope != SLOPE:
+        raise ValueError(f"{op}: slope={slope} needs activation='leaky_relu', got {shown(name)}; use both or neither")
+    if name is None:
+        return None
+    name = choice(op, "activation", name, list(TABLE))
+    if result.kind == "c":
+        raise TypeError(
+            f"{op}: activation={name!r} needs real outputs, these are {result}: complex has no order; use None"
+        )
+    if result.kind in "iu" and name not in EXACT:
+        raise TypeError(
+            f"{op}: activation={name!r} has no integer result, and integers stay exact; use w.astype(np.float64)"
+        )
+    return Activation(name, float(slope) if name == "leaky_relu" else 0.0)

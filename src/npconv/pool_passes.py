@@ -17,7 +17,6 @@ from .memory import output
 from .pool_problem import PADDED, READ, PoolProblem, compute_dtype, float_dtype, routed_dtype
 from .reading import one_int
 from .reduction import (
-    accumulator,
     each_tap,
     overlap,
     reduce_windows,
@@ -82,7 +81,7 @@ def _sharing(p: PoolProblem, divisor: int, g: Array, dx: Array) -> Any:
 def _placing(p: PoolProblem, option: bool, g: Array, places: Array, dx: Array) -> Any:
     """From g to where its maxima were; the launch fails where one lies outside its plane, or (`option`) its window."""
     into = pools_calls.setting(p.axes, p.channels_last, dx, g)
-    if into is None or places.dtype != np.int64 or accumulator(dx.dtype, overlap(p.axes)) != dx.dtype:
+    if into is None or places.dtype != np.int64 or overlap(p.axes) > pools_calls.LONGEST:
         return None
     return (pools_calls.tiled_places if option else pools_calls.places)(into, places.strides)
 
@@ -141,7 +140,7 @@ def routed(
             return dx
         with np.errstate(all="ignore"):
             planes = winners(p, p.layout.canonical(x))
-    elif space == "plane" and any(_launched(p, _placing, tiled, g, indices, dx=dx) for tiled in (True, False)):
+    elif space == "plane" and any(_launched(p, _placing, tiled, g, indices, dx=dx) for tiled in ((True, False) if p.channels_last else (False,))):
         return dx
     else:
         planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, f"spatial sizes {p.canonical_shape[2:]}")

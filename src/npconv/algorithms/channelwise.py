@@ -8,25 +8,18 @@ Sources: Sifre (2014), "Rigid-motion scattering for image classification"; Xie e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..compiled import library, threads
-from ..compiled.calls import Words, address
-from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, total
+from ..compiled.calls import address
+from ..compiled.channelwise_launch import group_of, lay_out, packing_of, plan, plan_gradient
+from ..geometry import ConvGeometry, total
 from .base import Algorithm, Cost, ErrorBound
 
 #: Channels of a group, in or out, at most: wider groups fill the lanes of a matrix product.
 WIDEST_GROUP = 8
-#: Products summed before they are rounded into the output.
-CHUNK = 256
-#: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
-BLOCKS = 8
-#: Floating-point operations below which a block is not worth a claim.
-BLOCK_FLOPS = 100_000
-#: Bytes of the inputs of a packed band: it should stay in the second-level cache.
-BAND_BYTES = 192 << 10
 #: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
 FAR = 2**40
 
@@ -88,6 +81,13 @@ class Channelwise(Algorithm):
         words.run(vectors, 0, w=address(w), to=address(to))
         return Prepared(to)
 
+    def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
+        dtype = prepared.weights.dtype
+        at, (_, outputs) = lay_out(geometry.groups, *group_of(geometry), dtype.itemsize), group_of(geometry)
+        lanes = np.zeros(at.vectors * at.lanes, dtype)
+        lanes[: at.used].reshape(geometry.groups, at.wide)[:, :outputs] = bias.reshape(geometry.groups, outputs)
+        return replace(prepared, bias=lanes)
+
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
         launch = plan(geometry, x.strides, out.strides, out.dtype)
@@ -103,3 +103,13 @@ class Channelwise(Algorithm):
             y=address(out),
             scratch=address(scratch),
         )
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        if not total(geometry.y_shape):
+            return
+        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+        launch = plan_gradient(geometry, x.strides, g.strides, out.strides, out.dtype)
+        parts, run = np.empty(launch.size, out.dtype), launch.parts
+        scratch = np.empty(run.scratch * min(threads.get_num_threads(), run.blocks), np.uint8)
+        run.words.run(run.blocks, run.flops, x=address(x), g=address(g), to=address(parts), scratch=address(scratch))
+        launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out))

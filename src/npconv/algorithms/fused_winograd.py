@@ -1,8 +1,8 @@
-"""Winograd in one pass of machine code: prefer it for 3x3 kernels of stride 1; tiles never leave the cache.
+"""Winograd in one pass of machine code: prefer it for 3x3 kernels of stride 1 (and 2x2, 5x5); tiles never leave the cache.
 
 What `winograd.py` does with whole arrays happens here to a few dozen tiles at a time: transform, multiply, transform
-back. So the transforms cost a tenth of the products, and F(4, 3) does a quarter of the multiplications. Axes of three
-taps are transformed, up to two of them; one more axis of any kernel is summed directly (3-D, or 5x3). Needs numba
+back. So the transforms cost a tenth of the products, and F(4, 3) does a quarter of the multiplications. Up to two axes
+are transformed; one more of any kernel is summed directly (3-D, or 5x3). A dilated kernel sees interleaved images. Needs numba
 (extra `fast`). The kernels are `npconv.compiled.winograd`.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..compiled import library, threads, winograd_grad_launch
 from ..compiled.calls import address
 from ..compiled.winograd_launch import forward_launch, weight_launch
-from ..compiled.winograd_shape import R, aligned, axes, cut, empty
+from ..compiled.winograd_shape import FORMS, aligned, axes, cut, empty
 from ..geometry import ConvGeometry, total
 from .base import Algorithm, Cost, ErrorBound
 
@@ -30,14 +30,14 @@ class Prepared:
 
 
 class FusedWinograd(Algorithm):
-    """F(m, 3) along up to two axes; see the module."""
+    """F(m, r) of n = m + r - 1 along up to two axes; named by what it does to three taps, F(n - 2, 3)."""
 
     accuracy = ("standard", "fast")
     exact_footprint = ()
     exact_on_integers = False
 
     def __init__(self, m: int) -> None:
-        self.m = m
+        self.n = m + 2
         self.name = f"fused_winograd_f{m}"
         self.summary = f"computes tiles of {m} outputs per axis with fewer multiplications, in the cache; machine code"
 
@@ -49,10 +49,11 @@ class FusedWinograd(Algorithm):
             return f"needs float32 or float64, the dtype is {dtype}"
         if not 1 <= geometry.rank <= 3:
             return f"needs 1 to 3 spatial axes, there are {geometry.rank}"
-        if axes(geometry) is None:
+        if axes(geometry, self.n) is None:
             return (
-                f"needs an axis of {R} taps, stride 1 and dilation 1, and at most one axis that is neither such nor of "
-                f"one tap and stride 1; the kernel is {geometry.kernel}, the stride {geometry.stride}"
+                f"needs an axis of {' or '.join(str(r) for m, r in FORMS if m + r - 1 == self.n)} taps and stride 1, and "
+                "at most one axis that is neither such nor of one tap and stride 1; the kernel is "
+                f"{geometry.kernel}, the stride {geometry.stride}, the dilation {geometry.dilation}"
             )
         return None
 
@@ -60,17 +61,19 @@ class FusedWinograd(Algorithm):
         """How much larger the transformed products are than the plain ones, all axes together."""
         from .cook_toom import amplification  # exact fractions, loaded when first needed
 
-        found = axes(geometry)
-        return amplification(self.m, R, ndim=2 if found and found.kernel[1] == R else 1)
+        found = axes(geometry, self.n)
+        return amplification(self.n, R, ndim=2 if found and found.kernel[1] == R else 1)
 
     def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
         return ErrorBound(128, "plane")
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
-        size, c = dtype.itemsize, cut(geometry, self.m, dtype.itemsize)
-        weights = c.positions * total(geometry.w_shape) // R ** (2 if c.n_h > 1 else 1)
+        size, c = dtype.itemsize, cut(geometry, self.n, dtype.itemsize)
+        a = axes(geometry, self.n)
+        direct = a.kernel[0] if a else 1  # taps that are not transformed
+        weights = c.positions * direct * total(geometry.w_shape[:2])
         if direction == "weight_grad":
-            data, slopes, sums, scratch = winograd_grad_launch.layout(geometry, self.m, size).bytes(c.positions, 2)
+            data, slopes, sums, scratch = winograd_grad_launch.layout(geometry, self.n, size).bytes(c.positions, 2)
             moved = (data + slopes) * max(1, 2 * c.positions * c.tiles // max(1, data)) + 3 * weights * size
             return Cost(int(2 * c.lanes * c.work), moved, 4, data + slopes + sums + scratch, engine="compiled")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
@@ -78,11 +81,11 @@ class FusedWinograd(Algorithm):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w, workers = np.asarray(w, dtype), threads.get_num_threads()
-        c = cut(geometry, self.m, dtype.itemsize, workers)
+        c = cut(geometry, self.n, dtype.itemsize, workers)
         bias = np.zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
         if empty(geometry):
             return Prepared(np.empty(0, dtype), bias, c.columns)
-        launch = weight_launch(geometry, self.m, c.columns, w.strides, dtype, workers)
+        launch = weight_launch(geometry, self.n, c.columns, w.strides, dtype, workers)
         weights = aligned(launch.elements * dtype.itemsize).view(dtype)
         scratch = aligned(launch.scratch * min(workers, launch.blocks))
         launch.words.run(launch.blocks, launch.flops, w=address(w), u=address(weights), scratch=address(scratch))
@@ -95,7 +98,7 @@ class FusedWinograd(Algorithm):
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x, workers = np.asarray(x, out.dtype), threads.get_num_threads()
-        launch = forward_launch(geometry, self.m, prepared.columns, x.strides, out.strides, out.dtype, workers)
+        launch = forward_launch(geometry, self.n, prepared.columns, x.strides, out.strides, out.dtype, workers)
         if launch is None:
             return
         scratch = aligned(launch.scratch * min(workers, launch.blocks))
@@ -110,4 +113,5 @@ class FusedWinograd(Algorithm):
         )
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        winograd_grad_launch.weight_grad(np.asarray(x, out.dtype), np.asarray(g, out.dtype), geometry, self.m, out)
+        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+        winograd_grad_launch.weight_grad(x, g, geometry, self.n, out)

@@ -122,8 +122,10 @@ class TiledFft(Algorithm):
         return Cost(flops, moved, launches, workspace(geometry, c, dtype), butterflies, "compiled")
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> steps.Spectra:
-        c = plan(geometry, dtype)
-        return steps.prepare(np.asarray(w, dtype), geometry, c)
+        return steps.prepare(np.asarray(w, dtype), geometry, plan(geometry, dtype))
+
+    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> steps.Spectra:
+        return steps.prepare(np.asarray(w, dtype), geometry, plan(geometry, dtype), borrowed=True)
 
     def forward(self, x: np.ndarray, prepared: steps.Spectra, geometry: ConvGeometry, out: np.ndarray) -> None:
         if not out.size:

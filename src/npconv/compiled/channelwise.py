@@ -15,14 +15,14 @@ from .build import inner
 from .channelwise_grad import gather, weight_grad
 from .channelwise_pack import gapped, prepare
 from .channelwise_tiles import forward_tiles, put
-from .emit import Vectors, word
+from .emit import Vectors
 from .target import Target
+
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """Forward and weight gradient, and what goes before and after."""
     v = Vectors(dtype, target.width)
-    made = {"prepare": prepare(v), "forward": forward(v), "weight_grad": weight_grad(v), "gather": gather(v)}
-    return made
+    return {"prepare": prepare(v), "forward": forward(v), "weight_grad": weight_grad(v), "gather": gather(v)}
 
 
 def sweep(v: Vectors) -> Any:
@@ -80,7 +80,8 @@ def forward(v: Vectors) -> Any:
     def forward(
         lo: int, hi: int, thread: int,
         x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
-        sliding: int, wide: int, parts: int, panels: int, pairs: int, used: int, out_d: int, bands: int, band: int, out_h: int, out_w: int,
+        sliding: int, wide: int, parts: int, panels: int, pairs: int, used: int, out_d: int, bands: int, band: int,
+        out_h: int, out_w: int,
         groups: int, inputs: int, outputs: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
         y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,

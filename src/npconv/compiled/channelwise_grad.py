@@ -15,7 +15,8 @@ from llvmlite import ir
 from . import packing
 from .build import inner
 from .channelwise_pack import gapped
-from .channelwise_tiles import FAST, MASKED, SAFE, Loop, outlined, put, swapped
+from .channelwise_sizes import TAPS
+from .channelwise_tiles import FAST, MASKED, SAFE, Loop, chosen, put, swapped
 from .emit import I64, Vectors, emitted, i64, pointer, word
 
 
@@ -29,28 +30,18 @@ class Taps:
 
 def tiles(v: Vectors) -> list[Taps]:
     """The tiles there are, the first two for depthwise. A kind is 3 i + care."""
-    wide = {2: 6, 4: 6, 8: 3} if v.registers == 32 else {2: 3, 4: 2, 8: 1}
-    return [Taps(1, 9), Taps(1, 3)] + [Taps(Q, taps) for Q, taps in wide.items() if v.lanes >= Q]
+    widths = (1, 1, 2, 4, 8)
+    return [Taps(Q, taps) for Q, taps in zip(widths, TAPS[v.registers], strict=True) if v.lanes >= Q]
 
 
 def gradient_tiles(v: Vectors) -> Any:
     """run(kind, ...): see `gradient_tile`."""
-    kinds = [(tile, care) for tile in tiles(v) for care in (FAST, SAFE, MASKED)]
-
-    @emitted(17)
-    def run(b: Any, a: Any) -> None:
-        end = b.append_basic_block("tiled")
-        choice = b.switch(a[0], end)
-        for kind, (tile, care) in enumerate(kinds):
-            here = b.append_basic_block(f"kind{kind}")
-            choice.add_case(i64(kind), here)
-            b.position_at_end(here)
-            name = f"npconv_taps_{v.suffix}_{kind}"
-            b.call(outlined(b, name, 16, lambda f, args, t=tile, c=care: gradient_tile(v, f, t, c, args)), a[1:])
-            b.branch(end)
-        b.position_at_end(end)
-
-    return run
+    bodies = []
+    for tile in tiles(v):
+        for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
+            name = f"npconv_taps_{v.suffix}_{tile.Q}_{tile.taps}_{care}"
+            bodies.append((name, lambda b, args, t=tile, c=care: gradient_tile(v, b, t, c, args)))
+    return chosen(16, bodies)
 
 
 def gradient_tile(v: Vectors, b: Any, shape: Taps, care: int, arguments: list[Any]) -> None:

@@ -14,15 +14,16 @@ import numpy as np
 from ..geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, effective_kernel, total
 from . import library
 from .calls import Words
+from .channelwise_sizes import CHUNK, TAPS
 
-#: Products summed before they are rounded into the output.
-CHUNK = 256
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
 #: Floating-point operations below which a block is not worth a claim.
 BLOCK_FLOPS = 100_000
 #: Bytes of the inputs of a packed band: it should stay in the second-level cache.
 BAND_BYTES = 192 << 10
+#: Pixels of a slab of the weight gradient, roughly: what one part of the sum adds up before the parts meet.
+SLAB = 64 * CHUNK
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,48 @@ def packing_of(groups: int, channels: int, shape: Ints, strides: Ints, dtype: np
     """The packing of weights, its blocks, and the elements it writes."""
     inputs, outputs, kernel = channels // groups, shape[0] // groups, shape[2:]
     at = lay_out(groups, inputs, outputs, dtype.itemsize)
-    offsets = [sum(t * s for t, s in zip(tap, strides[2:], strict=True)) for tap in product(*map(range, kernel))]
+    offsets = _tap_offsets(kernel, strides[2:])
     values = {
         "wide": at.wide, "pairs": at.pairs, "groups": groups, "inputs": inputs, "outputs": outputs,
         "step_o": strides[0], "step_c": strides[1], "taps": len(offsets),
     }  # fmt: skip
-    arrays = {"tap_offsets": np.array(offsets, np.int64)}
+    arrays = {"tap_offsets": offsets}
     words = Words(library.kernel("channelwise", "prepare", f"f{dtype.itemsize}"), values, arrays)
     return words, at.vectors, at.vectors * at.lanes * at.wide * len(offsets)
+
+
+class Axes:
+    """The three axes of a geometry, (depth, height, width); missing ones have one position."""
+
+    def __init__(self, geometry: ConvGeometry) -> None:
+        self.ins, self.outs = _three(geometry.in_shape, 1), _three(geometry.out_shape, 1)
+        self.kernel = _three(geometry.kernel, 1)
+        # a step is taken only where there is a second window or tap; so huge ones cannot overflow
+        pairs = zip(_three(geometry.stride, 1), self.outs, strict=True)
+        self.moves = tuple(s if m > 1 else 1 for s, m in pairs)
+        self.fars = tuple(d if k > 1 else 1 for d, k in zip(_three(geometry.dilation, 1), self.kernel, strict=True))
+        self.lows = _three(tuple(lo for lo, _ in geometry.padding), 0)
+
+    def box(self, band: int) -> Ints:
+        """The inputs that `band` rows of outputs read."""
+        spans = (effective_kernel(k, d) for k, d in zip(self.kernel, self.fars, strict=True))
+        outs = (1, band, self.outs[2])
+        return tuple(covered_size(e, s, m) for e, s, m in zip(spans, self.moves, outs, strict=True))
+
+    def words(self, band: int, **others: Ints) -> dict[str, int]:
+        """Sizes, steps and whatever else comes in threes, by name and axis."""
+        triples = {
+            "in": self.ins, "out": self.outs, "taps": self.kernel, "move": self.moves, "far": self.fars,
+            "lo": self.lows, "box": self.box(band), **others,
+        }  # fmt: skip
+        return {f"{name}_{axis}": n for name, three in triples.items() for axis, n in zip("dhw", three, strict=True)}
+
+    def band(self, bands: int, pixel: int, packs: bool) -> int:
+        """Rows of a band: an equal share, and where it is packed, no more than fits the cache."""
+        band = ceil_div(self.outs[1], max(1, min(self.outs[1], bands)))
+        while packs and band > 1 and total(self.box(band)) * pixel > BAND_BYTES:
+            band = ceil_div(band, 2)
+        return band
 
 
 @lru_cache(maxsize=4096)
@@ -92,56 +127,103 @@ def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dty
     """The launch that computes `geometry`; None where there is nothing to compute."""
     if not total(geometry.y_shape):
         return None
-    size, groups = dtype.itemsize, geometry.groups
+    size, groups, axes = dtype.itemsize, geometry.groups, Axes(geometry)
     inputs, outputs = group_of(geometry)
     at = lay_out(groups, inputs, outputs, size)
-    ins, outs = _three(geometry.in_shape, 1), _three(geometry.out_shape, 1)
-    kernel = _three(geometry.kernel, 1)
-    # a step is taken only where there is a second window or tap; so huge ones cannot overflow
-    moves = tuple(s if m > 1 else 1 for s, m in zip(_three(geometry.stride, 1), outs, strict=True))
-    fars = tuple(d if k > 1 else 1 for d, k in zip(_three(geometry.dilation, 1), kernel, strict=True))
-    lows = _three(tuple(lo for lo, _ in geometry.padding), 0)
-    steps, y_steps = _three(x_strides[2:], 0), _three(y_strides[2:], 0)
     gaps = not inputs == outputs == at.wide
     packs = gaps or (x_strides[1] != size and geometry.in_channels > 1)
     stages = gaps or (y_strides[1] != size and geometry.out_channels > 1)
-    spans = tuple(effective_kernel(k, d) for k, d in zip(kernel, fars, strict=True))
     columns = 2 if at.pairs else 1
-    flops = 2 * geometry.batch * total(outs) * at.vectors * at.lanes * at.wide * geometry.taps
-
-    def box(band: int) -> Ints:
-        return tuple(covered_size(e, s, m) for e, s, m in zip(spans, moves, (1, band, outs[2]), strict=True))
-
     pixel = columns * at.lanes * size
+    depth, height, width = axes.outs
+    slices, many = geometry.batch * depth, axes.kernel[0] * axes.kernel[1]
+    flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * geometry.taps
     wanted = min(BLOCKS, ceil_div(flops, BLOCK_FLOPS))
-    parts = min(at.panels, ceil_div(wanted, geometry.batch * outs[0]))
-    bands = min(outs[1], ceil_div(wanted, geometry.batch * outs[0] * parts))
-    band = ceil_div(outs[1], bands)
-    while packs and band > 1 and total(box(band)) * pixel > BAND_BYTES:
-        band = ceil_div(band, 2)
-    bands = ceil_div(outs[1], band)
-    many = kernel[0] * kernel[1]
+    parts = min(at.panels, ceil_div(wanted, slices))
+    band = axes.band(ceil_div(wanted, slices * parts), pixel, packs)
+    bands = ceil_div(height, band)
+    y_steps = _three(y_strides[2:], 0)
+    places = np.add.outer(np.arange(band, dtype=np.int64) * y_steps[1], np.arange(width, dtype=np.int64) * y_steps[2])
     packed_at = _aligned(8 * many * (1 + band))
-    staged_at = packed_at + (_aligned(total(box(band)) * pixel + 4 * pixel) if packs else 0)
-    scratch = staged_at + (_aligned(band * outs[2] * pixel) if stages else 0) + 64
-    places = np.add.outer(np.arange(band, dtype=np.int64) * y_steps[1], np.arange(outs[2], dtype=np.int64) * y_steps[2])
-    chunk_taps = min(kernel[2], CHUNK)
+    staged_at = packed_at + (_aligned(total(axes.box(band)) * pixel) if packs else 0)
+    chunk_taps = min(axes.kernel[2], CHUNK)
     values = {
-        "sliding": int(moves[2] == fars[2] == 1), "wide": at.wide, "scratch_step": scratch, "parts": parts, "panels": at.panels, "pairs": at.pairs, "used": at.used,
-        "out_d": outs[0], "bands": bands, "band": band, "out_h": outs[1], "out_w": outs[2],
-        "groups": groups, "inputs": inputs, "outputs": outputs, "batch_step": x_strides[0], "step_c": x_strides[1],
-        "y_batch_step": y_strides[0], "step_o": y_strides[1],
-        "chunk_rows": max(1, CHUNK // chunk_taps) if chunk_taps == kernel[2] else 1, "chunk_taps": chunk_taps,
-        "packs": int(packs), "stages": int(stages), "gaps": int(gaps), "staged_at": staged_at, "packed_at": packed_at,
+        "sliding": int(axes.moves[2] == axes.fars[2] == 1), "wide": at.wide, "parts": parts, "panels": at.panels,
+        "pairs": at.pairs, "used": at.used, "bands": bands, "band": band, "groups": groups, "inputs": inputs,
+        "outputs": outputs, "batch_step": x_strides[0], "step_c": x_strides[1], "y_batch_step": y_strides[0],
+        "step_o": y_strides[1], "chunk_rows": CHUNK // chunk_taps if chunk_taps == axes.kernel[2] else 1,
+        "chunk_taps": chunk_taps, "packs": int(packs), "stages": int(stages), "gaps": int(gaps),
+        "packed_at": packed_at, "staged_at": staged_at,
+        "scratch_step": staged_at + (_aligned(band * width * pixel) if stages else 0) + 64,
+        **axes.words(band, step=_three(x_strides[2:], 0), y_step=y_steps),
     }  # fmt: skip
-    for name, triple in (
-        ("step", steps), ("in", ins), ("y_step", y_steps), ("lo", lows), ("move", moves), ("far", fars),
-        ("taps", kernel), ("box", box(band)),
-    ):  # fmt: skip
-        values |= {f"{name}_{axis}": value for axis, value in zip("dhw", triple, strict=True)}
     arrays = {"places": places.reshape(-1), "zeros": np.zeros(columns * at.lanes, dtype)}
     words = Words(library.kernel("channelwise", "forward", f"f{size}"), values, arrays)
-    return Launch(words, geometry.batch * outs[0] * bands * parts, flops, scratch)
+    return Launch(words, slices * bands * parts, flops, values["scratch_step"])
+
+
+@dataclass(frozen=True)
+class GradientLaunch:
+    """The gradient in parts of `size` elements together, and their sum."""
+
+    parts: Launch
+    size: int
+    gather: Words
+    vectors: int
+
+
+@lru_cache(maxsize=4096)
+def plan_gradient(
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype
+) -> GradientLaunch:
+    """The launches that compute the weight gradient of `geometry`."""
+    from .target import host
+
+    size, groups, axes = dtype.itemsize, geometry.groups, Axes(geometry)
+    inputs, outputs = group_of(geometry)
+    at = lay_out(groups, inputs, outputs, size)
+    packs = inputs != at.wide or (x_strides[1] != size and geometry.in_channels > 1)
+    packs_g = outputs != at.wide or (g_strides[1] != size and geometry.out_channels > 1)
+    depth, height, width = axes.outs
+    tiles = TAPS[16 if host().width == 32 else 32]
+    kind = at.wide.bit_length() if at.wide > 1 else int(geometry.taps % 9 > 0 and geometry.taps < 6)
+    tile_taps = tiles[kind]
+    taps = ceil_div(geometry.taps, tile_taps) * tile_taps
+    slices, pixel = geometry.batch * depth, at.lanes * size
+    flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * taps
+    wanted = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors)
+    band = axes.band(ceil_div(wanted, slices), pixel, packs or packs_g)
+    bands = ceil_div(height, band)
+    units = slices * bands
+    slabs = min(units, max(wanted, ceil_div(slices * height * width, SLAB)))
+    packed_at = _aligned(8 * 3 * taps)
+    packed_g_at = packed_at + (_aligned(total(axes.box(band)) * pixel) if packs else 0)
+    last = WindowAxis(axes.ins[2], axes.kernel[2], axes.moves[2], axes.fars[2], axes.lows[2], 0, width)
+    edge_lo, edge_hi = (0, width) if packs else last.inner
+    shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": groups,
+              "inputs": inputs, "outputs": outputs}  # fmt: skip
+    values = {
+        **shared, "kind": 3 * kind, "tile_taps": tile_taps, "used": at.used, "units": units, "bands": bands, "band": band,
+        "batch_step": x_strides[0], "step_c": x_strides[1], "g_batch_step": g_strides[0], "g_step_c": g_strides[1],
+        "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
+        "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK,
+        "scratch_step": packed_g_at + (_aligned(band * width * pixel) if packs_g else 0) + 64,
+        **axes.words(band, step=_three(x_strides[2:], 0), g_step=_three(g_strides[2:], 0)),
+    }  # fmt: skip
+    name = f"f{size}"
+    arrays = {"zeros": np.zeros(at.lanes, dtype)}
+    words = Words(library.kernel("channelwise", "weight_grad", name), values, arrays)
+    launch = Launch(words, slabs * at.vectors, flops, values["scratch_step"])
+    places = {"step_o": w_strides[0], "step_c": w_strides[1], "real": geometry.taps}
+    offsets = {"tap_offsets": _tap_offsets(geometry.kernel, w_strides[2:])}
+    gather = Words(library.kernel("channelwise", "gather", name), {**shared, **places}, offsets)
+    return GradientLaunch(launch, slabs * at.vectors * taps * at.wide * at.lanes, gather, at.vectors)
+
+
+def _tap_offsets(kernel: Ints, steps: Ints) -> np.ndarray:
+    """Where each tap lies, in bytes."""
+    offsets = [sum(t * s for t, s in zip(tap, steps, strict=True)) for tap in product(*map(range, kernel))]
+    return np.array(offsets, np.int64)
 
 
 def _aligned(count: int) -> int:

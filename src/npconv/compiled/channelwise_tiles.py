@@ -91,31 +91,43 @@ def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
     return b.module.globals[name]
 
 
-def forward_tiles(v: Vectors) -> tuple[Any, Any]:
-    """(run, pixels): run(kind, ...) computes a tile, see `forward_tile`; pixels(kind) is its width."""
-    kinds = [(tile, care) for tile in tiles(v) for care in (FAST, SAFE, MASKED)]
+def chosen(count: int, bodies: list[tuple[str, Callable[..., None]]]) -> Any:
+    """run(kind, ...): the kind-th of these functions of `count` addresses, each made once under its name."""
 
-    @emitted(22)
+    @emitted(count + 1)
     def run(b: Any, a: Any) -> None:
-        end = b.append_basic_block("tiled")
+        end = b.append_basic_block("chosen")
         choice = b.switch(a[0], end)
-        for kind, (tile, care) in enumerate(kinds):
-            here = b.append_basic_block(f"kind{kind}")
+        for kind, (name, body) in enumerate(bodies):
+            here = b.append_basic_block(name)
             choice.add_case(i64(kind), here)
             b.position_at_end(here)
-            name = f"npconv_tile_{v.suffix}_{kind}"
-            b.call(outlined(b, name, 21, lambda f, args, t=tile, c=care: forward_tile(v, f, t, c, args)), a[1:])
+            b.call(outlined(b, name, count, body), a[1:])
             b.branch(end)
         b.position_at_end(end)
+
+    return run
+
+
+def forward_tiles(v: Vectors) -> tuple[Any, Any]:
+    """(run, pixels): run(kind, ...) computes tiles, see `forward_tile`; pixels(kind) is their width."""
+    made = tiles(v)
+    bodies = []
+    for tile in made:
+        # where few vectors pass, one function does for both kinds of care: less to compile
+        rare = tile.Q > 1 or tile.columns < max(t.columns for t in made)
+        for care in (FAST, MASKED if rare else SAFE, MASKED):
+            name = f"npconv_tile_{v.suffix}_{tile.Q}_{tile.columns}_{int(tile.sliding)}_{care}"
+            bodies.append((name, lambda b, args, t=tile, c=care: forward_tile(v, b, t, c, args)))
 
     @emitted(1, P)
     def pixels(b: Any, a: Any) -> Any:
         found = i64(1)
-        for kind, (tile, _) in enumerate(kinds):
-            found = b.select(b.icmp_signed("==", a[0], i64(kind)), i64(tile.pixels), found)
+        for i, tile in enumerate(made):
+            found = b.select(b.icmp_signed("==", a[0], i64(3 * i)), i64(tile.pixels), found)
         return found
 
-    return run, pixels
+    return chosen(21, bodies), pixels
 
 
 def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any]) -> None:
@@ -163,7 +175,7 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
             """Loads stay where they are: hoisted, they would spill."""
             b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
 
-        if Q > shape.pixels:  # few inputs stay in registers, many weights pass by
+        if shape.pixels < Q:  # few inputs stay in registers, many weights pass by
             values = [read(p, 0) for p in each]
             for q in range(Q):
                 factor = v.load(b, weight, q * v.width)
@@ -171,7 +183,9 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
                     sums[p * Q + q] = v.fma(b, values[p], factor, sums[p * Q + q])
                 barrier()
         else:
-            factors = [[v.load(b, weight, i * v.width + t * size) for i in range(Q * columns)] for t in range(many_taps)]
+            factors = [
+                [v.load(b, weight, i * v.width + t * size) for i in range(Q * columns)] for t in range(many_taps)
+            ]
             for i in range(shape.pixels + many_taps - 1):
                 for c in range(columns):
                     value = read(i, c)

@@ -14,14 +14,14 @@ from .fourier_steps import (
     CHUNK,
     Dense,
     Launch,
+    Room,
     channelwise,
     factor,
     in_flight,
+    odd_lines,
     panels,
     per_group,
-    release,
     row_table,
-    scratch,
     spectra_values,
     vector_bytes,
     vectors,
@@ -46,12 +46,13 @@ def _dense_gradient(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, g
         "transform", dtype, {**g_values, "planes": 2}, tile=t.words, shape=output_words(gs, o, geometry, c)
     )
     plane, out_plane = vi * width, p.vectors * width
+    frequency = odd_lines(2 * i * out_plane)
     multiply = words_of(
         "product",
         dtype,
         {
             "a_frequency": x_values["frequency_step"], "w_frequency": g_values["frequency_step"],
-            "c_frequency": 2 * i * out_plane, "rows": i, "a_step": 3 * plane, "w_step": 2 * out_plane, "chunk": CHUNK,
+            "c_frequency": frequency, "rows": i, "a_step": 3 * plane, "w_step": 2 * out_plane, "chunk": CHUNK,
             "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": p.columns * width,
             "c_plane": out_plane,
         },
@@ -62,7 +63,7 @@ def _dense_gradient(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, g
         w_offsets=np.array((0, out_plane, out_plane, 0) * 2, np.int64),
     )  # fmt: skip
     values = {
-        "scratch_step": t.bytes, "vectors": p.vectors, "frequency_step": 2 * i * out_plane, "channel_step": 2 * out_plane,
+        "scratch_step": t.bytes, "vectors": p.vectors, "frequency_step": frequency, "channel_step": 2 * out_plane,
         "vector_step": width, "plane": out_plane, "parts": 1, "part_step": 0,
     }  # fmt: skip
     last = words_of(
@@ -72,7 +73,7 @@ def _dense_gradient(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, g
     cost = 16 * c.butterflies
     return Dense(
         Launch(first, cost, t.bytes, t), Launch(second, cost, t.bytes, t), Launch(multiply, 8.0 * rows * i * o),
-        Launch(last, cost, t.bytes, t), pairs, (x_bytes, g_bytes, c.frequencies * 2 * i * out_plane), (vi, p.vectors),
+        Launch(last, cost, t.bytes, t), pairs, (x_bytes, g_bytes, c.frequencies * frequency), (vi, p.vectors),
         i * p.vectors,
     )  # fmt: skip
 
@@ -123,20 +124,21 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, c: Cut, ou
         for m in range(o):
             gs, dw = g[:, m::o], made[m::o]
             first, last, many, count = _alone_gradient(geometry, c, out.dtype, x.strides, gs.strides, dw.strides)
-            room, spectra = scratch(first.scratch * workers, last.scratch * count)
-            first.run(many * count, x=address(x), g=address(gs), to=spectra, scratch=room)
-            last.run(many, source=spectra, dw=address(dw), scratch=room)
+            room = Room(first.scratch * workers, last.scratch * count)
+            tiles, spectra = room.parts
+            first.run(many * count, x=address(x), g=address(gs), to=spectra, scratch=tiles)
+            last.run(many, source=spectra, dw=address(dw), scratch=tiles)
     else:
         d = _dense_gradient(geometry, c, out.dtype, x.strides, g.strides, made.strides)
         everything = geometry.batch * c.pairs
-        room, spectra, others, products = scratch(d.first.scratch * workers, *d.sizes)
+        room = Room(d.first.scratch * workers, *d.sizes)
+        tiles, spectra, others, products = room.parts
         for group in range(geometry.groups):
             for start in range(0, everything, d.pairs):
                 pairs = min(d.pairs, everything - start)
-                rest = {"scratch": room, "first_pair": start}
+                rest = {"scratch": tiles, "first_pair": start}
                 d.first.run(pairs * d.vectors[0], x=address(x) + group * i * x.strides[1], to=spectra, **rest)
                 d.second.run(pairs * d.vectors[1], x=address(g) + group * o * g.strides[1], to=others, **rest)
                 d.multiply.run(c.frequencies, a=spectra, w=others, c=products, depth=2 * pairs, adds=int(start > 0))
-            d.last.run(d.tasks, source=products, dw=address(made) + group * o * made.strides[0], scratch=room)
-    release()
+            d.last.run(d.tasks, source=products, dw=address(made) + group * o * made.strides[0], scratch=tiles)
     out += made

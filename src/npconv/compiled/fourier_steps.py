@@ -32,10 +32,19 @@ KEPT = 48 << 20
 
 @dataclass(frozen=True)
 class Spectra:
-    """Conjugate spectra of the weights as the products read them, one array per group (channelwise: per multiplier)."""
+    """Conjugate spectra of the weights as the products read them: of each group, or channelwise of each multiple."""
 
-    values: tuple[np.ndarray, ...]
+    memory: np.ndarray
+    size: int  # bytes of one of them
+    count: int
     lengths: Ints
+    room: Room | None = None  # where the memory is borrowed from
+
+    @property
+    def addresses(self) -> range:
+        """Where each begins."""
+        first = address(self.memory)
+        return range(first, first + self.size * self.count, self.size)
 
 
 @dataclass(frozen=True)
@@ -98,25 +107,25 @@ class Launch:
 _local = threading.local()
 
 
-def scratch(*sizes: int) -> list[int]:
-    """Addresses of uninitialised memory, aligned to cache lines; each call from a thread reuses what the last one had."""
-    needed = sum(sizes) + 64 * len(sizes) + 64
-    held = getattr(_local, "held", None)
-    if held is None or held.size < needed:
-        held = _local.held = np.empty(needed, np.uint8)
-    at, found = address(held), []
-    for n in sizes:
-        at = ceil_div(at, 64) * 64
-        found.append(at)
-        at += n
-    return found
+class Room:
+    """Uninitialised memory in parts aligned to cache lines; freed, it waits for the next call from its thread."""
 
+    def __init__(self, *sizes: int) -> None:
+        needed = sum(sizes) + 64 * len(sizes)
+        self.shelf: list[np.ndarray] = _local.__dict__.setdefault("shelf", [])
+        fitting = [i for i, held in enumerate(self.shelf) if held.size >= needed]
+        best = min(fitting, key=lambda i: self.shelf[i].size, default=None)
+        self.memory = np.empty(needed, np.uint8) if best is None else self.shelf.pop(best)
+        self.parts, at = [], address(self.memory)
+        for n in sizes:
+            at = ceil_div(at, 64) * 64
+            self.parts.append(at)
+            at += n
 
-def release() -> None:
-    """Give back scratch that is too large to be kept."""
-    held = getattr(_local, "held", None)
-    if held is not None and held.size > KEPT:
-        _local.held = None
+    def __del__(self) -> None:
+        self.shelf.append(self.memory)
+        while sum(held.size for held in self.shelf) > KEPT:
+            self.shelf.pop(0)
 
 
 def words_of(name: str, dtype: np.dtype, values: dict[str, int], **arrays: np.ndarray) -> Words:
@@ -136,42 +145,38 @@ def row_table(rows: int, step: int) -> np.ndarray:
 # --------------------------------------------------------------------------- weights
 @lru_cache(maxsize=1024)
 def _preparing(geometry: ConvGeometry, c: Cut, dtype: np.dtype, strides: Ints) -> tuple[Launch, int, int]:
-    """The launch that transforms the weights of a group, its tasks, and the elements that it makes."""
+    """The launch that transforms the weights of a group, its tasks, and the bytes that it makes."""
     i, o = per_group(geometry)
     alone, t = channelwise(geometry), tile(c.lengths, dtype, vector_bytes())
     o = geometry.in_channels if alone else o
     p = Panels(vectors(o, dtype), 1) if alone else panels(o, dtype)
     pair = 2 * vector_bytes()
+    step = pair if alone else odd_lines(pair * i * p.vectors)
     values = {
-        "scratch_step": t.bytes, "channels": i, "vectors": p.vectors, "columns": p.columns,
-        "frequency_step": pair if alone else pair * i * p.vectors,
+        "scratch_step": t.bytes, "channels": i, "vectors": p.vectors, "columns": p.columns, "frequency_step": step,
         "panel_step": pair * t.pairs if alone else pair * i * p.columns,
     }  # fmt: skip
     words = words_of(
         "weights", dtype, values, tile=t.words, shape=weight_words(strides, o, geometry, c),
         scale=factor(dtype, 1 / total(c.lengths)),
     )  # fmt: skip
-    return (
-        Launch(words, 16 * c.butterflies, t.bytes, t),
-        i * p.vectors,
-        t.pairs * pair * i * p.vectors // dtype.itemsize,
-    )
+    size = t.pairs * (step if not alone else pair * p.vectors)
+    return Launch(words, 16 * c.butterflies, t.bytes, t), i * p.vectors, size
 
 
-def prepare(w: np.ndarray, geometry: ConvGeometry, c: Cut) -> Spectra:
-    """The spectra of all weights, (O, C/G, *k)."""
+def prepare(w: np.ndarray, geometry: ConvGeometry, c: Cut, borrowed: bool = False) -> Spectra:
+    """The spectra of all weights, (O, C/G, *k); `borrowed`: for one call only."""
     multiplier = per_group(geometry)[1]
     count = multiplier if channelwise(geometry) else geometry.groups
     parts = [w[m::count] if channelwise(geometry) else w[m * multiplier : (m + 1) * multiplier] for m in range(count)]
     launch, tasks, size = _preparing(geometry, c, w.dtype, parts[0].strides)
-    found = []
-    for part in parts:
-        (room,) = scratch(launch.scratch * threads.get_num_threads())
-        to = np.empty(size, w.dtype)
-        launch.run(tasks, w=address(part), to=address(to), scratch=room)
-        found.append(to)
-    release()
-    return Spectra(tuple(found), c.lengths)
+    room = Room(launch.scratch * threads.get_num_threads())
+    owner = Room(size * count) if borrowed else None
+    memory = np.empty(size * count + 64, np.uint8) if owner is None else owner.memory
+    spectra = Spectra(memory[-address(memory) % 64 :], size, count, c.lengths, owner)
+    for part, to in zip(parts, spectra.addresses, strict=True):
+        launch.run(tasks, w=address(part), to=to, scratch=room.parts[0])
+    return spectra
 
 
 # --------------------------------------------------------------------------- forward
@@ -196,10 +201,15 @@ def in_flight(geometry: ConvGeometry, c: Cut, dtype: np.dtype, vectors_in: int, 
     return pairs, 2 * pairs
 
 
+def odd_lines(step: int) -> int:
+    """A step of that many bytes or a little more: an odd number of cache lines, so that all cache sets serve it."""
+    return step + (64 if step // 64 % 2 == 0 else 0)
+
+
 def spectra_values(c: Cut, room: int, vectors_: int, planes: int, rows: int) -> tuple[dict[str, int], int]:
-    """What transforms need to know of rows of spectra, and the bytes of all of them; an odd line spreads cache sets."""
+    """What transforms need to know of rows of spectra, and the bytes of all of them."""
     plane = vectors_ * vector_bytes()
-    step = rows * planes * plane + 64
+    step = odd_lines(rows * planes * plane)
     values = {
         "scratch_step": room, "pairs": c.pairs, "tiles": c.tiles, "vectors": vectors_, "frequency_step": step,
         "row_step": planes * plane, "plane": plane,
@@ -222,7 +232,7 @@ def _dense(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, ys: Ints) 
         "product",
         dtype,
         {
-            "a_frequency": x_values["frequency_step"], "w_frequency": 2 * i * p.vectors * width,
+            "a_frequency": x_values["frequency_step"], "w_frequency": odd_lines(2 * i * p.vectors * width),
             "c_frequency": y_values["frequency_step"], "a_step": dtype.itemsize, "w_step": 0, "depth": i, "chunk": CHUNK,
             "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": 2 * wide,
             "c_plane": p.vectors * width, "adds": 0,
@@ -257,22 +267,21 @@ def forward(x: np.ndarray, w: Spectra, geometry: ConvGeometry, c: Cut, out: np.n
     """Write the convolution of x with prepared weights into `out`."""
     workers = threads.get_num_threads()
     if channelwise(geometry):
-        for m, values in enumerate(w.values):
-            y = out[:, m :: len(w.values)]
+        for m, weights in enumerate(w.addresses):
+            y = out[:, m :: w.count]
             launch, tasks = _alone(geometry, c, out.dtype, x.strides, y.strides)
-            (room,) = scratch(launch.scratch * workers)
-            launch.run(tasks, x=address(x), w=address(values), y=address(y), scratch=room)
-        release()
+            room = Room(launch.scratch * workers)
+            launch.run(tasks, x=address(x), w=weights, y=address(y), scratch=room.parts[0])
         return
     d = _dense(geometry, c, out.dtype, x.strides, out.strides)
     everything = geometry.batch * c.pairs
     i, o = per_group(geometry)
-    room, spectra, products = scratch(d.first.scratch * workers, d.sizes[0], d.sizes[2])
-    for group, values in enumerate(w.values):
+    room = Room(d.first.scratch * workers, d.sizes[0], d.sizes[2])
+    tiles, spectra, products = room.parts
+    for group, weights in enumerate(w.addresses):
         source, target = address(x) + group * i * x.strides[1], address(out) + group * o * out.strides[1]
         for first in range(0, everything, d.pairs):
             pairs = min(d.pairs, everything - first)
-            d.first.run(pairs * d.vectors[0], x=source, to=spectra, scratch=room, first_pair=first)
-            d.multiply.run(c.frequencies, a=spectra, w=address(values), c=products, rows=2 * pairs)
-            d.last.run(pairs * d.vectors[1], source=products, y=target, scratch=room, first_pair=first)
-    release()
+            d.first.run(pairs * d.vectors[0], x=source, to=spectra, scratch=tiles, first_pair=first)
+            d.multiply.run(c.frequencies, a=spectra, w=weights, c=products, rows=2 * pairs)
+            d.last.run(pairs * d.vectors[1], source=products, y=target, scratch=tiles, first_pair=first)

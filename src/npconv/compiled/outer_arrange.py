@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from operator import mul
@@ -14,8 +15,9 @@ from .target import host
 
 #: Products added up in registers before they are rounded.
 CHUNK = 256
-#: Rows of the register tile that is 1, 2, 3, 4 vectors wide, by the bytes of a vector; `emit.Vectors` has the reason.
-TILE_ROWS = {64: (14, 12, 8, 7), 32: (8, 6), 16: (14, 12, 8, 7)}
+#: Rows of the register tile that is 1, 2, 3, 4 vectors wide, by the bytes of a vector (`emit.Vectors.tile_rows`), and of
+#: the tile that finishes what the tall ones leave (`products.REST`).
+TILE_ROWS, REST = {64: (8, 8, 8, 6), 32: (8, 6), 16: (8, 8, 8, 6)}, 2
 #: What it costs, in floating-point operations, to pack an element; and to add a sum to the gradient where lanes, where
 #: rows, where neither lie next to each other.
 PACK_PRICE, PRICES = 35, (15, 50, 300)
@@ -84,7 +86,8 @@ def _arranged(
     )
     joined = float(np.mean(np.diff(row_places) == size)) if len(row_places) > 1 else 0.0
     kind = 0 if step_lane == size else 1 if joined > 0.9 else 2  # lanes, rows or nothing in one piece
-    price = work + PACK_PRICE * (a.bytes + b.bytes) // size + PRICES[kind] * total(geometry.w_shape)
+    far = not b.record and b.steps[-1] > panels.columns * panels.lanes * size  # only a part of each run is read
+    price = work + far * work // 16 + PACK_PRICE * (a.bytes + b.bytes) // size + PRICES[kind] * total(geometry.w_shape)
     return Arrangement(swapped, panels, work, a, b, begin, row_places, row_offsets, table, step_lane, walk, price)
 
 
@@ -94,10 +97,7 @@ def shape(geometry: ConvGeometry, dtype: np.dtype, swapped: bool) -> tuple[Panel
     c, o = geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
     rows, columns, repeats = (o, c, geometry.taps) if swapped else (c * geometry.taps, o, 1)
     panels = Panels.of(columns, width // dtype.itemsize, len(TILE_ROWS[width]))
-    work = 0
-    for count, vectors in ((panels.count - 1, panels.columns), (1, panels.last)):
-        tile = TILE_ROWS[width][vectors - 1]
-        work += count * vectors * panels.lanes * ceil_div(rows, tile) * tile
+    work = panels.vectors * panels.lanes * ceil_div(rows, REST) * REST
     pixels = total(geometry.out_shape) * geometry.batch
     return panels, rows, 2 * work * repeats * pixels * geometry.groups
 
@@ -151,14 +151,10 @@ class Walk:
 
 def _walk(sizes: Ints, *operands: Ints) -> Walk:
     """A sum is a run along one axis and all of the axes inside it; in memory these are as few runs as may be."""
-    axes = [axis for axis in zip(sizes, *operands, strict=True) if axis[0] > 1] or [(1, *(0 for _ in operands))]
-    if axes[-1][0] < SHORT:  # a longer axis is the better inner one
-        axes.append(axes.pop(max(range(len(axes)), key=lambda i: (axes[i][0], i))))
-    cut = len(axes) - 1
-    while cut and total([axis[0] for axis in axes[cut:]]) <= CHUNK:
-        cut -= 1
-    outer, (length, *_), unit = axes[:cut], axes[cut], total([axis[0] for axis in axes[cut + 1 :]])
-    run = ceil_div(length, ceil_div(length, CHUNK // unit))
+    order = _order(sizes)
+    axes = [(sizes[i], *(steps[i] for steps in operands)) for i in order]
+    cut, run = _sum([sizes[i] for i in order])
+    outer, length, unit = axes[:cut], axes[cut][0], total([axis[0] for axis in axes[cut + 1 :]])
     folded = _folded(axes[cut:])
     depth, *inner = folded[-1]
     counts = [min(run, length - first) for first in range(0, length, run)]
@@ -174,6 +170,30 @@ def _walk(sizes: Ints, *operands: Ints) -> Walk:
     shapes *= total([axis[0] for axis in outer])
     many = np.array(shapes, np.int64)
     return Walk(offsets, tuple(inner), np.column_stack([np.cumsum(many[:, 0]) - many[:, 0], many]))
+
+
+def _order(sizes: Ints) -> list[int]:
+    """The axes from the outermost; the last one is the inner one unless it is very short."""
+    order = [i for i, size in enumerate(sizes) if size > 1] or [len(sizes) - 1]
+    if sizes[order[-1]] < SHORT:
+        order.append(order.pop(max(range(len(order)), key=lambda i: (sizes[order[i]], i))))
+    return order
+
+
+def _sum(sizes: Sequence[int]) -> tuple[int, int]:
+    """Along which axis a sum runs, over all of the axes inside, and over how many positions of it."""
+    cut = len(sizes) - 1
+    while cut and total(sizes[cut:]) <= CHUNK:
+        cut -= 1
+    return cut, ceil_div(sizes[cut], ceil_div(sizes[cut], CHUNK // total(sizes[cut + 1 :])))
+
+
+def sums(geometry: ConvGeometry) -> int:
+    """How many sums of up to `CHUNK` products every weight is added up from."""
+    sizes = (geometry.batch, *geometry.out_shape)
+    inner = [sizes[i] for i in _order(sizes)]
+    cut, run = _sum(inner)
+    return total(inner[:cut]) * ceil_div(inner[cut], run)
 
 
 def _folded(axes: list[Ints]) -> list[Ints]:

@@ -9,10 +9,11 @@ from itertools import product
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Ints, ceil_div, total
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from . import library, threads
 from .calls import Words, address
-from .outer_arrange import TILE_ROWS, arrange, shape
+from .outer_arrange import TILE_ROWS, arrange, shape, sums
+from .outer_layout import SKEW, Panels
 from .target import host
 
 #: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
@@ -55,7 +56,7 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.nd
     if not launches:
         return
     workers = threads.get_num_threads()
-    size = max(_scratch(launch, workers) for launch in launches)
+    size = max(scratch_bytes(launch, workers) for launch in launches)
     scratch = np.empty(size, np.uint8)
     free, x_at, g_at, out_at = -(-address(scratch) // 64) * 64, address(x), address(g), address(out)
     for launch in launches:
@@ -76,7 +77,7 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.nd
             launch.gather.run(launch.gather_tasks, 0, out=out_at, scratch=sums)
 
 
-def _scratch(launch: Launch, workers: int) -> int:
+def scratch_bytes(launch: Launch, workers: int) -> int:
     a, b, sums = launch.places
     return a + b + sums * (workers if launch.per_thread else launch.tasks) + 128
 
@@ -89,10 +90,48 @@ def flops(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """Bytes of scratch at most: both operands packed, chunk by chunk, and the sums of the tasks."""
-    pixels = total(geometry.y_shape[2:]) * geometry.batch
-    whole = dtype.itemsize * pixels * (geometry.in_channels * geometry.taps + 2 * geometry.out_channels)
-    return min(2 * whole, 4 * CHUNK_BYTES + whole // 8) + (1 << 20)
+    """Bytes of scratch at most: both operands packed, of one chunk, and the sums of the tasks."""
+    if not geometry.macs:
+        return 0
+    part, lanes = next(_chunks(geometry, dtype))[2], host().width // dtype.itemsize
+    box = total([covered_size(e, s, m) for e, s, m in zip(part.effective, part.stride, part.out_shape, strict=True)])
+    packed = 0
+    for channels, pixels in ((part.in_channels, box), (part.out_channels, total(part.out_shape))):
+        each = channels // part.groups
+        packed += part.groups * (part.batch * pixels * (each + lanes) * dtype.itemsize + each * SKEW)
+    cuts = [Cut.of(part, dtype, swapped) for swapped in (False, True)]
+    return packed + max(cut.scratch * (cut.tasks if cut.parts > 1 else threads.get_num_threads()) for cut in cuts) + 256
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the work is cut into tasks: rows into blocks, pixels into parts."""
+
+    blocks: int
+    block_rows: int
+    parts: int
+    tasks: int
+    scratch: int  # bytes of the sums of one task
+
+    @classmethod
+    def of(cls, geometry: ConvGeometry, dtype: np.dtype, swapped: bool) -> Cut:
+        """Parts follow from the sizes alone, as the order of the sums depends on them; then there may be more blocks."""
+        usual, rows, _ = shape(geometry, dtype, False)
+        tiles = ceil_div(rows, _tile(usual))
+        wanted = max(1, min(TASKS, 2 * geometry.macs // TASK_FLOPS))
+        parts = min(ceil_div(wanted, usual.count * geometry.groups * ceil_div(tiles, TILES)), sums(geometry))
+        panels, rows, _ = shape(geometry, dtype, swapped)
+        others = panels.count * geometry.groups * (geometry.taps if swapped else 1)
+        tiles = ceil_div(rows, _tile(panels))
+        blocks = max(ceil_div(tiles, TILES), min(tiles, ceil_div(wanted, others * parts)))
+        block_rows = ceil_div(tiles, blocks) * _tile(panels)
+        blocks = ceil_div(rows, block_rows)
+        pitch = panels.columns * panels.lanes * dtype.itemsize
+        return cls(blocks, block_rows, parts, blocks * others * parts, (block_rows + SPARE) * pitch + 64)
+
+
+def _tile(panels: Panels) -> int:
+    return TILE_ROWS[host().width][panels.columns - 1]
 
 
 @lru_cache(maxsize=1024)
@@ -139,17 +178,10 @@ def _launch(
     size = dtype.itemsize
     way = arrange(geometry, x_strides, g_strides, out_strides, dtype)
     panels, a, b, walk = way.panels, way.a, way.b, way.walk
+    cut = Cut.of(geometry, dtype, way.swapped)
+    blocks, block_rows = cut.blocks, cut.block_rows
     row_count, groups = len(way.places), geometry.groups
-    tile = TILE_ROWS[host().width][panels.columns - 1]
-    others = panels.count * len(way.taps) * groups
-    tiles = ceil_div(row_count, tile)
-    tasks = max(1, min(TASKS, 2 * geometry.macs // TASK_FLOPS))
-    parts = max(1, min(ceil_div(tasks, _usual_tasks(geometry, dtype)), len(walk.steps)))
-    blocks = max(ceil_div(tiles, TILES), min(tiles, ceil_div(tasks, others * parts)))
-    block_rows = ceil_div(tiles, blocks) * tile
-    blocks = ceil_div(row_count, block_rows)
     pitch = panels.columns * panels.lanes * size
-    scratch_step = (block_rows + SPARE) * pitch + 64
     ends = np.minimum(np.arange(block_rows + SPARE), block_rows - 1)
     index = np.minimum(np.arange(blocks)[:, None] * block_rows + ends, row_count - 1)
     places = {
@@ -166,9 +198,9 @@ def _launch(
         "steps": walk.steps,
     }
     shared = {
-        "blocks": blocks, "panels": panels.count, "taps": len(way.taps), "groups": groups, "parts": parts,
+        "blocks": blocks, "panels": panels.count, "taps": len(way.taps), "groups": groups, "parts": cut.parts,
         "row_count": row_count, "block_rows": block_rows, "block_table": block_rows + SPARE, "columns": panels.columns,
-        "last_columns": panels.last, "last_count": panels.rest, "scratch_step": scratch_step,
+        "last_columns": panels.last, "last_count": panels.rest, "scratch_step": cut.scratch,
         "out_group": geometry.out_channels // groups * out_strides[0], "out_panel": pitch // size * way.step_lane,
         "step_lane": way.step_lane,
     }  # fmt: skip
@@ -184,22 +216,16 @@ def _launch(
         g_begin,
         Words(library.kernel("outer", "pack", kind), {}, records) if packs else None,
         Words(library.kernel("outer", "products", kind), {**shared, **inner}, {**arrays, **places}),
-        Words(library.kernel("outer", "gather", kind), shared, places) if parts > 1 else None,
+        Words(library.kernel("outer", "gather", kind), shared, places) if cut.parts > 1 else None,
         packs,
-        blocks * others * parts,
-        blocks * others,
+        cut.tasks,
+        cut.tasks // cut.parts,
         way.work,
         way.swapped,
         (a.begin, b.begin),
-        (_aligned(a.bytes), _aligned(b.bytes), scratch_step),
-        parts == 1,
+        (_aligned(a.bytes), _aligned(b.bytes), cut.scratch),
+        cut.parts == 1,
     )
-
-
-def _usual_tasks(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """Tasks of a call that gives each all pixels; from the sizes alone, as the order of the sums depends on it."""
-    panels, rows, _ = shape(geometry, dtype, False)
-    return panels.count * geometry.groups * ceil_div(rows, TILES * TILE_ROWS[host().width][panels.columns - 1])
 
 
 def _aligned(size: int) -> int:

@@ -340,6 +340,21 @@ class Lanes:
         return said(types.boolean, P, P)(lambda b, x, limit: b.icmp_unsigned("<", x, limit))
 
     @cached_property
+    def all_within(self) -> Any:
+        """all_within(address, mask, limit): whether 0 <= i < limit for the 64-bit integers there."""
+        n = self.v.lanes
+        wide, bits = ir.VectorType(I64, n), ir.VectorType(I1, n)
+
+        @said(types.boolean, P, self.M, P)
+        def all_within(b: Any, address: Any, mask: Any, limit: Any) -> Any:
+            load = function(b, f"llvm.masked.load.v{n}i64.p0", wide, [PTR, I32, bits, wide])
+            found = b.call(load, [pointer(b, address), ir.Constant(I32, 8), mask, ir.Constant(wide, None)])
+            out = b.bitcast(b.icmp_unsigned(">=", found, self._spread(b, limit)), ir.IntType(n))
+            return b.icmp_unsigned("==", out, ir.Constant(ir.IntType(n), 0))
+
+        return all_within
+
+    @cached_property
     def either(self) -> Any:
         return said(self.M, self.M, self.M)(lambda b, x, y: b.or_(x, y))
 

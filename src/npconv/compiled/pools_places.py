@@ -16,7 +16,7 @@ def given_places(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     size, width, many = v.size, v.width, v.lanes
     store, store_some, one, put, put_word = lanes.store, lanes.store_some, lanes.one, lanes.put, lanes.put_word
     zero, first = lanes.zero, lanes.first
-    within = lanes.within
+    within, all_within = lanes.within, lanes.all_within
 
     @inner
     def cleared(to: int, count: int) -> None:
@@ -30,8 +30,12 @@ def given_places(lanes: Lanes) -> dict[str, Callable[..., Any]]:
     def all_inside(places: int, count: int, limit: int, step: int) -> bool:
         """Whether `count` places lie in their plane, so that what follows need not ask."""
         inside = True
-        for i in range(count):
-            inside &= within(word(places + i * step, 0), limit)
+        if step == 8:
+            for i in range(0, count, many):
+                inside &= all_within(places + 8 * i, first(count - i), limit)
+        else:
+            for i in range(count):
+                inside &= within(word(places + i * step, 0), limit)
         return inside
 
     @inner
@@ -75,12 +79,13 @@ def given_places(lanes: Lanes) -> dict[str, Callable[..., Any]]:
                     place = places + n * places_n + start * places_c + i * places_d + j * places_h
                     if dx_w == size:
                         for c in range(stop - start):
-                            if not all_inside(place + c * places_c, out_w, limit, places_w):
+                            row, from_row, those = to + c * dx_c, from_g + c * g_c, place + c * places_c
+                            if not all_inside(those, out_w, limit, places_w):
                                 fine = False
                             elif g_w == size and places_w == 8:
-                                added_row(to + c * dx_c, from_g + c * g_c, place + c * places_c, out_w)
+                                added_row(row, from_row, those, out_w)
                             else:
-                                added(to + c * dx_c, from_g + c * g_c, place + c * places_c, out_w, size, 0, g_w, places_w)
+                                added(row, from_row, those, out_w, size, 0, g_w, places_w)
                     else:
                         for k in range(out_w):
                             if all_inside(place + k * places_w, stop - start, limit, places_c):

@@ -22,17 +22,15 @@ from .emit import Vectors
 from .target import Target
 from .winograd_grad import gradient
 from .winograd_lines import transposed
-from .winograd_tiles import back, reader, spreader
+from .winograd_shape import FORMS
+from .winograd_tiles import back, one_of, reader, spreader
 from .winograd_weights import weights
-
-#: F(m, r) by the number that a call names it with.
-KINDS = ((2, 3), (4, 3))
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass, the weights on their way in, and the gradient of the weights."""
     v = Vectors(dtype, target.width)
-    forms = [matrices(m, r) for m, r in KINDS]
+    forms = [matrices(m, r) for m, r in FORMS]
     read = reader(v, [*(f.BT for f in forms), *(transposed(f.AT) for f in forms)])
     tiles, outer = gradient(v, read, [transposed(f.G) for f in forms])
     return {
@@ -46,17 +44,15 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[..., Any]:
     """The three steps, task by task."""
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, spread = products.multiply(v), spreader(v)
-    back_2, back_4 = ways_back
+    multiply, spread, way_back = products.multiply(v), spreader(v), one_of(ways_back)
 
     def forward(
         lo: int, hi: int, thread: int,
         x: int, u: int, bias: int, y: int, scratch: int, scratch_step: int,
         kind: int, m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, stride_d: int,
         tiles: int, tiles_h: int, tiles_w: int, per: int, runs: int, deep: int, parts: int,
-        channels: int, outputs: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int,
-        out_d: int, out_h: int, out_w: int,
-        x_n: int, x_c: int, x_d: int, x_h: int, x_w: int, y_n: int, y_c: int, y_d: int, y_h: int, y_w: int,
+        channels: int, outputs: int, images: int, in_d: int, lo_d: int, out_d: int,
+        x_c: int, x_d: int, x_h: int, x_w: int, y_c: int, y_d: int, y_h: int, y_w: int,
         packs: int, direct: int, v_row: int, v_step: int, m_row: int, m_step: int, at_v: int, at_m: int, at_box: int,
         at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, taps: int, chunk_taps: int,
         chunk: int, panels: int, columns: int, last_columns: int, last_count: int, u_panel: int, u_group: int,
@@ -76,8 +72,7 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                 current = block
                 read(
                     kind, data, v_step, v_row, 0, spare, box, first, stop, plane * stride_d, packs,
-                    x + group * channels * x_c, x_n, x_c, x_d, x_h, x_w, channels, in_d, in_h, in_w, lo_d, lo_h, lo_w,
-                    tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices,
+                    x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d, tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices,
                 )  # fmt: skip
             for panel in range(panels * part // parts, panels * (part + 1) // parts):
                 final = panel == panels - 1
@@ -121,16 +116,10 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                             valid = min(m_w, many_w - i * m_w)
                             for j in range(these):
                                 held = last_count if direct and final and j == these - 1 else lanes
-                                if kind == 0:
-                                    back_2(
-                                        to + j * width, step_h, step_w, source + j * width, m_step, n_h, many_h, valid,
-                                        held, added + j * width, spare,
-                                    )  # fmt: skip
-                                else:
-                                    back_4(
-                                        to + j * width, step_h, step_w, source + j * width, m_step, n_h, many_h, valid,
-                                        held, added + j * width, spare,
-                                    )  # fmt: skip
+                                way_back(
+                                    kind, to + j * width, step_h, step_w, source + j * width, m_step, n_h, many_h, valid,
+                                    held, added + j * width, spare,
+                                )  # fmt: skip
                             to += m_w * step_w
                         if not direct:
                             held = (these - 1) * lanes + (last_count if final else lanes)

@@ -16,6 +16,7 @@ from . import products
 from .build import inner
 from .emit import Vectors, emitted, word
 from .winograd_lines import Rows, line
+from .winograd_tiles import one_of
 
 
 def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -23,14 +24,13 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
     size, lanes, width = v.size, v.lanes, v.width
     multiply, add_first, add_one = products.multiply(v), _add_first(v), _add_one(v)
     transpose = v.transpose
-    back_2, back_4 = (_back(v, rows) for rows in maps)
+    back = one_of([_back(v, rows) for rows in maps])
 
     def tiles(
         lo: int, hi: int, thread: int,
         which: int, x: int, to: int, scratch: int, scratch_step: int, at_box: int, row: int, jump: int, step: int, slices: int,
-        per: int, begin: int, count: int, packs: int, x_n: int, x_c: int, x_d: int, x_h: int, x_w: int,
-        channels: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int,
-        tiles_h: int, tiles_w: int, m_h: int, m_w: int, n_h: int, n_w: int,
+        per: int, begin: int, count: int, packs: int, images: int, x_c: int, x_d: int, x_h: int, x_w: int,
+        channels: int, in_d: int, lo_d: int, tiles_h: int, tiles_w: int, m_h: int, m_w: int, n_h: int, n_w: int,
     ) -> None:  # fmt: skip
         """Runs lo..hi of `per` tiles each, of the `count` tiles from `begin`; (tile, slice, channel) at each position."""
         spare = scratch + thread * scratch_step
@@ -38,7 +38,7 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
             first, stop = per * run, min(count, per * (run + 1))
             read(
                 which, to + first * slices * row, step, row, jump, spare, spare + at_box, begin + first, begin + stop, 0, packs,
-                x, x_n, x_c, x_d, x_h, x_w, channels, in_d, in_h, in_w, lo_d, lo_h, lo_w, tiles_h, tiles_w,
+                x, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d, tiles_h, tiles_w,
                 m_h, m_w, n_h, n_w, slices,
             )  # fmt: skip
 
@@ -89,10 +89,7 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
             for c in range(many):
                 for j in range(these):
                     source, to = held_sums + c * m_row + j * width, back_at + (c * plane_taps * columns + j) * width
-                    if kind == 0:
-                        back_2(to, columns * width, source, m_step, n_h, spare)
-                    else:
-                        back_4(to, columns * width, source, m_step, n_h, spare)
+                    back(kind, to, columns * width, source, m_step, n_h, spare)
             corner = dw + first * w_c + panel * columns * lanes * w_o
             places = tap_places + 8 * tap * plane_taps
             for j in range(these):

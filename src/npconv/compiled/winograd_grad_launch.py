@@ -10,8 +10,25 @@ import numpy as np
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size
 from . import library, threads
 from .calls import Words, address
-from .winograd_shape import CHUNK, KINDS, LINE, SPARE, TASKS, TILE_ROWS, Axes, Cut, aligned, axes, cut, empty
-from .winograd_shape import group_channels, odd_lines, vector_bytes, widest
+from .winograd_shape import (
+    CHUNK,
+    FORMS,
+    LINE,
+    SPARE,
+    TASKS,
+    TILE_ROWS,
+    Axes,
+    Cut,
+    aligned,
+    axes,
+    cut,
+    empty,
+    group_channels,
+    image_table,
+    odd_lines,
+    vector_bytes,
+    widest,
+)
 
 #: Bytes of transformed inputs and gradients held at once.
 BATCH_BYTES = 16 << 20
@@ -50,13 +67,13 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def layout(geometry: ConvGeometry, m: int, itemsize: int) -> Layout:
+def layout(geometry: ConvGeometry, n: int, itemsize: int) -> Layout:
     """The layout of one geometry."""
-    a, c = axes(geometry), cut(geometry, m, itemsize)
+    a, c = axes(geometry, n), cut(geometry, n, itemsize)
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
     channels, outputs = group_channels(geometry)
-    width, planes = c.lanes * itemsize, a.outputs[0]
+    width, planes = c.lanes * itemsize, a.planes_out
     columns = ceil_div(c.vectors, ceil_div(c.vectors, widest()))
     panels, tall = ceil_div(c.vectors, columns), TILE_ROWS[vector_bytes()][columns]
     z_row, in_vectors = columns * width, ceil_div(channels, c.lanes)
@@ -72,7 +89,7 @@ def layout(geometry: ConvGeometry, m: int, itemsize: int) -> Layout:
     block = (rows + SPARE) * z_row
     m_step = odd_lines(block if few else blocks * block)
     at_box = ceil_div((c.n_w**2 + 1) * width, LINE) * LINE
-    span = covered_size(c.n_w, m, min(run, c.tiles_w))
+    span = covered_size(c.n_w, c.m_w, min(run, c.tiles_w))
     box = max(a.slices * c.n_h * channels, planes * c.m_h * outputs) * span * itemsize + width
     at_back = at_box + (c.positions * m_step if few else 0)
     scratch = max(at_box + box, at_back + (rows * a.kernel[1] * a.kernel[2] + c.lanes) * z_row)
@@ -83,39 +100,41 @@ def layout(geometry: ConvGeometry, m: int, itemsize: int) -> Layout:
 
 
 def _transform(
-    geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, of_x: bool, strides: Ints, dtype: np.dtype, m: int
+    geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, of_x: bool, strides: Ints, dtype: np.dtype
 ) -> Words:
     """The words of the kernel that transforms x, or g."""
     channels = group_channels(geometry)[0 if of_x else 1]
-    steps, sizes = a.pick(strides[2:]), a.inputs if of_x else a.outputs
-    low, extent = (a.lows, (c.n_h, c.n_w)) if of_x else ((0, 0, 0), (c.m_h, m))
+    steps, extent = a.steps(strides), (c.n_h, c.n_w) if of_x else (c.m_h, c.m_w)
+    images = image_table(a, geometry.batch, strides, strides).reshape(-1, 8)
+    if not of_x:  # g is read where y is written, without padding
+        images[:, 0], images[:, 2:4], images[:, 4:6] = images[:, 1], images[:, 6:8], 0
     row = c.lanes * dtype.itemsize if of_x else at.z_row
     in_place = strides[1] == dtype.itemsize and channels % c.lanes == 0
     values = {
-        "which": KINDS[m] + (0 if of_x else len(KINDS)), "row": row, "jump": (at.v_vector if of_x else at.z_panel) - row,
-        "step": at.v_step if of_x else at.z_step, "slices": a.slices if of_x else a.outputs[0], "per": at.run,
+        "which": a.kind if of_x else a.kind + len(FORMS), "row": row, "jump": (at.v_vector if of_x else at.z_panel) - row,
+        "step": at.v_step if of_x else at.z_step, "slices": a.slices if of_x else a.planes_out, "per": at.run,
         "packs": int(not in_place), "at_box": at.at_box, "scratch_step": at.scratch, "channels": channels,
-        "x_n": strides[0], "x_c": strides[1], "x_d": steps[0], "x_h": steps[1], "x_w": steps[2],
-        "in_d": sizes[0], "in_h": sizes[1], "in_w": sizes[2], "lo_d": low[0], "lo_h": low[1], "lo_w": low[2],
-        "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "m_h": c.m_h, "m_w": m, "n_h": extent[0], "n_w": extent[1],
+        "x_c": strides[1], "x_d": steps[0], "x_h": steps[1], "x_w": steps[2],
+        "in_d": a.planes_in if of_x else a.planes_out, "lo_d": a.plane_low if of_x else 0,
+        "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "m_h": c.m_h, "m_w": c.m_w, "n_h": extent[0], "n_w": extent[1],
     }  # fmt: skip
-    return Words(library.kernel("winograd", "tiles", f"f{dtype.itemsize}"), values)
+    return Words(library.kernel("winograd", "tiles", f"f{dtype.itemsize}"), values, {"images": images.reshape(-1)})
 
 
-def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints, dtype: np.dtype, m: int) -> Words:
+def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints, dtype: np.dtype) -> Words:
     """The words of the kernel that multiplies and transforms back."""
     channels, outputs = group_channels(geometry)
     size = dtype.itemsize
-    steps, width, taps, planes = a.pick(strides[2:]), c.lanes * size, a.kernel[1] * a.kernel[2], a.outputs[0]
+    steps, width, taps, planes = a.pick(strides[2:]), c.lanes * size, a.kernel[1] * a.kernel[2], a.planes_out
     places = [sum(i * step for i, step in zip(tap, steps, strict=True)) for tap in np.ndindex(*a.kernel)]
     in_line = a.kernel[0] == 1 and strides[1] == taps * size and places == [i * size for i in range(taps)]
     chunk = min(at.batch, CHUNK)
     values = {
-        "kind": KINDS[m], "n_h": c.n_h, "n_w": c.n_w, "taps": a.kernel[0], "channels": channels, "per": at.rows,
+        "kind": a.kind, "n_h": c.n_h, "n_w": c.n_w, "taps": a.kernel[0], "channels": channels, "per": at.rows,
         "blocks": ceil_div(channels, at.rows), "panels": at.panels, "columns": at.columns,
         "last_columns": c.vectors - at.columns * (at.panels - 1), "last_count": outputs - (c.vectors - 1) * c.lanes,
         "chunk": chunk, "depths": planes, "chunk_depths": max(1, CHUNK // chunk), "v_step": at.v_step,
-        "v_tile": a.slices * width, "v_row": width, "tap_step": a.dilation[0], "stride_d": a.stride[0],
+        "v_tile": a.slices * width, "v_row": width, "tap_step": a.dilation[0], "stride_d": a.stride,
         "z_step": at.z_step, "z_tile": planes * at.z_row, "z_row": at.z_row, "z_panel": at.z_panel, "m_row": at.z_row,
         "m_step": at.m_step, "m_block": at.m_block, "w_o": strides[0], "w_c": strides[1], "plane_taps": taps,
         "run": int(in_line), "at_sums": at.at_box, "at_back": at.at_back, "scratch_step": at.scratch,
@@ -124,7 +143,7 @@ def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints
     tables = {
         "rows": channel // c.lanes * at.v_vector + channel % c.lanes * size,
         "sums_rows": np.arange(at.rows + SPARE, dtype=np.int64) * at.z_row,
-        "depth_x": np.arange(planes, dtype=np.int64) * (a.stride[0] * width),
+        "depth_x": np.arange(planes, dtype=np.int64) * (a.stride * width),
         "depth_g": np.arange(planes, dtype=np.int64) * at.z_row,
         "tap_places": np.array(places, np.int64),
     }
@@ -133,21 +152,21 @@ def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints
 
 @lru_cache(maxsize=1024)
 def _words(
-    geometry: ConvGeometry, m: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype
+    geometry: ConvGeometry, n: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype
 ) -> tuple[Cut, Layout, tuple[Words, Words, Words]]:
-    a, c, at = axes(geometry), cut(geometry, m, dtype.itemsize), layout(geometry, m, dtype.itemsize)
+    a, c, at = axes(geometry, n), cut(geometry, n, dtype.itemsize), layout(geometry, n, dtype.itemsize)
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
-    of_x = _transform(geometry, a, c, at, True, x_strides, dtype, m)
-    of_g = _transform(geometry, a, c, at, False, g_strides, dtype, m)
-    return c, at, (of_x, of_g, _products(geometry, a, c, at, w_strides, dtype, m))
+    of_x = _transform(geometry, a, c, at, True, x_strides, dtype)
+    of_g = _transform(geometry, a, c, at, False, g_strides, dtype)
+    return c, at, (of_x, of_g, _products(geometry, a, c, at, w_strides, dtype))
 
 
-def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, m: int, out: np.ndarray) -> None:
+def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, out: np.ndarray) -> None:
     """Add the gradient of the weights to `out`."""
     if empty(geometry):
         return
-    c, at, (of_x, of_g, outer) = _words(geometry, m, x.strides, g.strides, out.strides, out.dtype)
+    c, at, (of_x, of_g, outer) = _words(geometry, n, x.strides, g.strides, out.strides, out.dtype)
     sizes = at.bytes(c.positions, threads.get_num_threads())
     held = aligned(sum(sizes))
     data, slopes, sums, scratch = (address(held) + sum(sizes[:i]) for i in range(4))

@@ -10,7 +10,7 @@ import numpy as np
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size
 from . import library
 from .calls import Words
-from .winograd_shape import CHUNK, KINDS, LINE, SPARE, TASKS, Axes, Cut, axes, cut, empty, group_channels
+from .winograd_shape import CHUNK, LINE, SPARE, TASKS, Axes, Cut, axes, cut, empty, group_channels, image_table
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def _weight_steps(c: Cut, a: Axes, channels: int, outputs: int) -> dict[str, int
 
 @lru_cache(maxsize=1024)
 def weight_launch(
-    geometry: ConvGeometry, m: int, columns: int, w_strides: Ints, dtype: np.dtype, workers: int
+    geometry: ConvGeometry, n: int, columns: int, w_strides: Ints, dtype: np.dtype, workers: int
 ) -> Launch:
     """The launch that transforms the weights of `geometry`."""
-    a, c, size = axes(geometry), cut(geometry, m, dtype.itemsize, workers, columns), dtype.itemsize
+    a, c, size = axes(geometry, n), cut(geometry, n, dtype.itemsize, workers, columns), dtype.itemsize
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
     channels, outputs = group_channels(geometry)
@@ -49,7 +49,7 @@ def weight_launch(
     cuts = max(1, min(channels // 8, ceil_div(TASKS, geometry.groups * c.panels)))
     values = {
         **_weight_steps(c, a, channels, outputs),
-        "kind": KINDS[m], "n_h": c.n_h, "n_w": c.n_w, "channels": channels, "taps_h": k_h, "taps_w": k_w, "cuts": cuts,
+        "kind": a.kind, "n_h": c.n_h, "n_w": c.n_w, "channels": channels, "taps_h": k_h, "taps_w": k_w, "cuts": cuts,
         "w_g": outputs * w_strides[0], "w_o": w_strides[0], "w_c": w_strides[1], "w_h": steps[1], "w_w": steps[2],
         "lowest": places[0], "run": k_h * k_w if side_by_side else 0,
         "scratch_step": ceil_div((c.n_w * k_w + k_h * k_w + c.lanes) * width, LINE) * LINE,
@@ -63,18 +63,18 @@ def weight_launch(
 
 @lru_cache(maxsize=4096)
 def forward_launch(
-    geometry: ConvGeometry, m: int, columns: int, x_strides: Ints, y_strides: Ints, dtype: np.dtype, workers: int
+    geometry: ConvGeometry, n: int, columns: int, x_strides: Ints, y_strides: Ints, dtype: np.dtype, workers: int
 ) -> Launch | None:
     """The launch that computes `geometry`; None where there is nothing to compute."""
-    a, size = axes(geometry), dtype.itemsize
+    a, size = axes(geometry, n), dtype.itemsize
     if a is None or empty(geometry):
         return None
-    c = cut(geometry, m, size, workers, columns)
+    c = cut(geometry, n, size, workers, columns)
     channels, outputs = group_channels(geometry)
     width = c.lanes * size
-    x_steps, y_steps = a.pick(x_strides[2:]), a.pick(y_strides[2:])
+    x_steps, y_steps = a.steps(x_strides), a.steps(y_strides)
     in_place, direct = x_strides[1] == size and channels % c.lanes == 0, y_strides[1] == size
-    tile, plane = c.slices * c.v_row, a.stride[0] * c.v_row
+    tile, plane = c.slices * c.v_row, a.stride * c.v_row
     rows = [t * tile + d * plane for t in range(c.per) for d in range(c.depths)]
     taps, chunk = np.arange(a.kernel[0], dtype=np.int64), min(channels, CHUNK)
     tables = {
@@ -83,7 +83,8 @@ def forward_launch(
         "tap_offsets": taps * (a.dilation[0] * c.v_row),
         "w_offsets": np.concatenate([taps * (channels * n * width) for n in (c.columns, c.last_columns)]),
     }
-    across = min(c.per, c.tiles_w)
+    tables["images"] = image_table(a, geometry.batch, x_strides, y_strides)
+    m, across = c.m_w, min(c.per, c.tiles_w)
     at_v = ceil_div((c.n_w**2 + 1) * width, LINE) * LINE
     at_m = at_v + c.positions * c.v_step
     at_box = at_m + c.positions * c.m_step
@@ -92,14 +93,11 @@ def forward_launch(
     staged = 0 if direct else (c.m_h * m * across + c.lanes) * c.m_row
     values = {
         **_weight_steps(c, a, channels, outputs),
-        "kind": KINDS[m], "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": c.slices,
-        "stride_d": a.stride[0], "tiles": c.tiles, "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "per": c.per,
+        "kind": a.kind, "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": c.slices,
+        "stride_d": a.stride, "tiles": c.tiles, "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "per": c.per,
         "runs": c.runs, "deep": c.deep, "parts": c.parts, "channels": channels, "outputs": outputs,
-        "in_d": a.inputs[0], "in_h": a.inputs[1], "in_w": a.inputs[2],
-        "lo_d": a.lows[0], "lo_h": a.lows[1], "lo_w": a.lows[2],
-        "out_d": a.outputs[0], "out_h": a.outputs[1], "out_w": a.outputs[2],
-        "x_n": x_strides[0], "x_c": x_strides[1], "x_d": x_steps[0], "x_h": x_steps[1], "x_w": x_steps[2],
-        "y_n": y_strides[0], "y_c": y_strides[1], "y_d": y_steps[0], "y_h": y_steps[1], "y_w": y_steps[2],
+        "in_d": a.planes_in, "lo_d": a.plane_low, "out_d": a.planes_out, "x_c": x_strides[1], "y_c": y_strides[1],
+        **{f"{of}_{axis}": step for of, steps in (("x", x_steps), ("y", y_steps)) for axis, step in zip("dhw", steps, strict=True)},
         "packs": int(not in_place), "direct": int(direct), "v_row": c.v_row, "v_step": c.v_step, "m_row": c.m_row,
         "m_step": c.m_step, "at_v": at_v, "at_m": at_m, "at_box": at_box, "at_out": at_out, "chunk": chunk,
         "chunk_taps": max(1, CHUNK // chunk), "scratch_step": ceil_div(at_out + staged, LINE) * LINE,

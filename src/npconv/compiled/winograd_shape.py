@@ -7,12 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, total
 
-#: The taps that are transformed.
-R = 3
-#: Outputs of a tile, by the number that the kernels know it by.
-KINDS = {2: 0, 4: 1}
+#: F(m, r) by the number that the kernels know it by. Transformed inputs n = m + r - 1 decide the transform of x.
+FORMS = ((2, 3), (4, 3), (3, 2), (2, 5))
+#: Dilations up to which outputs are taken apart into images of their own.
+MOST_DILATION = 16
 #: Products summed before they are rounded into the transformed output.
 CHUNK = 256
 #: Rows of the register tile, by bytes of a vector and vectors across; what these leave goes in tiles of `REST` rows.
@@ -30,42 +30,60 @@ LINE = 64
 CACHE_BYTES = 700 << 10
 #: Bytes of transformed weights that come in during one vector multiplication.
 STREAM = 24
+#: Of a task, how much longer the last thread works than the first.
+UNEVEN = 0.15
 #: Tasks below which a call is cut finer, so that all threads have work to the end.
 TASKS = 8
+
+
+def form(n: int, taps: int) -> int | None:
+    """The number of the form that transforms `n` inputs for a kernel of `taps`."""
+    return next((i for i, (m, r) in enumerate(FORMS) if r == taps and m + r - 1 == n), None)
 
 
 @dataclass(frozen=True)
 class Axes:
     """A geometry along (depth, height, width); -1 stands for an axis that is not there.
 
-    The width has three taps and is transformed, the height has three or one, the depth any number, summed directly.
+    The width is transformed, the height too or has one tap, the depth has any number, summed directly. Dilated axes
+    that are transformed come as several images: `height` and `width` list what `geometry.interleaved` says of each.
     """
 
+    kind: int
     order: Ints
     kernel: Ints
-    stride: Ints
+    stride: int  # of the depth
     dilation: Ints
-    inputs: Ints
-    outputs: Ints
-    lows: Ints
+    planes_in: int
+    planes_out: int
+    plane_low: int
     slices: int  # input planes that all outputs read together
+    height: tuple[Ints, ...]
+    width: tuple[Ints, ...]
 
     def pick(self, values: Ints) -> Ints:
         """Steps of the spatial axes as (depth, height, width)."""
         return tuple(0 if i < 0 else values[i] for i in self.order)
 
+    def steps(self, strides: Ints) -> Ints:
+        """From one input (or output) of an image to the next, of an array with these strides."""
+        depth, height, width = self.pick(strides[2:])
+        return depth, height * self.dilation[1], width * self.dilation[2]
+
 
 @lru_cache(maxsize=4096)
-def axes(geometry: ConvGeometry) -> Axes | None:
-    """The axes of a geometry that the kernels can compute, or None."""
+def axes(geometry: ConvGeometry, n: int) -> Axes | None:
+    """The axes of a geometry that the kernels can compute with transforms of `n` inputs, or None."""
     sizes = list(zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True))
-    able = [i for i, (k, s, d) in enumerate(sizes) if k == R and s == d == 1]
+    able = [i for i, (k, s, d) in enumerate(sizes) if form(n, k) is not None and s == 1 and d <= MOST_DILATION]
     if not able:
         return None
-    *others, width = able
+    width = able[-1]
+    kind = form(n, sizes[width][0]) or 0
     rest = [i for i in range(geometry.rank) if i != width]
+    alike = [i for i in able[:-1] if sizes[i][0] == sizes[width][0]]
     flat = [i for i in rest if sizes[i][0] == sizes[i][1] == 1]
-    height = (others or flat or [-1])[-1]
+    height = (alike or flat or [-1])[-1]
     rest = [i for i in rest if i != height]
     if len(rest) > 1:
         return None
@@ -74,14 +92,32 @@ def axes(geometry: ConvGeometry) -> Axes | None:
     def along(values: Ints, missing: int) -> Ints:
         return tuple(missing if i < 0 else values[i] for i in order)
 
-    outputs, lows = along(geometry.out_shape, 1), along(tuple(lo for lo, _ in geometry.padding), 0)
-    stride, effective = along(geometry.stride, 1), along(geometry.effective, 1)
-    reach = tuple(covered_size(e, s, n) for e, s, n in zip(effective, stride, outputs, strict=True))
-    # a tile may overhang what the windows read, and must not see (nor round) what lies there
-    inputs = tuple(max(0, min(n, r - lo)) for n, r, lo in zip(along(geometry.in_shape, 1), reach, lows, strict=True))
-    return Axes(
-        order, along(geometry.kernel, 1), stride, along(geometry.dilation, 1), inputs, outputs, lows, slices=reach[0]
-    )
+    def images(k: int, size: int, lo: int, d: int, out: int) -> tuple[Ints, ...]:
+        # a tile may overhang what the windows read, and must not see (nor round) what lies there
+        parts = interleaved(size, lo, d, out)
+        return tuple((a, max(0, min(n, covered_size(k, 1, m) - low)), low, m) for a, n, low, m in parts)
+
+    kernel, inputs, outputs = along(geometry.kernel, 1), along(geometry.in_shape, 1), along(geometry.out_shape, 1)
+    lows, stride = along(tuple(lo for lo, _ in geometry.padding), 0), along(geometry.stride, 1)[0]
+    dilation = tuple(d if k > 1 else 1 for d, k in zip(along(geometry.dilation, 1), kernel, strict=True))
+    sides = [images(*values) for values in zip(kernel, inputs, lows, dilation, outputs, strict=True)][1:]
+    slices = covered_size(effective_kernel(kernel[0], dilation[0]), stride, outputs[0])
+    planes = max(0, min(inputs[0], slices - lows[0]))
+    return Axes(kind, order, kernel, stride, dilation, planes, outputs[0], lows[0], slices, sides[0], sides[1])
+
+
+def image_table(a: Axes, batch: int, x_strides: Ints, y_strides: Ints) -> np.ndarray:
+    """Eight words for each image: where it begins in x and in y, its input size, padding and output size (h, w)."""
+    (_, x_h, x_w), (_, y_h, y_w) = a.pick(x_strides[2:]), a.pick(y_strides[2:])
+    each = [
+        (i * x_h + j * x_w, p * y_h + q * y_w, in_h, in_w, lo_h, lo_w, out_h, out_w)
+        for p, (i, in_h, lo_h, out_h) in enumerate(a.height)
+        for q, (j, in_w, lo_w, out_w) in enumerate(a.width)
+    ]
+    table = np.tile(np.array(each, np.int64), (batch, 1, 1))
+    table[..., 0] += np.arange(batch)[:, None] * x_strides[0]
+    table[..., 1] += np.arange(batch)[:, None] * y_strides[0]
+    return table.reshape(-1)
 
 
 @lru_cache(maxsize=1)
@@ -143,7 +179,7 @@ class Cut:
 
 
 @lru_cache(maxsize=4096)
-def cut(geometry: ConvGeometry, m: int, itemsize: int, workers: int = 2, columns: int = 0) -> Cut:
+def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns: int = 0) -> Cut:
     """The cut that should take the least time; `columns` is the width of a panel, if that is settled already.
 
     Raises
@@ -151,22 +187,24 @@ def cut(geometry: ConvGeometry, m: int, itemsize: int, workers: int = 2, columns
     ValueError
         If the kernels cannot compute this geometry.
     """
-    a = axes(geometry)
+    a = axes(geometry, n)
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
     width = vector_bytes()
     able, lanes = TILE_ROWS[width], width // itemsize
-    n_w = m + R - 1
-    m_h, n_h = (m, n_w) if a.kernel[1] == R else (1, 1)
-    tiles_h, tiles_w = ceil_div(a.outputs[1], m_h), ceil_div(a.outputs[2], m)
-    tiles = max(1, geometry.batch * tiles_h * tiles_w)
-    depths = ceil_div(a.outputs[0], max(1, ceil_div(a.outputs[0], DEPTHS if a.kernel[0] > 1 else 1))) or 1
-    deep = ceil_div(a.outputs[0], depths)
-    slices = a.slices - (a.outputs[0] - depths) * a.stride[0]
+    m, r = FORMS[a.kind]
+    m_h, n_h = (m, n) if a.kernel[1] == r else (1, 1)
+    tiles_h, tiles_w = (
+        ceil_div(max((out for *_, out in side), default=0), step) for side, step in ((a.height, m_h), (a.width, m))
+    )
+    tiles = max(1, geometry.batch * len(a.height) * len(a.width) * tiles_h * tiles_w)
+    depths = ceil_div(a.planes_out, max(1, ceil_div(a.planes_out, DEPTHS if a.kernel[0] > 1 else 1))) or 1
+    deep = ceil_div(a.planes_out, depths)
+    slices = a.slices - (a.planes_out - depths) * a.stride
     c = max(1, geometry.in_channels // geometry.groups)
     vectors = max(1, ceil_div(geometry.out_channels // geometry.groups, lanes))
     in_vectors = ceil_div(c, lanes)
-    positions, blocks, products = n_h * n_w, geometry.groups * max(1, deep), a.kernel[0] * c
+    positions, blocks, products = n_h * n, geometry.groups * max(1, deep), a.kernel[0] * c
 
     def price(columns: int, per: int, parts: int) -> tuple[float, tuple[int, int, int]]:
         """Time of the longest thread in vector multiplications, roughly."""
@@ -180,7 +218,8 @@ def cut(geometry: ConvGeometry, m: int, itemsize: int, workers: int = 2, columns
         if positions * per * (slices * c * itemsize + depths * columns * width) > CACHE_BYTES:
             work *= 1.1
         share = (1 + tiles / per / runs) / 2  # the last run may be short
-        return ceil_div(blocks * runs * parts, workers) * (read + work / parts) * share, (columns, per, parts)
+        rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
+        return rounds * (read + work / parts) * share, (columns, per, parts)
 
     widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in able}
     time, (columns, per, parts) = min(
@@ -192,7 +231,7 @@ def cut(geometry: ConvGeometry, m: int, itemsize: int, workers: int = 2, columns
     panels = ceil_div(vectors, columns)
     v_row, m_row = in_vectors * width, columns * width
     return Cut(
-        n_h, n_w, m_h, m, tiles_h, tiles_w, tiles, ceil_div(tiles, per), per, depths, slices, deep, lanes, vectors,
+        n_h, n, m_h, m, tiles_h, tiles_w, tiles, ceil_div(tiles, per), per, depths, slices, deep, lanes, vectors,
         columns, panels, vectors - columns * (panels - 1), parts, workers * time, v_row, odd_lines(per * slices * v_row),
         m_row, odd_lines((per * depths + SPARE) * m_row),
     )  # fmt: skip

@@ -6,8 +6,34 @@ from typing import Any
 
 from . import packing
 from .build import inner
-from .emit import Vectors, emitted
+from .emit import Vectors, emitted, word
 from .winograd_lines import Rows, line
+
+
+def one_of(functions: list[Any]) -> Any:
+    """one_of(i, ...): the i-th of up to eight functions."""
+    f0, f1, f2, f3, f4, f5, f6, f7 = (*functions, *functions[-1:] * (8 - len(functions)))
+
+    @inner
+    def choose(i, *arguments):  # type: ignore[no-untyped-def]
+        if i == 0:
+            f0(*arguments)
+        elif i == 1:
+            f1(*arguments)
+        elif i == 2:
+            f2(*arguments)
+        elif i == 3:
+            f3(*arguments)
+        elif i == 4:
+            f4(*arguments)
+        elif i == 5:
+            f5(*arguments)
+        elif i == 6:
+            f6(*arguments)
+        else:
+            f7(*arguments)
+
+    return choose
 
 
 def reader(v: Vectors, maps: list[Rows]) -> Any:
@@ -16,18 +42,18 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
     Tile t goes to to + (t - first) slices row, slice after slice, its transformed positions `to_step` apart; of its
     channels, `row` bytes lie together and the next ones `jump` bytes after their end. A tile
     is `n_h` x `n_w` inputs (`n_h` may be 1, then only the width is transformed), `m_h` x `m_w` from the next one.
-    It is read in place where it lies inside an x of whole vectors of channels (`packs` = 0), else packed into `box`.
+    Each of the `images` is described by eight words: where it begins, _, its size, its padding, _, _.
+    A tile is read in place where it lies inside an x of whole vectors of channels (`packs` = 0), else packed into `box`.
     """
     size, width = v.size, v.width
     pack_box, _ = packing.boxes(v)
-    both = [_both(v, rows) for rows in maps]
-    both_0, both_1, both_2, both_3 = (*both, *both[:1] * (4 - len(both)))
+    both = one_of([_both(v, rows) for rows in maps])
 
     @inner
     def read(
         which: int, to: int, to_step: int, row: int, jump: int, spare: int, box: int, first: int, stop: int, plane: int,
-        packs: int, x: int, x_n: int, x_c: int, x_d: int, x_h: int, x_w: int, channels: int,
-        in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int, tiles_h: int, tiles_w: int,
+        packs: int, x: int, images: int, x_c: int, x_d: int, x_h: int, x_w: int, channels: int,
+        in_d: int, lo_d: int, tiles_h: int, tiles_w: int,
         m_h: int, m_w: int, n_h: int, n_w: int, slices: int,
     ) -> None:  # fmt: skip
         pixel = channels * size
@@ -36,9 +62,10 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
         while t < stop:
             tx = t % tiles_w
             ty = t // tiles_w % tiles_h
-            image = x + t // (tiles_w * tiles_h) * x_n
+            about = images + t // (tiles_w * tiles_h) * 64
+            image, in_h, in_w = x + word(about, 0), word(about, 2), word(about, 3)
             count = min(stop - t, tiles_w - tx)
-            top, left = ty * m_h - lo_h, tx * m_w - lo_w
+            top, left = ty * m_h - word(about, 4), tx * m_w - word(about, 5)
             span = (count - 1) * m_w + n_w
             if packs:
                 pack_box(
@@ -59,14 +86,7 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
                 for _ in range(slices):
                     at, last = to, to + row
                     for c in range(0, pixel, width):
-                        if which == 0:
-                            both_0(at, to_step, source + c, step_h, step_w, n_h, spare)
-                        elif which == 1:
-                            both_1(at, to_step, source + c, step_h, step_w, n_h, spare)
-                        elif which == 2:
-                            both_2(at, to_step, source + c, step_h, step_w, n_h, spare)
-                        else:
-                            both_3(at, to_step, source + c, step_h, step_w, n_h, spare)
+                        both(which, at, to_step, source + c, step_h, step_w, n_h, spare)
                         at += width
                         if at == last:
                             at += jump

@@ -8,14 +8,14 @@ from typing import Any
 from .build import inner
 from .emit import Vectors, emitted, i64, word
 from .winograd_lines import Rows, line
+from .winograd_tiles import one_of
 
 
 def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
     """The kernel that transforms weights of any strides by one of the matrices G."""
     size, lanes, width = v.size, v.lanes, v.width
     gather, copy_one, clear = _gather(v), v.copy_one, v.clear
-    across = [_across(v, rows) for rows in maps]
-    across_2, across_4 = across
+    across = one_of([_across(v, rows) for rows in maps])
 
     def transform(
         lo: int, hi: int, thread: int,
@@ -56,10 +56,7 @@ def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
                                         for i in range(valid):
                                             copy_one(at + i * size, source + a * w_h + b * w_w + i * w_o)
                                 source, step_h, step_w = held, taps_w * width, width
-                        if kind == 0:
-                            across_2(to + j * width, taps * channels * row, source, step_h, step_w, n_h, spare)
-                        else:
-                            across_4(to + j * width, taps * channels * row, source, step_h, step_w, n_h, spare)
+                        across(kind, to + j * width, taps * channels * row, source, step_h, step_w, n_h, spare)
                     to += row
 
     return transform

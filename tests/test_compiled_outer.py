@@ -1,0 +1,175 @@
+"""The weight gradient in machine code: every size, memory layout and number of threads, against the loops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import npconv
+import reference
+from npconv.algorithms import named
+from npconv.compiled import library, outer_launch, threads
+from npconv.geometry import ConvGeometry
+
+pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+CHANNELS = (1, 2, 3, 5, 8, 16, 17, 32, 33, 65, 100)
+
+
+def geometry(n, c, o, size, kernel, stride=1, dilation=1, pads=(0, 0), groups=1) -> ConvGeometry:
+    per = lambda value: (value,) * len(size)  # noqa: E731
+    return ConvGeometry(n, c, o, size, kernel, per(stride), per(dilation), per(pads), per(1), groups).tight()
+
+
+def drawn(rng: np.random.Generator) -> ConvGeometry:
+    """A problem of any rank with at least one output."""
+    rank, groups = int(rng.integers(4)), int(rng.choice([1, 1, 2, 3]))
+    c, o = (int(v) * groups for v in rng.choice(CHANNELS, 2))
+    one = lambda low, high: tuple(int(v) for v in rng.integers(low, high, rank))  # noqa: E731
+    size, kernel, stride, dilation = one(4, (9, 300, 16, 8)[rank]), one(1, 4), one(1, 4), one(1, 3)
+    pads = tuple((int(a), int(b)) for a, b in rng.integers(-1, 4, (rank, 2)))
+    if rng.random() < 0.4:
+        pads = ((0, 0),) * rank
+    g = ConvGeometry(int(rng.choice([1, 2, 7])), c, o, size, kernel, stride, dilation, pads, (1,) * rank, groups)
+    fits = all(have >= need for have, need in zip(g.padded_shape, g.effective, strict=True))
+    return g.tight() if fits else drawn(rng)
+
+
+def views(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same numbers in some memory layout."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return np.ascontiguousarray(array)
+    if kind == 1:  # channels last
+        return np.moveaxis(np.array(np.moveaxis(array, 1, -1), order="C"), -1, 1)
+    if kind == 2:
+        return np.asfortranarray(array[..., ::-1].copy() if array.ndim > 2 else array)[
+            ..., slice(None, None, -1 if array.ndim > 2 else 1)
+        ]
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1] + 1), np.nan, array.dtype)
+    wide[..., 1::2] = array
+    return wide[..., 1::2]
+
+
+def checked(g: ConvGeometry, dtype: str, rng: np.random.Generator) -> None:
+    x, grad = rng.standard_normal(g.x_shape).astype(dtype), rng.standard_normal(g.y_shape).astype(dtype)
+    options = {"stride": g.stride, "padding": g.padding, "dilation": g.dilation, "groups": g.groups}
+    right = reference.conv_weight_grad(x.astype("f8"), grad.astype("f8"), g.w_shape, **options)
+    scale = reference.conv_weight_grad(np.abs(x.astype("f8")), np.abs(grad.astype("f8")), g.w_shape, **options)
+    first = np.zeros(g.w_shape, dtype)
+    outer_launch.weight_grad(x, grad, g, first)
+    assert (np.abs(first - right) <= 128 * np.finfo(dtype).eps / 2 * scale).all()
+    for count in (1, 2, 3):
+        xs, gs, out = views(x, rng), views(grad, rng), views(np.zeros(g.w_shape, dtype), rng)
+        with threads.num_threads(count):
+            outer_launch.weight_grad(xs, gs, g, out)
+        assert np.array_equal(out, first), (count, xs.strides, gs.strides, out.strides)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_random_problems_in_random_layouts(seed: int, dtype: str) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(26):
+        checked(drawn(rng), dtype, rng)
+
+
+SHAPES = {
+    "pixels in parts": geometry(2, 16, 16, (60, 50), (1, 1)),
+    "a row longer than a sum": geometry(1, 8, 20, (3, 700), (1, 3), pads=(1, 1)),
+    "several chunks of images": geometry(9, 64, 64, (40, 41), (1, 1)),
+    "several chunks of one image": geometry(1, 256, 10, (100, 101), (1, 1), 2),
+    "very short rows": geometry(40, 12, 18, (6, 3), (3, 2), pads=(1, 0)),
+    "many outputs": geometry(1, 3, 300, (9, 9), (3, 3), pads=(1, 1)),
+    "wide stride and dilation": geometry(2, 5, 7, (31, 33), (3, 2), 5, 4, (6, 2)),
+    "cropped, one tap": geometry(2, 20, 30, (12, 13), (1, 1), 2, pads=(-3, -2)),
+    "nothing but padding": geometry(1, 4, 20, (2, 3), (3, 3), pads=(7, 6)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_sizes_at_the_edges_of_the_method(name: str) -> None:
+    checked(SHAPES[name], "float32", np.random.default_rng(len(name)))
+
+
+def test_it_adds_and_writes_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    for o in (1, 3, 15, 16, 17, 65):
+        for c in (1, 6, 17):
+            g = geometry(1, c, o, (9, 7), (3, 3), pads=(1, 1))
+            x, grad = (rng.standard_normal(s).astype("f4") for s in (g.x_shape, g.y_shape))
+            x.flags.writeable = grad.flags.writeable = False
+            alone = np.zeros(g.w_shape, "f4")
+            outer_launch.weight_grad(x, grad, g, alone)
+            for order in ((0, 1, 2, 3), (3, 2, 0, 1)):  # OIHW and HWIO in memory
+                shape = tuple((g.w_shape[axis] + 2) for axis in np.argsort(order))
+                frame = np.full(shape, 7.0, "f4")
+                inside = frame.transpose(order)[1:-1, 1:-1, 1:-1, 1:-1]
+                inside[...] = 1.0
+                outer_launch.weight_grad(x, grad, g, inside)
+                assert np.array_equal(inside, 1.0 + alone)
+                inside[...] = 7.0
+                assert (frame == 7.0).all()
+
+
+def test_a_nan_reaches_exactly_the_weights_that_meet_it() -> None:
+    """Padding takes part in the sums: zero times NaN is NaN there too, as in the direct algorithm."""
+    rng = np.random.default_rng(4)
+    for stride, pads in ((1, (1, 1)), (2, (0, 0)), (1, (-1, 2))):
+        g = geometry(2, 9, 21, (8, 9), (3, 3), stride, pads=pads)
+        for place in ((0, 0, 0, 0), (1, 5, 7, 8), (1, 8, 3, 4)):
+            x, grad = (rng.standard_normal(s).astype("f4") for s in (g.x_shape, g.y_shape))
+            x[place] = np.nan
+            grad[0, 20, 0, 1] = np.inf
+            out, plain = np.zeros(g.w_shape, "f4"), np.zeros(g.w_shape, "f4")
+            with np.errstate(invalid="ignore"):
+                outer_launch.weight_grad(x, grad, g, out)
+                named("direct").weight_grad(x, grad, g, plain)
+            assert np.array_equal(np.isnan(out), np.isnan(plain))
+            assert np.array_equal(np.isinf(out), np.isinf(plain))
+
+
+def test_the_public_gradient_and_its_transposed_relative() -> None:
+    rng = np.random.default_rng(5)
+    for layout in ("channels_first", "channels_last"):
+        for groups in (1, 2):
+            first = layout == "channels_first"
+            x = rng.standard_normal((2, 10 * groups, 9, 11) if first else (2, 9, 11, 10 * groups)).astype("f4")
+            w = rng.standard_normal((18, 10, 3, 3) if first else (3, 3, 10, 18)).astype("f4")
+            options = {"stride": 2, "padding": 1, "groups": groups, "layout": layout}
+            grad = rng.standard_normal(npconv.conv(x, w, **options).shape).astype("f4")
+            found, right = (
+                npconv.conv_weight_grad(x, grad, kernel_shape=w.shape, algorithm=name, **options)
+                for name in ("blocked", "direct")
+            )
+            assert np.allclose(found, right, rtol=1e-4, atol=1e-4)
+
+
+def test_no_work_is_no_problem() -> None:
+    g = replace(geometry(1, 3, 4, (5, 5), (3, 3)), batch=0)
+    out = np.ones(g.w_shape, "f4")
+    outer_launch.weight_grad(np.zeros(g.x_shape, "f4"), np.zeros(g.y_shape, "f4"), g, out)
+    assert (out == 1).all()
+    assert outer_launch.flops(g, out.dtype) == 0
+
+
+def test_the_tiles_are_those_of_the_kernels() -> None:
+    from npconv.compiled.emit import Vectors
+    from npconv.compiled.outer_arrange import REST, TILE_ROWS
+    from npconv.compiled.products import REST as LEFT
+
+    assert REST == LEFT
+    for width, rows in TILE_ROWS.items():
+        v = Vectors("f4", width)
+        assert rows == tuple(v.tile_rows(columns) for columns in range(1, v.widest + 1))
+
+
+def test_scratch_stays_within_what_the_cost_says() -> None:
+    rng = np.random.default_rng(6)
+    for g in [*SHAPES.values(), *(drawn(rng) for _ in range(60))]:
+        for dtype in (np.dtype("f4"), np.dtype("f8")):
+            x, y = np.empty(g.x_shape, dtype), np.empty(g.y_shape, dtype)
+            launches = outer_launch.plan(g, x.strides, y.strides, np.empty(g.w_shape, dtype).strides, dtype)
+            most = max(outer_launch.scratch_bytes(launch, 2) for launch in launches)
+            assert most <= outer_launch.workspace(g, dtype)

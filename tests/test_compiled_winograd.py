@@ -1,0 +1,204 @@
+"""Fused Winograd: random problems in both passes, memory layouts, threads, and what may not be touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import npconv
+from npconv.algorithms import named
+from npconv.algorithms.base import input_grad_weights
+from npconv.compiled import library, threads
+from npconv.geometry import ConvGeometry
+
+pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+
+NAMES = ("fused_winograd_f2", "fused_winograd_f4")
+CHANNELS = (1, 3, 5, 16, 17, 32, 40, 64, 100)
+#: Of the promise (128 u R), what no random problem came near to.
+MEASURED = 24
+
+
+def geometry(n, c, o, size, kernel, pads=(1, 1), groups=1) -> ConvGeometry:
+    ones = (1,) * len(size)
+    return ConvGeometry(n, c, o, size, kernel, ones, ones, (pads,) * len(size), ones, groups)
+
+
+def random_geometry(rng: np.random.Generator) -> ConvGeometry:
+    """Ranks 1 to 3, any channels, groups, negative padding, strides and dilations where nothing is transformed."""
+    while True:
+        rank, groups = int(rng.integers(1, 4)), int(rng.choice([1, 1, 1, 2, 3]))
+        kernel = tuple(int(k) for k in rng.choice([1, 2, 3, 3, 3], rank))
+        stride = tuple(int(s) for s in rng.choice([1, 1, 1, 1, 2], rank))
+        dilation = tuple(int(d) for d in rng.choice([1, 1, 1, 2], rank))
+        pads = tuple((int(lo), int(hi)) for lo, hi in rng.integers(-2, 4, (rank, 2)))
+        size = tuple(int(s) for s in rng.integers(5, (60, 20, 10)[rank - 1], rank))
+        c, o = (groups * int(v) for v in rng.choice(CHANNELS, 2))
+        g = ConvGeometry(int(rng.integers(1, 4)), c, o, size, kernel, stride, dilation, pads, (1,) * rank, groups)
+        if min(g.out_shape) > 0 and named(NAMES[0]).why_not(g, np.dtype("f4")) is None:
+            return g
+
+
+def in_memory(array: np.ndarray, last: bool) -> np.ndarray:
+    """The same array, channels innermost or not."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1) if last else np.ascontiguousarray(array)
+
+
+def weights_in_memory(w: np.ndarray, kind: int) -> np.ndarray:
+    """The same weights: as they are, output channels innermost, taps backwards, or with gaps."""
+    if kind == 1:
+        return np.ascontiguousarray(np.moveaxis(w, (0, 1), (-1, -2))).transpose(
+            w.ndim - 1, w.ndim - 2, *range(w.ndim - 2)
+        )
+    if kind == 2:
+        taps = tuple(range(2, w.ndim))
+        return np.flip(np.ascontiguousarray(np.flip(w, taps)), taps)
+    return np.repeat(np.repeat(w, 2, -1), 2, 0)[::2, ..., ::2] if kind == 3 else w
+
+
+def sums(a: np.ndarray, axes) -> np.ndarray:
+    return np.abs(a).sum(tuple(axes))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_random_problems(name: str, dtype: str) -> None:
+    algorithm, direct, kind = named(name), named("direct"), np.dtype(dtype)
+    rng, u, wide = np.random.default_rng(len(name + dtype)), np.finfo(dtype).eps / 2, np.dtype("f8")
+    for _ in range(160):
+        g = random_geometry(rng)
+        x, w, slopes = (rng.standard_normal(s).astype(kind) for s in (g.x_shape, g.w_shape, g.y_shape))
+        right, right_dw = np.empty(g.y_shape), np.zeros(g.w_shape)
+        direct.forward(x.astype(wide), direct.prepare(w.astype(wide), g, wide), g, right)
+        direct.weight_grad(x.astype(wide), slopes.astype(wide), g, right_dw)
+        last = rng.integers(0, 2, 3)
+        x, slopes, ws = in_memory(x, last[0]), in_memory(slopes, last[1]), weights_in_memory(w, int(rng.integers(4)))
+        out = in_memory(np.full(g.y_shape, np.nan, kind), last[2])
+        algorithm.forward(x, algorithm.prepare(ws, g, kind), g, out)
+        per_o, space = g.out_channels // g.groups, range(2, 2 + g.rank)
+        largest = np.abs(x).max(tuple(space)).reshape(g.batch, g.groups, -1)
+        scale = np.einsum("ngc,goc->ngo", largest, sums(w, space).reshape(g.groups, per_o, -1))
+        assert (np.abs(out - right) <= MEASURED * u * scale.reshape(g.batch, -1, *(1,) * g.rank)).all(), g
+        begun = rng.standard_normal(g.w_shape).astype(kind)
+        dw = weights_in_memory(begun, int(rng.integers(4))).copy("K")
+        algorithm.weight_grad(x, slopes, g, dw)
+        scale = sums(slopes, (0, *space)).reshape(g.groups, per_o, 1) * largest.max(0).reshape(g.groups, 1, -1)
+        scale = 1 + scale.reshape(*g.w_shape[:2], *(1,) * g.rank)
+        assert (np.abs(dw - (right_dw + begun)) <= MEASURED * u * scale).all(), g
+
+
+SHAPES = {
+    "many tiles": geometry(2, 40, 70, (37, 41), (3, 3)),
+    "few tiles": geometry(1, 300, 130, (9, 7), (3, 3)),
+    "a volume": geometry(2, 17, 33, (7, 11, 13), (3, 3, 3)),
+    "groups": geometry(2, 51, 96, (14, 14), (3, 3), groups=3),
+    "a line": geometry(3, 20, 33, (501,), (3,), (0, 2)),
+    "long sums": geometry(1, 700, 16, (6, 6), (3, 3)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_any_number_of_threads_gives_the_same_bits(name: str, shape: str, dtype: str) -> None:
+    g, algorithm, kind = SHAPES[shape], named(name), np.dtype(dtype)
+    rng = np.random.default_rng(1)
+    x, w, slopes = (rng.standard_normal(s).astype(kind) for s in (g.x_shape, g.w_shape, g.y_shape))
+    x.flags.writeable = w.flags.writeable = slopes.flags.writeable = False
+    before = x.copy(), w.copy(), slopes.copy()
+    found = []
+    for count in (1, 2, 3, 16):
+        with threads.num_threads(count):
+            out, dw = np.full(g.y_shape, np.nan, kind), np.zeros(g.w_shape, kind)
+            algorithm.forward(x, algorithm.prepare(w, g, kind), g, out)
+            algorithm.weight_grad(x, slopes, g, dw)
+            found.append((out, dw))
+    assert all(np.array_equal(y, found[0][0]) and np.array_equal(dw, found[0][1]) for y, dw in found)
+    with threads.num_threads(1):
+        prepared = algorithm.prepare(w, g, kind)
+    for last in (False, True):
+        out = in_memory(np.full(g.y_shape, np.nan, kind), last)
+        algorithm.forward(in_memory(x, not last), prepared, g, out)
+        assert np.array_equal(out, found[0][0])
+    assert all(np.array_equal(a, b) for a, b in zip(before, (x, w, slopes), strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_but_the_output_is_written(name: str) -> None:
+    """The output lies in the middle of a larger array; everything around it keeps its value."""
+    algorithm, rng = named(name), np.random.default_rng(0)
+    for o in (1, 15, 16, 17, 33, 65):
+        for width in (1, 4, 5, 17, 31):
+            g = geometry(1, 6, o, (6, width), (3, 3))
+            x, w = (rng.standard_normal(s).astype("f4") for s in (g.x_shape, g.w_shape))
+            for last in (False, True):
+                frame = np.full((3, 8, width + 2, o + 2) if last else (3, o + 2, 8, width + 2), 7.0, "f4")
+                inside = frame[1:2, 1:-1, 1:-1, 1:-1]
+                out = np.moveaxis(inside, -1, 1) if last else inside
+                algorithm.forward(x, algorithm.prepare(w, g, np.dtype("f4")), g, out)
+                inside[...] = 7.0
+                assert (frame == 7.0).all()
+            frame = np.full((o + 2, 8, 5, 5), 7.0, "f4")
+            algorithm.weight_grad(x, np.ones(g.y_shape, "f4"), g, frame[1:-1, 1:-1, 1:-1, 1:-1])
+            frame[1:-1, 1:-1, 1:-1, 1:-1] = 7.0
+            assert (frame == 7.0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bias(name: str) -> None:
+    algorithm, rng, g = named(name), np.random.default_rng(4), SHAPES["groups"]
+    x, w, bias = (rng.standard_normal(s) for s in (g.x_shape, g.w_shape, g.out_channels))
+    plain, biased = np.empty(g.y_shape), np.empty(g.y_shape)
+    prepared = algorithm.prepare(w, g, x.dtype)
+    algorithm.forward(x, prepared, g, plain)
+    algorithm.forward(x, algorithm.with_bias(prepared, bias, g), g, biased)
+    assert np.allclose(biased, plain + bias.reshape(-1, 1, 1), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_any_strides_are_transformed_alike(name: str) -> None:
+    rng = np.random.default_rng(5)
+    for dtype in ("f4", "f8"):
+        w = rng.standard_normal((34, 36, 3, 3)).astype(dtype)
+        g = geometry(1, 34, 36, (6, 6), (3, 3))
+        views = [input_grad_weights(w, 1)]
+        views += [weights_in_memory(np.ascontiguousarray(views[0]), i) for i in range(4)]
+        same = [named(name).prepare(view, g, np.dtype(dtype)).weights for view in views]
+        assert all(np.array_equal(same[0], other) for other in same)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("name", NAMES)
+def test_strided_phases(name: str, layout: str) -> None:
+    """A transposed convolution of six taps and stride 2 is four convolutions of three taps, written between each other."""
+    rng = np.random.default_rng(6)
+    x, w = rng.standard_normal((2, 20, 9, 11)), rng.standard_normal((20, 19, 6, 6))
+    right = npconv.conv_transpose(x, w, stride=2, padding=2, algorithm="direct")
+    if layout == "channels_last":
+        x, w, right = np.moveaxis(x, 1, -1).copy(), w.transpose(2, 3, 1, 0).copy(), np.moveaxis(right, 1, -1)
+    found = npconv.conv_transpose(x, w, stride=2, padding=2, algorithm=name, layout=layout)
+    assert np.allclose(found, right, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_no_window_reads_does_not_round(name: str) -> None:
+    """A tile overhangs the output: a large number there must not reach the outputs beside it."""
+    x, w = np.ones((1, 4, 9, 9)), np.ones((3, 4, 3, 3))
+    x[..., 6:, :] = x[..., 6:] = 1e12
+    out = npconv.conv(x, w, padding=((0, -3), (0, -3)), algorithm=name)
+    assert np.allclose(out, 36.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verified(name: str) -> None:
+    npconv.testing.verify_algorithm(named(name), problems_per_dtype=20)
+
+
+def test_refuses() -> None:
+    algorithm = named(NAMES[0])
+    single = np.dtype("f4")
+    assert algorithm.why_not(geometry(1, 4, 4, (9, 9), (3, 3)), single) is None
+    assert "3 taps" in algorithm.why_not(geometry(1, 4, 4, (9, 9), (2, 2)), single)
+    assert "float32 or float64" in algorithm.why_not(geometry(1, 4, 4, (9, 9), (3, 3)), np.dtype("c8"))
+    strided = ConvGeometry(1, 4, 4, (9, 9), (3, 3), (2, 2), (1, 1), ((0, 0),) * 2, (1, 1))
+    assert "stride" in algorithm.why_not(strided, single)
