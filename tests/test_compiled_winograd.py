@@ -9,7 +9,7 @@ import npconv
 from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
 from npconv.compiled import library, threads
-from npconv.geometry import ConvGeometry
+from npconv.geometry import ConvGeometry, interleaved
 
 pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
 
@@ -19,23 +19,23 @@ CHANNELS = (1, 3, 5, 16, 17, 32, 40, 64, 100)
 MEASURED = 24
 
 
-def geometry(n, c, o, size, kernel, pads=(1, 1), groups=1) -> ConvGeometry:
+def geometry(n, c, o, size, kernel, pads=(1, 1), groups=1, dilation=1) -> ConvGeometry:
     ones = (1,) * len(size)
-    return ConvGeometry(n, c, o, size, kernel, ones, ones, (pads,) * len(size), ones, groups)
+    return ConvGeometry(n, c, o, size, kernel, ones, (dilation,) * len(size), (pads,) * len(size), ones, groups)
 
 
-def random_geometry(rng: np.random.Generator) -> ConvGeometry:
-    """Ranks 1 to 3, any channels, groups, negative padding, strides and dilations where nothing is transformed."""
+def random_geometry(rng: np.random.Generator, name: str) -> ConvGeometry:
+    """Ranks 1 to 3, any channels, groups, dilation, negative padding, and strides where nothing is transformed."""
     while True:
         rank, groups = int(rng.integers(1, 4)), int(rng.choice([1, 1, 1, 2, 3]))
-        kernel = tuple(int(k) for k in rng.choice([1, 2, 3, 3, 3], rank))
+        kernel = tuple(int(k) for k in rng.choice([1, 2, 2, 3, 3, 3, 5], rank))
         stride = tuple(int(s) for s in rng.choice([1, 1, 1, 1, 2], rank))
-        dilation = tuple(int(d) for d in rng.choice([1, 1, 1, 2], rank))
+        dilation = tuple(int(d) for d in rng.choice([1, 1, 1, 2, 3], rank))
         pads = tuple((int(lo), int(hi)) for lo, hi in rng.integers(-2, 4, (rank, 2)))
         size = tuple(int(s) for s in rng.integers(5, (60, 20, 10)[rank - 1], rank))
         c, o = (groups * int(v) for v in rng.choice(CHANNELS, 2))
         g = ConvGeometry(int(rng.integers(1, 4)), c, o, size, kernel, stride, dilation, pads, (1,) * rank, groups)
-        if min(g.out_shape) > 0 and named(NAMES[0]).why_not(g, np.dtype("f4")) is None:
+        if min(g.out_shape) > 0 and named(name).why_not(g, np.dtype("f4")) is None:
             return g
 
 
@@ -56,6 +56,20 @@ def weights_in_memory(w: np.ndarray, kind: int) -> np.ndarray:
     return np.repeat(np.repeat(w, 2, -1), 2, 0)[::2, ..., ::2] if kind == 3 else w
 
 
+@pytest.mark.parametrize(("size", "lo", "d", "out"), [(9, 2, 3, 8), (5, -1, 2, 3), (1, 4, 4, 9), (7, 0, 5, 2)])
+def test_a_dilated_axis_is_interleaved_axes(size: int, lo: int, d: int, out: int) -> None:
+    """Position by position: tap t of output o reads what tap t of its image's output reads."""
+    images = interleaved(size, lo, d, out)
+    for o in range(out):
+        first, inputs, before, outputs = images[o % d]
+        assert o // d < outputs
+        for t in range(4):
+            there = o // d + t - before
+            position = o + t * d - lo
+            assert (0 <= there < inputs) == (0 <= position < size)
+            assert position == first + there * d
+
+
 def sums(a: np.ndarray, axes) -> np.ndarray:
     return np.abs(a).sum(tuple(axes))
 
@@ -66,7 +80,7 @@ def test_random_problems(name: str, dtype: str) -> None:
     algorithm, direct, kind = named(name), named("direct"), np.dtype(dtype)
     rng, u, wide = np.random.default_rng(len(name + dtype)), np.finfo(dtype).eps / 2, np.dtype("f8")
     for _ in range(160):
-        g = random_geometry(rng)
+        g = random_geometry(rng, name)
         x, w, slopes = (rng.standard_normal(s).astype(kind) for s in (g.x_shape, g.w_shape, g.y_shape))
         right, right_dw = np.empty(g.y_shape), np.zeros(g.w_shape)
         direct.forward(x.astype(wide), direct.prepare(w.astype(wide), g, wide), g, right)
@@ -93,6 +107,7 @@ SHAPES = {
     "a volume": geometry(2, 17, 33, (7, 11, 13), (3, 3, 3)),
     "groups": geometry(2, 51, 96, (14, 14), (3, 3), groups=3),
     "a line": geometry(3, 20, 33, (501,), (3,), (0, 2)),
+    "dilated": geometry(2, 33, 48, (19, 22), (3, 3), (2, 5), dilation=4),
     "long sums": geometry(1, 700, 16, (6, 6), (3, 3)),
 }
 
@@ -198,7 +213,9 @@ def test_refuses() -> None:
     algorithm = named(NAMES[0])
     single = np.dtype("f4")
     assert algorithm.why_not(geometry(1, 4, 4, (9, 9), (3, 3)), single) is None
-    assert "3 taps" in algorithm.why_not(geometry(1, 4, 4, (9, 9), (2, 2)), single)
+    assert "2 taps" in algorithm.why_not(geometry(1, 4, 4, (9, 9), (4, 4)), single)
+    assert named(NAMES[1]).why_not(geometry(1, 4, 4, (9, 9), (5, 5)), single) is None
+    assert "dilation (17, 17)" in algorithm.why_not(geometry(1, 4, 4, (50, 50), (3, 3), dilation=17), single)
     assert "float32 or float64" in algorithm.why_not(geometry(1, 4, 4, (9, 9), (3, 3)), np.dtype("c8"))
     strided = ConvGeometry(1, 4, 4, (9, 9), (3, 3), (2, 2), (1, 1), ((0, 0),) * 2, (1, 1))
     assert "stride" in algorithm.why_not(strided, single)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .compiled.library import KernelError
 from .geometry import LARGEST, Ints
 from .memory import MemoryLimitError
 from .reading import did_you_mean, one_int, shown
@@ -36,6 +37,8 @@ def operation(function: F) -> F:
             if why is None:
                 raise
             raise TypeError(f"{function.__name__}: {why}") from None
+        except KernelError:  # machine code was chosen and could not be made: it will not be chosen again
+            return function(*args, **kwargs)
         except MemoryLimitError:
             raise
         except MemoryError as error:

@@ -1,4 +1,4 @@
-"""The command `npconv`: the demo, and what would run for given shapes."""
+"""The command `npconv`: the demo, what would run for given shapes, and the care of compiled kernels."""
 
 from __future__ import annotations
 
@@ -174,6 +174,72 @@ else:
             click.echo(str(explanation(x_shape, w_shape, **{k: _per_axis(v) for k, v in options.items()})))
         except (ValueError, TypeError, MemoryLimitError) as error:
             raise click.ClickException(str(error)) from error
+
+    @npconv.command()
+    def doctor() -> None:
+        """Say what runs here and why: CPU, threads, compiled kernels, where they are kept, the cost table."""
+        from .diagnosis import report
+
+        for subject, finding in report():
+            click.echo(f"{subject:<18}{finding}")
+
+    @npconv.command()
+    def warmup() -> None:
+        """Compile all kernels now, so that no call has to."""
+        from .compiled import library, store
+
+        _needs_kernels()
+        with _bar("kernel") as bar:
+            everything = library.everything()
+            bar.reset(len(everything))
+            for family, name, dtype in everything:
+                bar.set_description_str(f"{family} {name} {dtype}")
+                library.kernel(family, name, dtype)
+                bar.update()
+        click.echo(f"{len(everything)} kernels are ready: {store.state()}")
+
+    @npconv.command()
+    @click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Time to measure for.")
+    @click.option("--dry-run", is_flag=True, help="Measure and print, but keep nothing.")
+    def tune(seconds: float, dry_run: bool) -> None:
+        """Measure what algorithms cost on this machine, so that the fastest is chosen more often.
+
+        The result is kept beside the compiled kernels, if it chooses better than the table that npconv came with.
+        """
+        from . import tuning
+
+        with _bar("s") as bar:
+            bar.reset(seconds)
+            found = tuning.tune(seconds, progress=bar.update)
+        for engine, prices in found.table.items():
+            units = ", ".join(f"{unit} {value:.2g} s" for unit, value in prices.items())
+            click.echo(f"{engine:<10}{units}")
+        click.echo(
+            f"time of the chosen algorithm / time of the best, over {found.layers // 2} layers not fitted to: "
+            f"{found.before:.3f} with npconv's own table, {found.after:.3f} with this one"
+        )
+        if dry_run or not found.better:
+            click.echo("not kept" if dry_run else "not kept: npconv's own table chooses as well")
+        elif tuning.keep(found.table):
+            click.echo("kept; delete tuning.json there to undo this")
+        else:
+            raise click.ClickException("tune: there is no directory to keep the table in; see npconv doctor")
+
+    def _needs_kernels() -> None:
+        from .compiled import library
+
+        why = library.unavailable()
+        if why:
+            raise click.ClickException(f"there are no compiled kernels here: {why}")
+
+    def _bar(unit: str) -> Any:
+        try:
+            from tqdm import tqdm
+        except ImportError as error:
+            raise click.ClickException(f'{error}: pip install "npconv[cli]"') from error
+        return tqdm(
+            total=1, unit=unit, disable=None, leave=False, bar_format="{desc} {bar} {percentage:3.0f} % {elapsed}"
+        )
 
     main = npconv
 

@@ -5,8 +5,11 @@ Correctness decides first (`why_not`, the accuracy tier, exact integers, the wor
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from . import execution
 from .algorithms import named, registered
 from .algorithms.base import Algorithm, Cost
 from .arguments import Dtypes, choice
+from .compiled import library, store
 from .geometry import ConvGeometry, total
 from .memory import MemoryLimitError, machine_memory
 
@@ -25,11 +29,46 @@ TIERS: dict[str, dict[str, float]] = {
 }
 
 #: Seconds per unit of `Cost`, float32, two cores. Measured 2026-11-21 on an AMD EPYC (Zen 4) with NumPy 2.4.6 and its
-#: OpenBLAS by `python -m benchmarks.calibrate`, which prints this table anew; other machines rank algorithms alike.
+#: OpenBLAS by `python -m benchmarks.calibrate`, which prints this table anew; other machines rank algorithms alike,
+#: and `npconv tune` measures another table there, which `prices` then finds.
 SECONDS = {
     "numpy": {"flop": 7.6e-12, "byte": 2.9e-11, "call": 2.2e-6, "butterfly": 3.1e-10},
     "compiled": {"flop": 5.2e-12, "byte": 2.0e-11, "call": 6e-6, "butterfly": 1.5e-11},
 }
+
+
+#: Where `npconv tune` keeps its table, in the directory of the compiled kernels.
+TUNED = "tuning.json"
+
+
+def machine() -> list[object]:
+    """What a table of another machine is told by."""
+    return [platform.machine(), os.cpu_count()]
+
+
+@cache
+def prices() -> dict[str, dict[str, float]]:
+    """The table in use: that of `npconv tune` if there is one from this machine and it makes sense, else `SECONDS`."""
+    return tuned()[0] or SECONDS
+
+
+def tuned() -> tuple[dict[str, dict[str, float]] | None, str]:
+    """The table of `npconv tune` and its date; None, and why not."""
+    content = store.load(TUNED)
+    if content is None:
+        return None, "never measured here"
+    try:
+        found = json.loads(content)
+        table = {
+            engine: {unit: float(found["seconds"][engine][unit]) for unit in SECONDS[engine]} for engine in SECONDS
+        }
+        if not all(0 < value < 1 for units in table.values() for value in units.values()):
+            raise ValueError
+        if found["machine"] != machine():
+            return None, "measured on another machine"
+        return table, str(found["date"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None, "damaged"
 
 
 @dataclass(frozen=True)
@@ -48,10 +87,10 @@ class Request:
         return machine_memory() if self.budget is None else self.budget
 
 
-def estimate(cost: Cost, dtype: np.dtype) -> float:
+def estimate(cost: Cost, dtype: np.dtype, table: dict[str, dict[str, float]] | None = None) -> float:
     """Seconds that `cost` takes on the machine of the table; doubles run at half speed, complex at a quarter of that."""
     slower = {"f": dtype.itemsize / 4, "c": dtype.itemsize / 2, "i": 400.0}[dtype.kind]
-    price = SECONDS[cost.engine]
+    price = (table or prices())[cost.engine]
     return (
         cost.flops * price["flop"] * slower
         + cost.bytes * price["byte"]
@@ -133,6 +172,9 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     raise ValueError(
         f"{op}: algorithm={request.algorithm!r} cannot run here: {listed}; these can: {', '.join(others) or 'none'}"
     )
+
+
+library.forget.append(choose.cache_clear)
 
 
 def whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, limit: int) -> Cost:

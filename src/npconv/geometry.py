@@ -406,6 +406,11 @@ class WindowAxis:
         """The first tap of window `o` that does not lie before the inputs."""
         return max(0, ceil_div(self.lo - o * self.stride, self.dilation))
 
+    def shifts(self, stride: int) -> list[list[int]]:
+        """Taps by the remainder of their offset by `stride`, in whole strides, the far ones first (polyphase)."""
+        far = [t * self.dilation for t in reversed(range(self.taps))]
+        return [[f // stride for f in far if f % stride == r] for r in range(stride)]
+
     def counts(self, include_pad: bool) -> list[int]:
         """How many taps of each window lie in the padded input, or in the input itself (rule R13)."""
         first, stop = self.inner

@@ -78,7 +78,8 @@ def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
     needed = total(shape) * dtype.itemsize
     if needed > machine_memory():
         check_memory(op, needed, f"an output of shape {shape}")
-    if not needed and total([n for n in shape if n]) * dtype.itemsize > LARGEST:  # NumPy counts so even of an empty axis
+    # NumPy counts the other axes of an empty array too
+    if not needed and total([n for n in shape if n]) * dtype.itemsize > LARGEST:
         raise ValueError(
             f"{op}: no array can have the output shape {shape}, its sizes multiply to over 2^63-1; use {smaller(op)}"
         )

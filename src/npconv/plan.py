@@ -9,6 +9,7 @@ import numpy as np
 
 from .activations import EXACT, SLOPE, TABLE, Activation
 from .arguments import Dtypes, choice, common_dtypes, dtype_of, operand, operation, shape_of, working
+from .compiled.library import KernelError
 from .conv_arguments import ConvOptions, check_bias, read, with_defaults
 from .execution import Pass, Weights
 from .explanation import Explanation, explanation
@@ -141,12 +142,18 @@ class ConvPlan:
                 f"plan: x has dtype {x.dtype}, the plan is for {self._given}; use x.astype({self._given.name!r})"
             )
         y = output("plan", out, self.output_shape, self.dtype, {"x": x})
+        try:
+            self._write(x, y)
+        except KernelError:  # machine code was chosen and could not be made: it will not be chosen again
+            self._write(x, y)
+        return y
+
+    def _write(self, x: np.ndarray, y: np.ndarray) -> None:
         problem = self._problem
         run, x, _ = problem.ready("forward", problem.computing(self._dtypes, x, self._w, self._bias), x, self._w)
         with np.errstate(all="ignore"):
             weights = self._weights(run)
             problem.write(run, problem.inputs(x), weights, self._bias, self._layout, y, self._activation)
-        return y
 
     def _weights(self, run: Pass) -> Weights:
         """The weights as this pass wants them; passes differ for strided x, and for integers by their size."""

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import flag
-from .compiled import pools_calls
+from .compiled import pools_back, pools_calls
 from .compiled.calls import address
+from .compiled.pools_setting import LONGEST, setting
 from .indices import number_strides, to_plane
 from .memory import output
 from .pool_problem import PADDED, READ, PoolProblem, compute_dtype, float_dtype, routed_dtype
@@ -48,7 +49,7 @@ def _launched(p: PoolProblem, make: Callable[..., Any], option: Any, *operands: 
             p.launches.clear()
         found = p.launches[key] = make(p, option, *views) if in_place else None
     if found is not None:
-        return found.run(*operands, *results.values())  # type: ignore[no-any-return]
+        return found.run(*operands, *results.values())
     if all(array.flags.c_contiguous for array in operands) or any(a.dtype.char not in "fdl" for a in operands):
         return False
     return _launched(p, make, option, *map(np.ascontiguousarray, operands), **results)
@@ -56,34 +57,34 @@ def _launched(p: PoolProblem, make: Callable[..., Any], option: Any, *operands: 
 
 def _reducing(p: PoolProblem, divisor: int | None, x: Array, y: Array) -> Any:
     """The maxima, or the means over `divisor`: x to y."""
-    s = pools_calls.setting(p.axes, p.channels_last, x, y)
+    s = setting(p.axes, p.channels_last, x, y)
     return s and pools_calls.reduce(s, None if divisor is None else p.shares(divisor))
 
 
 def _finding(p: PoolProblem, space: str, x: Array, y: Array, indices: Array) -> Any:
     """The maxima and where they are."""
-    s = pools_calls.setting(p.axes, p.channels_last, x, y)
+    s = setting(p.axes, p.channels_last, x, y)
     return s and pools_calls.winners(s, number_strides(space, p.canonical_shape))
 
 
 def _routing(p: PoolProblem, option: None, g: Array, x: Array, dx: Array) -> Any:
     """From g to the maxima of x."""
-    s, into = (pools_calls.setting(p.axes, p.channels_last, array, g) for array in (x, dx))
-    return s and into and pools_calls.back(s, into, None)
+    s, into = (setting(p.axes, p.channels_last, array, g) for array in (x, dx))
+    return s and into and pools_back.back(s, into, None)
 
 
 def _sharing(p: PoolProblem, divisor: int, g: Array, dx: Array) -> Any:
     """From g over `divisor` to all inputs."""
-    into = pools_calls.setting(p.axes, p.channels_last, dx, g)
-    return into and pools_calls.back(into, into, p.shares(divisor))
+    into = setting(p.axes, p.channels_last, dx, g)
+    return into and pools_back.back(into, into, p.shares(divisor))
 
 
 def _placing(p: PoolProblem, option: bool, g: Array, places: Array, dx: Array) -> Any:
     """From g to where its maxima were; the launch fails where one lies outside its plane, or (`option`) its window."""
-    into = pools_calls.setting(p.axes, p.channels_last, dx, g)
-    if into is None or places.dtype != np.int64 or overlap(p.axes) > pools_calls.LONGEST:
+    into = setting(p.axes, p.channels_last, dx, g)
+    if into is None or places.dtype != np.int64 or overlap(p.axes) > LONGEST:
         return None
-    return (pools_calls.tiled_places if option else pools_calls.places)(into, places.strides)
+    return (pools_back.tiled_places if option else pools_back.places)(into, places.strides)
 
 
 # --------------------------------------------------------------------------- maximum
@@ -138,12 +139,13 @@ def routed(
     if indices is None:
         if _launched(p, _routing, None, g, x, dx=dx):
             return dx
-        with np.errstate(all="ignore"):
-            planes = winners(p, p.layout.canonical(x))
-    elif space == "plane" and any(_launched(p, _placing, tiled, g, indices, dx=dx) for tiled in ((True, False) if p.channels_last else (False,))):
-        return dx
-    else:
-        planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, f"spatial sizes {p.canonical_shape[2:]}")
+        indices = winners(p, x)
+        space = "plane"
+    if space == "plane":
+        for tiled in (True, False) if p.channels_last else (False,):
+            if _launched(p, _placing, tiled, g, indices, dx=dx):
+                return dx
+    planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, f"spatial sizes {p.canonical_shape[2:]}")
     with np.errstate(all="ignore"):
         gs = p.layout.canonical(g).astype(compute_dtype(dx.dtype), copy=False)
         spread = scatter_windows(gs, planes, p.canonical_shape[2:], overlap(p.axes))
@@ -152,13 +154,8 @@ def routed(
 
 
 def winners(p: PoolProblem, x: Array) -> Array:
-    """The plane index of the maximum of every window of a canonical x."""
-    x = x.astype(compute_dtype(x.dtype), copy=False)
-    best = np.empty_like(x, shape=(*x.shape[:2], *p.out_shape))
-    reduce_windows(np.maximum, x, p.axes, best)
-    planes = np.empty(best.shape, np.int64)
-    winner_numbers(winning_taps(x, best, p.axes), p.axes, number_strides("plane", x.shape), planes)
-    return planes
+    """The plane index of the maximum of every window."""
+    return maxima_and_indices(p, x, "plane", None)[1]
 
 
 # --------------------------------------------------------------------------- mean

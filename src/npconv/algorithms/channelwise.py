@@ -20,6 +20,8 @@ from .base import Algorithm, Cost, ErrorBound
 
 #: Channels of a group, in or out, at most: wider groups fill the lanes of a matrix product.
 WIDEST_GROUP = 8
+#: Images up to which packing the weights anew for each costs less than a launch that packs them once.
+FEW_IMAGES = 4
 #: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
 FAR = 2**40
 
@@ -30,6 +32,7 @@ class Prepared:
 
     weights: np.ndarray
     bias: np.ndarray | None = None
+    fresh: bool = False  # the weights are the caller's: the kernel packs what it uses
 
 
 class Channelwise(Algorithm):
@@ -81,6 +84,11 @@ class Channelwise(Algorithm):
         words.run(vectors, 0, w=address(w), to=address(to))
         return Prepared(to)
 
+    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        if geometry.batch > FEW_IMAGES or geometry.rank > 2:
+            return self.prepare(w, geometry, dtype)
+        return Prepared(np.asarray(w, dtype), fresh=True)
+
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         dtype = prepared.weights.dtype
         at, (_, outputs) = lay_out(geometry.groups, *group_of(geometry), dtype.itemsize), group_of(geometry)
@@ -90,7 +98,8 @@ class Channelwise(Algorithm):
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
-        launch = plan(geometry, x.strides, out.strides, out.dtype)
+        w_strides = prepared.weights.strides if prepared.fresh else None
+        launch = plan(geometry, x.strides, out.strides, w_strides, out.dtype)
         if launch is None:
             return
         scratch = np.empty(launch.scratch * min(threads.get_num_threads(), launch.blocks), np.uint8)

@@ -62,7 +62,8 @@ class FusedWinograd(Algorithm):
         from .cook_toom import amplification  # exact fractions, loaded when first needed
 
         found = axes(geometry, self.n)
-        return amplification(self.n, R, ndim=2 if found and found.kernel[1] == R else 1)
+        m, r = FORMS[found.kind if found else 0]
+        return amplification(m, r, ndim=2 if found and found.kernel[1] == r else 1)
 
     def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
         return ErrorBound(128, "plane")

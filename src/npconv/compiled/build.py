@@ -10,6 +10,8 @@ function by itself, again inside each of its callers, and load them all, which t
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
@@ -68,6 +70,24 @@ class LowerToText(NativeLowering):
         return True
 
 
+#: Passes of Numba for what kernels never contain: closures, objects, exceptions, literals to be unrolled.
+NEEDLESS = {
+    "AnnotateTypes",
+    "DumpParforDiagnostics",
+    "FindLiterallyCalls",
+    "IRLegalization",
+    "InlineClosureLikes",
+    "InlineInlinables",
+    "InlineOverloads",
+    "LiteralPropagationSubPipelinePass",
+    "LiteralUnroll",
+    "MakeFunctionToJitFunction",
+    "NoPythonSupportedFeatureValidation",
+    "RewriteDynamicRaises",
+    "WithLifting",
+}
+
+
 class KernelCompiler(CompilerBase):
     """Numba's compiler up to LLVM's text."""
 
@@ -77,8 +97,11 @@ class KernelCompiler(CompilerBase):
 
     def define_pipelines(self) -> list[Any]:
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state, "npconv")
-        passes.passes = [(LowerToText if p is NativeLowering else p, words) for p, words in passes.passes]
+        kept = [(p, words) for p, words in passes.passes if p.__name__ not in NEEDLESS]
+        passes.passes = [(LowerToText if p is NativeLowering else p, words) for p, words in kept]
+        passes._finalized = False
         passes.finalize()
+        self.state.type_annotation = None
         return [passes]
 
 
@@ -142,21 +165,36 @@ def _modules(library: Any, seen: set[int]) -> Iterator[Any]:
         yield llvm.parse_assembly(text)
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Numba makes millions of small objects that live on; looking through them for garbage takes a sixth of its time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def linked(kernels: dict[str, Callable[..., Any]], target: Target) -> Any:
     """The optimized LLVM module of these kernels, of which only the entry points can be seen from outside."""
     module = llvm.parse_assembly("")
     seen: set[int] = set()
-    for name, kernel in kernels.items():
-        library, mangled = _lowered(kernel)
-        for part in _modules(library, seen):
-            module.link_in(part)
-        module.link_in(llvm.parse_assembly(_entry(name, mangled, len(argument_names(kernel)))))
+    with _without_collection():
+        for name, kernel in kernels.items():
+            library, mangled = _lowered(kernel)
+            for part in _modules(library, seen):
+                module.link_in(part)
+            module.link_in(llvm.parse_assembly(_entry(name, mangled, len(argument_names(kernel)))))
     for symbol in (*module.functions, *module.global_variables):
         if not symbol.is_declaration and not symbol.name.startswith("npconv_"):
             symbol.linkage = "internal"
     optimizer = machine(target)
     module.triple, module.data_layout = optimizer.triple, str(optimizer.target_data)
-    passes = llvm.create_pass_builder(optimizer, llvm.create_pipeline_tuning_options(speed_level=3))
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = False  # vectors are explicit; left alone, LLVM makes scatters of strided copies
+    passes = llvm.create_pass_builder(optimizer, tuning)
     passes.getModulePassManager().run(module, passes)
     return module
 
@@ -167,5 +205,7 @@ def compile_family(kernels: dict[str, Callable[..., Any]], target: Target) -> by
 
 
 def assembly(kernels: dict[str, Callable[..., Any]], target: Target) -> str:
-    """The same as text, to be read."""
-    return machine(target).emit_assembly(linked(kernels, target))
+    """The same as text, to be read, with LLVM's remarks on loops and spills."""
+    writer = machine(target)
+    writer.set_asm_verbosity(True)
+    return writer.emit_assembly(linked(kernels, target))

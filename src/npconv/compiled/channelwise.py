@@ -13,7 +13,7 @@ from typing import Any
 from . import packing
 from .build import inner
 from .channelwise_grad import gather, weight_grad
-from .channelwise_pack import gapped, prepare
+from .channelwise_pack import gapped, prepare, weights
 from .channelwise_tiles import forward_tiles, put
 from .emit import Vectors
 from .target import Target
@@ -74,7 +74,7 @@ def forward(v: Vectors) -> Any:
     size, lanes, width = v.size, v.lanes, v.width
     pack_box, spread = packing.boxes(v)
     pack_groups, spread_groups = gapped(v)
-    scan = sweep(v)
+    scan, pack_vector = sweep(v), weights(v)
     grouped = 2 if v.registers == 16 else 4  # where the tiles of groups begin
 
     def forward(
@@ -88,6 +88,7 @@ def forward(v: Vectors) -> Any:
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int,
         box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
+        fresh: int, w_step_o: int, w_step_c: int, tap_offsets: int, fresh_at: int,
         packs: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of batch x depth x bands x parts (runs of panels): move and far are stride and dilation."""
@@ -146,7 +147,12 @@ def forward(v: Vectors) -> Any:
                     target, y_pixel = staged, columns * width
                     y_line = out_w * y_pixel
                 begin = bias + first * width if bias else zeros
-                weights = w + first * many * taps_w * wide * width
+                factors = w + first * many * taps_w * wide * width
+                if fresh:
+                    factors = rows + fresh_at
+                    for c in range(columns):
+                        pack_vector(factors + c * width, columns * width, w, first + c, wide, groups, inputs, outputs,
+                                    w_step_o, w_step_c, many * taps_w, tap_offsets)  # fmt: skip
                 for row in range(last_row - first_row):
                     top, deep = corner_h + row * move_h, taps_h - 1
                     care = 1 if here == columns * lanes else 2
@@ -160,7 +166,7 @@ def forward(v: Vectors) -> Any:
                             and corner_d + (taps_d - 1) * far_d < in_d
                         )
                     scan(kind, source + row * move_h * line, move_w * pixel, rows, many,
-                         taps_w, far_w * pixel, weights, wide * columns * width, target + row * y_line, y_pixel, out_w,
+                         taps_w, far_w * pixel, factors, wide * columns * width, target + row * y_line, y_pixel, out_w,
                          begin, column, move_w, far_w, limits + 8 * row * many, zeros, count, inside, care,
                          width_in, chunk_rows, chunk_taps)  # fmt: skip
                 if stages:

@@ -123,8 +123,13 @@ class Axes:
 
 
 @lru_cache(maxsize=4096)
-def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dtype) -> Launch | None:
-    """The launch that computes `geometry`; None where there is nothing to compute."""
+def plan(
+    geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype
+) -> Launch | None:
+    """The launch that computes `geometry`; None where there is nothing to compute.
+
+    With `w_strides` the weights are as the caller has them, and each block packs what it uses.
+    """
     if not total(geometry.y_shape):
         return None
     size, groups, axes = dtype.itemsize, geometry.groups, Axes(geometry)
@@ -146,6 +151,8 @@ def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dty
     places = np.add.outer(np.arange(band, dtype=np.int64) * y_steps[1], np.arange(width, dtype=np.int64) * y_steps[2])
     packed_at = _aligned(8 * many * (1 + band))
     staged_at = packed_at + (_aligned(total(axes.box(band)) * pixel) if packs else 0)
+    fresh_at = staged_at + (_aligned(band * width * pixel) if stages else 0)
+    fresh = geometry.taps * at.wide * pixel if w_strides else 0
     chunk_taps = min(axes.kernel[2], CHUNK)
     values = {
         "sliding": int(axes.moves[2] == axes.fars[2] == 1), "wide": at.wide, "parts": parts, "panels": at.panels,
@@ -154,10 +161,16 @@ def plan(geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, dtype: np.dty
         "step_o": y_strides[1], "chunk_rows": CHUNK // chunk_taps if chunk_taps == axes.kernel[2] else 1,
         "chunk_taps": chunk_taps, "packs": int(packs), "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at,
-        "scratch_step": staged_at + (_aligned(band * width * pixel) if stages else 0) + 64,
+        "scratch_step": fresh_at + _aligned(fresh) + 64, "fresh": int(bool(w_strides)), "fresh_at": fresh_at,
+        "w_step_o": w_strides[0] if w_strides else 0, "w_step_c": w_strides[1] if w_strides else 0,
         **axes.words(band, step=_three(x_strides[2:], 0), y_step=y_steps),
     }  # fmt: skip
-    arrays = {"places": places.reshape(-1), "zeros": np.zeros(columns * at.lanes, dtype)}
+    offsets = _tap_offsets(geometry.kernel, w_strides[2:] if w_strides else (0,) * geometry.rank)
+    arrays = {
+        "places": places.reshape(-1),
+        "zeros": np.zeros(columns * at.lanes, dtype),
+        "tap_offsets": offsets,
+    }
     words = Words(library.kernel("channelwise", "forward", f"f{size}"), values, arrays)
     return Launch(words, slices * bands * parts, flops, values["scratch_step"])
 

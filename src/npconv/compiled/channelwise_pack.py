@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .build import inner
@@ -46,34 +47,52 @@ def gapped(v: Vectors) -> tuple[Any, Any]:
     return pack_groups, spread_groups
 
 
-def prepare(v: Vectors) -> Any:
-    """The packing of weights."""
-    size, lanes, width = v.size, v.lanes, v.width
+def weights(v: Vectors) -> Any:
+    """pack_vector(to, ...): the weights of one vector of channels; output i ^ r of a group from its input i."""
+    size, lanes = v.size, v.lanes
     copy_one, clear_one = v.copy_one, v.clear_one
+
+    @inner
+    def pack_vector(
+        to: int, step: int, w: int, vector: int, wide: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
+        taps: int, tap_offsets: int,
+    ) -> None:  # fmt: skip
+        """To (tap, r, lanes), `step` from one r to the next."""
+        for lane in range(lanes):
+            channel = vector * lanes + lane
+            group, i = channel // wide, channel % wide
+            for r in range(wide):
+                o = i ^ r
+                at = to + r * step + lane * size
+                source = w + (group * outputs + o) * step_o + i * step_c
+                real = group < groups and i < inputs and o < outputs
+                for tap in range(taps):
+                    if real:
+                        copy_one(at, source + word(tap_offsets, tap))
+                    else:
+                        clear_one(at)
+                    at += wide * step
+
+    return pack_vector
+
+
+def prepare(v: Vectors) -> Callable[..., Any]:
+    """The packing of all weights."""
+    width = v.width
+    pack_vector = weights(v)
 
     def prepare(
         lo: int, hi: int, thread: int,
         w: int, to: int, wide: int, pairs: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
         taps: int, tap_offsets: int,
     ) -> None:  # fmt: skip
-        """Vectors lo..hi of w to (panel, tap, r, columns, lanes): output i ^ r from input i of its group."""
+        """Vectors lo..hi of w to (panel, tap, r, columns, lanes)."""
         for vector in range(lo, hi):
             columns = 2 if vector < 2 * pairs else 1
             first = vector - vector % columns
-            base = to + (first * taps * wide + vector - first) * width
-            for lane in range(lanes):
-                channel = vector * lanes + lane
-                group, i = channel // wide, channel % wide
-                for r in range(wide):
-                    o = i ^ r
-                    at = base + r * columns * width + lane * size
-                    source = w + (group * outputs + o) * step_o + i * step_c
-                    real = group < groups and i < inputs and o < outputs
-                    for tap in range(taps):
-                        if real:
-                            copy_one(at, source + word(tap_offsets, tap))
-                        else:
-                            clear_one(at)
-                        at += wide * columns * width
+            at = to + (first * taps * wide + vector - first) * width
+            pack_vector(
+                at, columns * width, w, vector, wide, groups, inputs, outputs, step_o, step_c, taps, tap_offsets
+            )
 
     return prepare

@@ -14,10 +14,12 @@ import re
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from . import store
 
@@ -28,6 +30,7 @@ FAMILIES = {
     "weights": "weights",
     "outer": "outer",
     "winograd": "winograd",
+    "winograd_grad": "winograd_grad",
     "channelwise": "channelwise",
     "fourier": "fourier",
     "pools": "pools",
@@ -35,6 +38,9 @@ FAMILIES = {
     "peak": "peak",
 }
 INSTALL = "compiled kernels need numba: pip install 'npconv[fast]'"
+
+#: Called when compiled kernels turn out to be impossible: what empties the caches of choices that took them for granted.
+forget: list[Callable[[], None]] = []
 
 _lock = threading.RLock()
 _failure: str | None = None
@@ -77,71 +83,85 @@ def _missing() -> str | None:
     return None
 
 
+@cache
 def kernel(family: str, name: str, dtype: str = "f4") -> Kernel:
-    """An entry point, compiled now if it never was.
+    """An entry point, compiled now if it never was; its siblings wait until they are asked for.
 
     Raises
     ------
     KernelError
         If that fails, whatever the reason: NumPy can do the work.
     """
-    return _family(family, dtype)[name]
-
-
-@cache
-def _family(family: str, dtype: str) -> dict[str, Kernel]:
     global _failure
     with _lock:
         if _failure:
             raise KernelError(_failure)
         try:
-            return _loaded(family, dtype)
+            return _loaded(family, name, dtype)
         except Exception as error:
-            _failure = f"compiling {family!r} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            why = " ".join(str(error).split())[:200]
+            _failure = f"compiling {name!r} of {family!r} failed: {type(error).__name__}: {why}"
+            for clear in forget:
+                clear()
             warnings.warn(f"npconv: {_failure}; NumPy does the work from here on", stacklevel=2)
             raise KernelError(_failure) from error
 
 
-@cache
-def _loaded(family: str, dtype: str) -> dict[str, Kernel]:
+@cache  # within the lock, so that nothing is loaded twice
+def _loaded(family: str, name: str, dtype: str) -> Kernel:
     import llvmlite.binding as llvm
 
     from .target import host, machine
 
-    body, names = _object(family, dtype, key(family, dtype))
+    arguments, body = _object(family, name, dtype)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))  # it owns the code, which workers may still be running at exit
     engine.add_object_file(llvm.ObjectFileRef.from_data(body))
     engine.finalize_object()
-    return {name: Kernel(name, engine.get_function_address(f"npconv_{name}"), rest) for name, rest in names.items()}
+    return Kernel(name, engine.get_function_address(f"npconv_{name}"), arguments)
 
 
-def _object(family: str, dtype: str, name: str) -> tuple[bytes, dict[str, tuple[str, ...]]]:
-    """The object file of a family and the arguments of its kernels, which lie before it in the store."""
-    found = store.read(name)
+def _object(family: str, name: str, dtype: str) -> tuple[tuple[str, ...], bytes]:
+    """The arguments of a kernel and its object file; the store has them with a line break between."""
+    at = key(family, name, dtype)
+    found = store.read(at)
     if found is not None:
-        head, _, body = found.partition(b"\n\n")
-        lines = [line.split(" ") for line in head.decode().splitlines()]
-        return body, {entry: tuple(rest) for entry, *rest in lines}
+        head, _, body = found.partition(b"\n")
+        return tuple(head.decode().split()), body
     from .build import argument_names, compile_family
     from .target import host
 
-    kernels = importlib.import_module(f".{FAMILIES[family]}", __package__).kernels(dtype, host())
-    body = compile_family(kernels, host())
-    names = {entry: argument_names(function) for entry, function in kernels.items()}
-    head = "\n".join(" ".join((entry, *rest)) for entry, rest in names.items()).encode()
-    store.write(name, head + b"\n\n" + body)
-    return body, names
+    kernel = functions(family, dtype)[name]
+    body = compile_family({name: kernel}, host())
+    arguments = argument_names(kernel)
+    store.write(at, " ".join(arguments).encode() + b"\n" + body)
+    return arguments, body
 
 
-def key(family: str, dtype: str) -> str:
-    """The name of a family in the store: everything that decides what its machine code is has a part in it."""
+@cache
+def functions(family: str, dtype: str) -> dict[str, Callable[..., Any]]:
+    """The kernels of a family as Python functions."""
     from .target import host
 
-    digest = hashlib.sha256(f"{dtype} {host()} {_versions()}".encode())
+    made: dict[str, Callable[..., Any]]
+    made = importlib.import_module(f".{FAMILIES[family]}", __package__).kernels(dtype, host())
+    return made
+
+
+def everything() -> list[tuple[str, str, str]]:
+    """All there is to compile: (family, kernel, dtype)."""
+    kinds = {family: ("f4",) if family == "threads" else ("f4", "f8") for family in FAMILIES}
+    return [(f, name, dtype) for f, dtypes in kinds.items() for dtype in dtypes for name in functions(f, dtype)]
+
+
+def key(family: str, name: str, dtype: str) -> str:
+    """A kernel's name in the store: everything that decides what its machine code is has a part in it."""
+    from .target import host
+
+    digest = hashlib.sha256(f"{host()} {_versions()}".encode())
     for path in sorted({*_sources(FAMILIES[family]), *_sources("build")}):
         digest.update(path.name.encode() + path.read_bytes())
-    return f"{family}-{dtype}-{digest.hexdigest()[:24]}"
+    return f"{family}-{name}-{dtype}-{digest.hexdigest()[:24]}"
 
 
 @cache

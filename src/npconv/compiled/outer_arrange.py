@@ -21,6 +21,8 @@ TILE_ROWS, REST = {64: (8, 8, 8, 6), 32: (8, 6), 16: (8, 8, 8, 6)}, 2
 #: What it costs, in floating-point operations, to pack an element; and to add a sum to the gradient where lanes, where
 #: rows, where neither lie next to each other.
 PACK_PRICE, PRICES = 35, (15, 50, 300)
+#: A panel of this many bytes takes twice the time to read where it is a part of longer runs; a wider one takes less more.
+FAR_BYTES = 16
 #: An inner run of pixels below which a longer axis is better.
 SHORT = 6
 
@@ -50,18 +52,25 @@ class Arrangement:
 def arrange(
     geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
 ) -> Arrangement:
-    """The cheaper of two: rows (channel of x, tap) and lanes of g, or rows of g and lanes of x, tap by tap."""
-    found = [_arranged(geometry, x_strides, g_strides, out_strides, dtype, swapped) for swapped in (False, True)]
+    """The cheapest: rows (channel of x, tap) and lanes of g, or rows of g and lanes of x; those in place or packed."""
+    ways = product((False, True), repeat=2)
+    found = [_arranged(geometry, x_strides, g_strides, out_strides, dtype, *way) for way in ways]
     return min(found, key=lambda one: one.price)
 
 
 def _arranged(
-    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, swapped: bool
+    geometry: ConvGeometry,
+    x_strides: Ints,
+    g_strides: Ints,
+    out_strides: Ints,
+    dtype: np.dtype,
+    swapped: bool,
+    copied: bool,
 ) -> Arrangement:
     size = dtype.itemsize
     x, g, stride, taps, begin = _sources(geometry, x_strides, g_strides, size)
     panels, _, work = shape(geometry, dtype, swapped)
-    a, b = rows_operand(g if swapped else x, panels.lanes), lanes_operand(x if swapped else g, panels)
+    a, b = rows_operand(g if swapped else x, panels.lanes), lanes_operand(x if swapped else g, panels, copied)
     step_o, step_c, *step_t = out_strides
     places = np.array([sum(map(mul, at, step_t)) for at in np.ndindex(*geometry.kernel)], np.int64)
     moved = (b if swapped else a).steps[1:], (b if swapped else a).last_steps[1:]
@@ -78,16 +87,18 @@ def _arranged(
     order = np.argsort(row_places, kind="stable")
     row_places, row_offsets = row_places[order], row_offsets[order]
     once = (1, 1, 1)
-    walked = ((a.steps, once if swapped else stride), (b.steps, stride if swapped else once))
-    walked = (*walked, (b.last_steps, walked[1][1]))
+    of_a, of_b = (once, stride) if swapped else (stride, once)
+    walked = ((a.steps, of_a), (b.steps, of_b), (b.last_steps, of_b))
     walk = _walk(
         (geometry.batch, *_three(geometry.out_shape, 1)),
         *((steps[0], *(s * step for s, step in zip(scale, steps[1:], strict=True))) for steps, scale in walked),
     )
     joined = float(np.mean(np.diff(row_places) == size)) if len(row_places) > 1 else 0.0
     kind = 0 if step_lane == size else 1 if joined > 0.9 else 2  # lanes, rows or nothing in one piece
-    far = not b.record and b.steps[-1] > panels.columns * panels.lanes * size  # only a part of each run is read
-    price = work + far * work // 16 + PACK_PRICE * (a.bytes + b.bytes) // size + PRICES[kind] * total(geometry.w_shape)
+    price = work + PACK_PRICE * (a.bytes + b.bytes) // size + PRICES[kind] * total(geometry.w_shape)
+    pitch = panels.columns * panels.lanes * size
+    if b.steps[-1] > pitch:  # runs of which only a part is read: cache lines and pages come for little
+        price += work * FAR_BYTES // pitch
     return Arrangement(swapped, panels, work, a, b, begin, row_places, row_offsets, table, step_lane, walk, price)
 
 
@@ -152,12 +163,13 @@ class Walk:
 def _walk(sizes: Ints, *operands: Ints) -> Walk:
     """A sum is a run along one axis and all of the axes inside it; in memory these are as few runs as may be."""
     order = _order(sizes)
-    axes = [(sizes[i], *(steps[i] for steps in operands)) for i in order]
+    axes: list[Ints] = [(sizes[i], *(steps[i] for steps in operands)) for i in order]
     cut, run = _sum([sizes[i] for i in order])
     outer, length, unit = axes[:cut], axes[cut][0], total([axis[0] for axis in axes[cut + 1 :]])
     folded = _folded(axes[cut:])
     depth, *inner = folded[-1]
     counts = [min(run, length - first) for first in range(0, length, run)]
+    firsts: list[Ints]
     if len(folded) == 1:
         firsts = [(len(counts), *(run * unit * step for step in inner))]
         shapes = [(1, count * unit) for count in counts]

@@ -120,9 +120,9 @@ def rows_operand(source: Source, lanes: int) -> Laid:
     return Laid(record, 0, all_bytes, steps, steps, plane * source.channels, 0, plane)
 
 
-def lanes_operand(source: Source, panels: Panels) -> Laid:
-    """The operand of vectors: in place where channels lie innermost and fill vectors, else packed into panels."""
-    if source.plain and source.step_c == source.size and panels.rest == panels.lanes:
+def lanes_operand(source: Source, panels: Panels, copied: bool) -> Laid:
+    """The operand of vectors: in place where channels lie innermost and fill vectors, unless `copied`, else panels."""
+    if not copied and source.plain and source.step_c == source.size and panels.rest == panels.lanes:
         steps = (source.step_n, *source.steps)
         panel = panels.columns * panels.lanes * source.size
         return Laid(None, source.begin, 0, steps, steps, source.channels * source.size, panel)

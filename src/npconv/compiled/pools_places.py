@@ -8,10 +8,12 @@ from typing import Any
 from .build import inner
 from .emit import word
 from .pools_lanes import Lanes, quotient, remainder
+from .target import Target
 
 
-def given_places(lanes: Lanes) -> dict[str, Callable[..., Any]]:
-    """places_back."""
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """From g to the places given."""
+    lanes = Lanes.of(dtype, target)
     v = lanes.v
     size, width, many = v.size, v.width, v.lanes
     store, store_some, one, put, put_word = lanes.store, lanes.store_some, lanes.one, lanes.put, lanes.put_word

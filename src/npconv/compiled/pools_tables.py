@@ -47,7 +47,7 @@ class AxisTables:
     @cached_property
     def readers(self) -> tuple[Array, Array]:
         """The windows that read each input, in order: of input i those in `list[open[i]:open[i + 1]]`."""
-        axis, pairs = self.axis, []
+        axis, pairs = self.axis, [(np.arange(0), np.arange(0))]
         if isinstance(axis, WindowAxis) and axis.taps <= axis.out:
             for t in range(axis.taps):
                 windows, inputs = axis.tap(t)
@@ -56,10 +56,10 @@ class AxisTables:
             for o in range(axis.out):
                 which = np.array(axis.reads(o), np.int64)
                 pairs.append((which, np.full(len(which), o)))
-        inputs, windows = (np.concatenate([pair[i] for pair in pairs]).astype(np.int64) for i in (0, 1))
-        order = np.lexsort((windows, inputs))
-        opened = np.searchsorted(inputs[order], np.arange(axis.size + 1))
-        return opened.astype(np.int64), windows[order]
+        read, readers = (np.concatenate([pair[i] for pair in pairs]).astype(np.int64) for i in (0, 1))
+        order = np.lexsort((readers, read))
+        opened = np.searchsorted(read[order], np.arange(axis.size + 1))
+        return opened.astype(np.int64), readers[order]
 
     @cached_property
     def overlap(self) -> int:
@@ -82,8 +82,7 @@ class AxisTables:
         return table
 
     def remainders(self, stride: int) -> tuple[Array, Array]:
-        """Taps by their remainder by the stride: those of r, `shifts[first[r]:first[r + 1]]`, the far ones first."""
-        far = [t * self.axis.dilation for t in reversed(range(self.axis.taps))]
-        sorts = [[f // stride for f in far if f % stride == r] for r in range(stride)]
+        """Taps by their remainder by the stride: those of r, `shifts[first[r]:first[r + 1]]`."""
+        sorts = self.axis.shifts(stride) if isinstance(self.axis, WindowAxis) else []
         first = np.cumsum([0, *map(len, sorts)])
         return first.astype(np.int64), np.array([s for sort in sorts for s in sort], np.int64)

@@ -7,13 +7,13 @@ from typing import Any
 
 from .build import inner
 from .pools_lanes import Lanes, quotient, remainder
+from .pools_rows import FEW
+from .target import Target
 
-#: Vectors added one after the other before their sum is added to the next.
-FEW = 8
 
-
-def whole_planes(lanes: Lanes) -> dict[str, Callable[..., Any]]:
-    """whole_reduce (maxima and means), whole_back (both gradients)."""
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """Maxima and means, and both gradients."""
+    lanes = Lanes.of(dtype, target)
     v = lanes.v
     size, width, many = v.size, v.width, v.lanes
     load, load_some, store, store_some, one, put = (

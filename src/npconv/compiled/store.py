@@ -63,39 +63,48 @@ def _private(folder: Path) -> bool:
 
 def read(key: str) -> bytes | None:
     """The object stored under `key`, if it is there and whole."""
+    content = load(f"{key}.o") or b""
+    return content[HEAD:] if content[:HEAD] == MAGIC + hashlib.sha256(content[HEAD:]).digest() else None
+
+
+def write(key: str, body: bytes) -> bool:
+    """Store an object under `key`; whether that worked."""
+    return save(f"{key}.o", MAGIC + hashlib.sha256(body).digest() + body)
+
+
+def load(name: str) -> bytes | None:
+    """A file of the directory, if it is there and nobody else can have written it."""
     folder = directory()
     try:
         if folder is None or not _private(folder):
             return None
-        with (folder / f"{key}.o").open("rb") as file:
-            if exposed(os.fstat(file.fileno())):
-                return None
-            content = file.read()
+        with (folder / name).open("rb") as file:
+            return None if exposed(os.fstat(file.fileno())) else file.read()
     except OSError:
         return None
-    return content[HEAD:] if content[:HEAD] == MAGIC + hashlib.sha256(content[HEAD:]).digest() else None
 
 
-def write(key: str, body: bytes) -> None:
-    """Store an object under `key`; readers see all of it or nothing."""
+def save(name: str, content: bytes) -> bool:
+    """Write a file of the directory, so that readers see all of it or nothing; whether that worked."""
     folder = directory()
     if folder is None:
-        return
+        return False
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _private(folder):
-            return
-        handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
+            return False
+        handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(MAGIC + hashlib.sha256(body).digest() + body)
-            os.replace(name, folder / f"{key}.o")
+                file.write(content)
+            os.replace(part, folder / name)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                os.unlink(part)
             raise
     except OSError:
-        return
+        return False
+    return True
 
 
 def state() -> str:

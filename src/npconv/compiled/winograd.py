@@ -18,27 +18,19 @@ from typing import Any
 
 from ..algorithms.cook_toom import matrices
 from . import products
-from .emit import Vectors
+from .emit import Vectors, word
 from .target import Target
-from .winograd_grad import gradient
-from .winograd_lines import transposed
 from .winograd_shape import FORMS
 from .winograd_tiles import back, one_of, reader, spreader
 from .winograd_weights import weights
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """The forward pass, the weights on their way in, and the gradient of the weights."""
+    """The forward pass, and the weights on their way in."""
     v = Vectors(dtype, target.width)
     forms = [matrices(m, r) for m, r in FORMS]
-    read = reader(v, [*(f.BT for f in forms), *(transposed(f.AT) for f in forms)])
-    tiles, outer = gradient(v, read, [transposed(f.G) for f in forms])
-    return {
-        "forward": forward_kernel(v, read, [back(v, f.AT) for f in forms]),
-        "weights": weights(v, [f.G for f in forms]),
-        "tiles": tiles,
-        "outer": outer,
-    }
+    read, ways_back = reader(v, [f.BT for f in forms]), [back(v, f.AT) for f in forms]
+    return {"forward": forward_kernel(v, read, ways_back), "weights": weights(v, [f.G for f in forms])}
 
 
 def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[..., Any]:
@@ -72,7 +64,8 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                 current = block
                 read(
                     kind, data, v_step, v_row, 0, spare, box, first, stop, plane * stride_d, packs,
-                    x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d, tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices,
+                    x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d,
+                    tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices,
                 )  # fmt: skip
             for panel in range(panels * part // parts, panels * (part + 1) // parts):
                 final = panel == panels - 1
@@ -102,11 +95,12 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                     tx = t % tiles_w
                     ty = t // tiles_w % tiles_h
                     count = min(stop - t, tiles_w - tx)
+                    about = images + t // (tiles_w * tiles_h) * 64
+                    out_h, out_w = word(about, 6), word(about, 7)
                     many_h, many_w = min(m_h, out_h - ty * m_h), min(count * m_w, out_w - tx * m_w)
-                    for d in range(min(depths, out_d - plane)):
-                        corner = (
-                            y + t // (tiles_w * tiles_h) * y_n + (plane + d) * y_d + ty * m_h * y_h + tx * m_w * y_w
-                        )
+                    # of images of unequal size, the smaller ones may have no outputs here
+                    for d in range(min(depths, out_d - plane) if many_h > 0 and many_w > 0 else 0):
+                        corner = y + word(about, 1) + (plane + d) * y_d + ty * m_h * y_h + tx * m_w * y_w
                         corner += (group * outputs + panel * columns * lanes) * y_c
                         to, step_h, step_w = corner, y_h, y_w
                         if not direct:

@@ -12,19 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..algorithms.cook_toom import matrices
 from . import products
 from .build import inner
 from .emit import Vectors, emitted, word
-from .winograd_lines import Rows, line
-from .winograd_tiles import one_of
+from .target import Target
+from .winograd_lines import Rows, line, transposed
+from .winograd_shape import FORMS
+from .winograd_tiles import one_of, reader
 
 
-def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """(tiles, outer)."""
-    size, lanes, width = v.size, v.lanes, v.width
-    multiply, add_first, add_one = products.multiply(v), _add_first(v), _add_one(v)
-    transpose = v.transpose
-    back = one_of([_back(v, rows) for rows in maps])
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """The transforms of x and g, and their products."""
+    v = Vectors(dtype, target.width)
+    forms = [matrices(m, r) for m, r in FORMS]
+    read = reader(v, [*(f.BT for f in forms), *(transposed(f.AT) for f in forms)])
+    return {"tiles": tiles_kernel(v, read), "outer": outer_kernel(v, [transposed(f.G) for f in forms])}
+
+
+def tiles_kernel(v: Vectors, read: Any) -> Callable[..., Any]:
+    """The transform of x or g."""
 
     def tiles(
         lo: int, hi: int, thread: int,
@@ -41,6 +48,15 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
                 x, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d, tiles_h, tiles_w,
                 m_h, m_w, n_h, n_w, slices,
             )  # fmt: skip
+
+    return tiles
+
+
+def outer_kernel(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
+    """The products and their way back."""
+    size, lanes, width = v.size, v.lanes, v.width
+    multiply, add_first, add_one, transpose = products.multiply(v), _add_first(v), _add_one(v), v.transpose
+    back = one_of([_back(v, rows) for rows in maps])
 
     def outer(
         lo: int, hi: int, thread: int,
@@ -116,7 +132,7 @@ def gradient(v: Vectors, read: Any, maps: list[Rows]) -> tuple[Callable[..., Any
                                     at + (c * plane_taps + p) * columns * width + i * size,
                                 )
 
-    return tiles, outer
+    return outer
 
 
 def _back(v: Vectors, rows: Rows) -> Any:

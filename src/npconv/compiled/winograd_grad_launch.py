@@ -118,7 +118,7 @@ def _transform(
         "in_d": a.planes_in if of_x else a.planes_out, "lo_d": a.plane_low if of_x else 0,
         "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "m_h": c.m_h, "m_w": c.m_w, "n_h": extent[0], "n_w": extent[1],
     }  # fmt: skip
-    return Words(library.kernel("winograd", "tiles", f"f{dtype.itemsize}"), values, {"images": images.reshape(-1)})
+    return Words(library.kernel("winograd_grad", "tiles", f"f{dtype.itemsize}"), values, {"images": images.reshape(-1)})
 
 
 def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints, dtype: np.dtype) -> Words:
@@ -147,7 +147,7 @@ def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints
         "depth_g": np.arange(planes, dtype=np.int64) * at.z_row,
         "tap_places": np.array(places, np.int64),
     }
-    return Words(library.kernel("winograd", "outer", f"f{size}"), values, tables)
+    return Words(library.kernel("winograd_grad", "outer", f"f{size}"), values, tables)
 
 
 @lru_cache(maxsize=1024)

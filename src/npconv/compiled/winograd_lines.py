@@ -6,13 +6,12 @@ and its odd part: two sums instead of two rows (or one sum and one difference in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 from .emit import Vectors, emitted, i64
 
-Rows = Sequence[Sequence[Fraction]]
+Rows = tuple[tuple[Fraction, ...], ...]
 
 
 def transposed(rows: Rows) -> Rows:
@@ -46,7 +45,7 @@ def linear(v: Vectors, b: Any, rows: Rows, values: list[Any]) -> list[Any]:
             values[i], values[j] = b.fadd(values[i], values[j]), b.fsub(values[i], values[j])
             even = tuple((p + q) / 2 for p, q in zip(columns[i], columns[j], strict=True))
             columns[i], columns[j] = even, tuple(p - e for p, e in zip(columns[i], even, strict=True))
-        return [_combined(v, b, row, values) for row in transposed(columns)]
+        return [_combined(v, b, row, values) for row in transposed(tuple(columns))]
     results: list[Any] = [None] * len(rows)
     for i, j in _pairs(rows):
         even = tuple((p + q) / 2 for p, q in zip(rows[i], rows[j], strict=True))
@@ -67,7 +66,7 @@ def _pairs(rows: Rows) -> list[tuple[int, int]]:
     return found
 
 
-def _combined(v: Vectors, b: Any, row: Sequence[Fraction], values: list[Any]) -> Any:
+def _combined(v: Vectors, b: Any, row: tuple[Fraction, ...], values: list[Any]) -> Any:
     """One entry of the product."""
     terms = sorted(((c, x) for c, x in zip(row, values, strict=True) if c), key=lambda term: term[0] != 1)
     if not terms:

@@ -47,7 +47,8 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
     """
     size, width = v.size, v.width
     pack_box, _ = packing.boxes(v)
-    both = one_of([_both(v, rows) for rows in maps])
+    made = {rows: _both(v, rows) for rows in maps}  # forms of as many inputs share a map
+    both = one_of([made[rows] for rows in maps])
 
     @inner
     def read(
