@@ -28,6 +28,7 @@ import npconv
 import reference
 from npconv.algorithms import OWN as OWN_ALGORITHMS
 from npconv.algorithms import cook_toom
+from npconv.compiled import library
 from problems import KernelView, Problem, View, accuracy_unit, disagreement, draw, result_type
 
 CHUNK = 50
@@ -39,9 +40,14 @@ OWN = (
     "loops",
     "direct",
     "gemm",
+    "blocked",
+    "channelwise",
     "depthwise",
     "fft",
     "fft_single",
+    "tiled_fft",
+    "fused_winograd_f2",
+    "fused_winograd_f4",
     "winograd_f2",
     "winograd_f4",
     "winograd_f6",
@@ -259,7 +265,8 @@ def test_every_algorithm_takes_part():
     for name in NAMES:
         for algorithm in ("direct", "gemm", "depthwise", "loops"):
             assert ran[algorithm, name, "strict"] >= 5, (algorithm, name, ran)
-        for algorithm in ("fft", "winograd_f2", "winograd_f4"):
+        compiled = () if library.unavailable() else ("blocked", "channelwise", "tiled_fft")
+        for algorithm in ("fft", "winograd_f2", "winograd_f4", *compiled):
             assert ran[algorithm, name, "standard"] >= 5, (algorithm, name, ran)
 
 

@@ -136,16 +136,18 @@ def routed(
     if indices is not None:
         p.check_gradient(indices, "indices")
     dx = output(p.op, out, p.x_shape, routed_dtype(p.op, operands, p.axes), operands)
-    if indices is None:
-        if _launched(p, _routing, None, g, x, dx=dx):
-            return dx
-        indices = winners(p, x)
-        space = "plane"
-    if space == "plane":
+    if indices is None and _launched(p, _routing, None, g, x, dx=dx):
+        return dx
+    places = winners(p, x) if indices is None else indices
+    if indices is None or space == "plane":
         for tiled in (True, False) if p.channels_last else (False,):
-            if _launched(p, _placing, tiled, g, indices, dx=dx):
+            if _launched(p, _placing, tiled, g, places, dx=dx):
                 return dx
-    planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, f"spatial sizes {p.canonical_shape[2:]}")
+    if indices is None:
+        planes = p.layout.canonical(places)
+    else:
+        described = f"spatial sizes {p.canonical_shape[2:]}"
+        planes = to_plane(p.op, indices, space, p.canonical_shape, p.layout, described)
     with np.errstate(all="ignore"):
         gs = p.layout.canonical(g).astype(compute_dtype(dx.dtype), copy=False)
         spread = scatter_windows(gs, planes, p.canonical_shape[2:], overlap(p.axes))

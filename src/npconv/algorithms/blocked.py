@@ -116,7 +116,7 @@ class Blocked(Algorithm):
         moved = 2 * padded + total(geometry.y_shape) + 3 * weights
         held = weights + BOX_BYTES // size * threads.get_num_threads()
         flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
-        return Cost(flops, moved * size, 2, held * size, engine="compiled")
+        return Cost(flops, moved * size, 1, held * size, engine="compiled")
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)
@@ -135,7 +135,11 @@ class Blocked(Algorithm):
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
         pixels = geometry.batch * total(geometry.out_shape)
-        if pixels <= FEW_PIXELS and geometry.taps <= MOST_TAPS and (dtype.itemsize in w.strides[:2] or _is_run(w)):
+        if (
+            pixels <= FEW_PIXELS
+            and geometry.taps <= MOST_TAPS
+            and (dtype.itemsize in w.strides[:2] or _is_run(w.strides, w.shape[2:], w.itemsize))
+        ):
             return Prepared(w, fresh=True)
         return self.prepare(w, geometry, dtype)
 
@@ -217,8 +221,9 @@ def _runs(step_c: int, tap_steps: np.ndarray, size: int) -> bool:
     return step_c == len(tap_steps) * size and bool((tap_steps == np.arange(len(tap_steps)) * size).all())
 
 
-def _is_run(w: np.ndarray) -> bool:
-    return _runs(w.strides[1], _tap_steps(w.strides, w.shape[2:]), w.itemsize)
+@lru_cache(maxsize=1024)
+def _is_run(strides: Ints, kernel: Ints, size: int) -> bool:
+    return _runs(strides[1], _tap_steps(strides, kernel), size)
 
 
 def _borrowed(strides: Ints, kernel: Ints, outputs: int, size: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..compiled import library, threads
 from ..compiled.calls import address
-from ..compiled.channelwise_launch import group_of, lay_out, packing_of, plan, plan_gradient
+from ..compiled.channelwise_launch import group_of, lay_out, packing_of, plan, plan_gradient, workspace
 from ..geometry import ConvGeometry, total
 from .base import Algorithm, Cost, ErrorBound
 
@@ -22,6 +22,8 @@ from .base import Algorithm, Cost, ErrorBound
 WIDEST_GROUP = 8
 #: Images up to which packing the weights anew for each costs less than a launch that packs them once.
 FEW_IMAGES = 4
+#: What writing an output costs, in products.
+STORE_PRODUCTS = 8
 #: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
 FAR = 2**40
 
@@ -66,14 +68,12 @@ class Channelwise(Algorithm):
         at = lay_out(geometry.groups, *group_of(geometry), size)
         lanes, taps = at.vectors * at.lanes, geometry.taps
         pixels = geometry.batch * total(geometry.out_shape)
-        inputs = geometry.batch * total(geometry.in_shape) * geometry.in_channels
-        weights = lanes * at.wide * taps
-        band = 2 * at.lanes * total(geometry.padded_shape[1:]) * (geometry.effective[0] + 8) if geometry.rank else 0
+        inputs, outputs = total(geometry.x_shape), total(geometry.y_shape)
         return Cost(
-            2 * pixels * lanes * at.wide * taps,
-            (inputs + pixels * geometry.out_channels) * size,
-            1,
-            (weights + min(band, 2 * at.lanes * total(geometry.padded_shape))) * size,
+            2 * pixels * lanes * (at.wide * taps + STORE_PRODUCTS),
+            (inputs + outputs) * size,
+            2 if direction == "weight_grad" else 1,
+            workspace(geometry, dtype, direction, threads.get_num_threads()),
             engine="compiled",
         )
 

@@ -68,7 +68,7 @@ def workspace(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> int:
 def seconds(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> float:
     """What a cut costs, in units that only compare cuts."""
     flops, butterflies, moved = work(geometry, c, dtype)
-    return flops / 100 + butterflies / 40 + moved / 25
+    return flops / 100 + butterflies / 50 + moved / 25
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,9 +12,27 @@ from .library import Kernel
 from .threads import run
 
 
-def address(array: np.ndarray) -> int:
-    """Where the first element of `array` lies."""
+#: Where CPython keeps the address of an array's first element; asking the array takes ten times as long.
+OFFSET = object.__basicsize__
+
+
+def _slow(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def _fast(array: np.ndarray) -> int:
+    return ctypes.c_int64.from_address(id(array) + OFFSET).value
+
+
+def _agree() -> bool:
+    sample = np.zeros(7, np.int8)
+    return sys.implementation.name == "cpython" and all(
+        _fast(a) == _slow(a) for a in (sample, sample[3:], sample[::-1])
+    )
+
+
+#: The address of the first element of an array.
+address = _fast if _agree() else _slow
 
 
 class Words:

@@ -233,6 +233,19 @@ def plan_gradient(
     return GradientLaunch(launch, slabs * at.vectors * taps * at.wide * at.lanes, gather, at.vectors)
 
 
+def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: int) -> int:
+    """Bytes beyond the output, at most: weights, or parts of their gradient, and what each worker packs."""
+    at = lay_out(geometry.groups, *group_of(geometry), dtype.itemsize)
+    axes = Axes(geometry)
+    pixel = 2 * at.lanes * dtype.itemsize
+    row = total(axes.box(1)) * pixel + axes.outs[2] * pixel
+    per_worker = 2 * max(BAND_BYTES, row) + geometry.taps * (at.wide * pixel + 64 * (1 + axes.outs[1]))
+    weights = at.vectors * at.lanes * at.wide * (geometry.taps + 9) * dtype.itemsize
+    if direction == "weight_grad":
+        weights *= ceil_div(BLOCKS, at.vectors) + ceil_div(geometry.batch * total(axes.outs), SLAB)
+    return weights + workers * per_worker
+
+
 def _tap_offsets(kernel: Ints, steps: Ints) -> np.ndarray:
     """Where each tap lies, in bytes."""
     offsets = [sum(t * s for t, s in zip(tap, steps, strict=True)) for tap in product(*map(range, kernel))]

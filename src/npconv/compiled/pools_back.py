@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..geometry import Ints, WindowAxis, total
+from ..geometry import Ints, WindowAxis, ceil_div, total
 from .pools_launch import TASKS, Launch, cuts, launched
 from .pools_setting import (
     CACHED,
@@ -28,6 +28,9 @@ from .pools_setting import (
     work_of,
 )
 from .pools_tables import AxisTables
+
+#: Bytes of a cache line: no two threads should write to one.
+LINE = 64
 
 
 def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
@@ -62,7 +65,7 @@ def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
 def _tiled(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], given: str) -> Launch | None:
     rows = s.shape[0] * s.outs[0] * s.outs[1]
     values |= {"chunks": cuts(rows, s.outs[2]), **per_axis("out", s.outs)}
-    values["parts"] = cuts(rows * values["chunks"], -(-s.shape[1] // s.lanes))
+    values["parts"] = cuts(rows * values["chunks"], ceil_div(s.shape[1], s.lanes))
     blocks = rows * values["chunks"] * values["parts"]
     return launched(
         "last_tiled",
@@ -98,7 +101,7 @@ def places(into: Setting, indices: Ints) -> Launch | None:
     unit, channels = pixel(into), into.shape[1]
     if not unit or any(stride % 8 for stride in indices):
         return None
-    parts = cuts(into.shape[0], -(-channels * into.dtype.itemsize // 64)) if into.last else channels
+    parts = cuts(into.shape[0], ceil_div(channels * into.dtype.itemsize, LINE)) if into.last else channels
     values = {"parts": parts, "channels": channels, "dx_w": unit}
     values |= {"limit": total(into.sizes), **per_axis("out", into.outs), **named_strides("g", into.y)}
     values |= {"dx_n": into.x[0], "dx_c": into.x[1], **named_strides("places", five(indices, into.last))}
@@ -125,9 +128,9 @@ def widest(boxes: Sequence[np.ndarray]) -> Ints:
 
 
 def _last_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], given: str) -> Launch | None:
-    vectors = -(-s.shape[1] // s.lanes)
-    parts = -(-vectors // 16)
-    width = -(-vectors // parts) * s.lanes * s.dtype.itemsize
+    vectors = ceil_div(s.shape[1], s.lanes)
+    parts = ceil_div(vectors, 16)
+    width = ceil_div(vectors, parts) * s.lanes * s.dtype.itemsize
     boxes = _cut(s.axes, lambda outs: total(outs) * width, s.shape[0] * parts)
     values |= {"parts": parts, **per_axis("boxes", [len(b) for b in boxes])}
     arrays |= per_axis("table", boxes)
@@ -140,12 +143,12 @@ def _first_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray
     axis, size = s.axes[2].axis, s.dtype.itemsize
     cropped = isinstance(axis, WindowAxis) and min(axis.lo, axis.hi) < 0
     walk = row_walk(s)
-    stride, low = (0, 0) if cropped or (axis.out > 1 and walk["stride"] == 0) else (walk["stride"], walk["low"])
+    stride, low = (0, 0) if cropped else (walk["stride"], walk["low"])
     arrays["remainders"] = arrays["reaches"] = np.zeros(1, np.int64)
     if stride:
         arrays["remainders"], arrays["reaches"] = s.axes[2].remainders(stride)
     before = int(arrays["reaches"].max(initial=0))
-    longest = max(s.outs[2], -(-(s.sizes[2] + low) // max(1, stride)))
+    longest = max(s.outs[2], ceil_div(s.sizes[2] + low, max(1, stride)))
     row = whole_vectors(s, before + longest + 2 * s.lanes) * size
     boxes = _cut(s.axes[:2], lambda outs: total(outs) * row, s.shape[0] * s.shape[1])
     slots = total(widest(boxes))

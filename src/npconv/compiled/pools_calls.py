@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..geometry import Ints, total
+from ..geometry import Ints, ceil_div, total
 from .pools_launch import Launch, cuts, launched
 from .pools_setting import (
     CACHED,
@@ -48,7 +48,7 @@ def reduce(s: Setting, shares: Shares | None) -> Launch | None:
         arrays |= per_axis("share", share_tables(s, ones))
         rows = s.shape[0] * s.outs[0] * s.outs[1]
         values["chunks"] = cuts(rows, s.outs[2])
-        values["parts"] = cuts(rows * values["chunks"], -(-s.shape[1] // (4 * s.lanes)))
+        values["parts"] = cuts(rows * values["chunks"], ceil_div(s.shape[1], 4 * s.lanes))
         return launched(
             "last_reduce", s.dtype, values, arrays, "x y", rows * values["chunks"] * values["parts"], work_of(s)
         )

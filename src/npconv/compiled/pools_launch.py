@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..geometry import ceil_div
 from . import library
 from .calls import address
 from .library import Kernel
@@ -78,7 +79,7 @@ if data(_probe) != address(_probe):
 
 def cuts(blocks: int, most: int) -> int:
     """Into how many parts to cut each of `blocks`, of at most `most`, for all threads to have enough."""
-    return max(1, min(most, -(-TASKS // blocks)))
+    return max(1, min(most, ceil_div(TASKS, blocks)))
 
 
 def launched(

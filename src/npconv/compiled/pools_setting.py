@@ -121,7 +121,7 @@ def row_share_tables(s: Setting, shares: Shares) -> tuple[dict[str, int], dict[s
 
 def too_long(s: Setting) -> bool:
     """Whether sums of these windows could lose more than promised."""
-    runs = [-(-t.axis.taps // 8) + min(8, t.axis.taps) for t in s.axes]
+    runs = [ceil_div(t.axis.taps, 8) + min(8, t.axis.taps) for t in s.axes]
     return sum(runs) > LONGEST
 
 

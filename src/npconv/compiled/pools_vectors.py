@@ -17,6 +17,7 @@ from numba.core.datamodel.models import PrimitiveModel
 from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic
 
+from ..geometry import ceil_div
 from .emit import I1, I32, I64, PTR, P, Vectors, function, pointer
 
 ELEMENTS = {"f4": ir.FloatType(), "f8": ir.DoubleType(), "i4": I32, "i8": I64, "b1": I1}
@@ -196,7 +197,7 @@ class Memory:
             found, held = None, 0
             for j in range(apart):  # one vector after the other gives its lanes to the result
                 part = v.load(b, address, j * v.width)
-                upto = -(-(j + 1) * n // apart)
+                upto = ceil_div((j + 1) * n, apart)
                 pick = [i if i < held else n + i * apart - j * n if i < upto else 0 for i in range(n)]
                 mask = ir.Constant(ir.VectorType(I32, n), pick)
                 found = b.shuffle_vector(part if found is None else found, part, mask)

@@ -1,0 +1,265 @@
+"""Depthwise and small groups in machine code: every size, memory layout and number of threads, against the loops."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import npconv
+import npconv.testing
+import reference
+from npconv.algorithms import named
+from npconv.compiled import library, threads
+from npconv.geometry import ConvGeometry
+
+pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+GROUPS = (1, 2, 3, 5, 16, 17, 33, 64, 100)
+PAIRS = ((1, 1), (1, 1), (1, 1), (2, 2), (4, 4), (1, 2), (3, 1), (2, 3), (4, 3), (8, 8), (8, 5))
+
+
+def drawn(rng: np.random.Generator) -> ConvGeometry:
+    """A problem of rank 1 to 3 with at least one output."""
+    rank, groups = int(rng.integers(1, 4)), int(rng.choice(GROUPS))
+    c, o = PAIRS[rng.integers(len(PAIRS))]
+    groups = min(groups, 160 // max(c, o))
+    one = lambda low, high: tuple(int(v) for v in rng.integers(low, high, rank))  # noqa: E731
+    size, kernel = one(1, (0, 300, 15, 7)[rank]), one(1, (0, 10, 5, 4)[rank])
+    stride, dilation = one(1, 4) if rng.random() < 0.6 else (1,) * rank, one(1, 3)
+    pads = tuple((int(a), int(b)) for a, b in rng.integers(-1, 4, (rank, 2)))
+    batch = int(rng.choice([1, 2, 5]))
+    g = ConvGeometry(batch, c * groups, o * groups, size, kernel, stride, dilation, pads, (1,) * rank, groups)
+    fits = all(have >= need for have, need in zip(g.padded_shape, g.effective, strict=True))
+    return g.tight() if fits else drawn(rng)
+
+
+def runs(g: ConvGeometry, dtype: str) -> bool:
+    return named("channelwise").why_not(g, np.dtype(dtype)) is None
+
+
+def view(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same numbers in some memory layout: ours, channels last, reversed, or with gaps that hold NaN."""
+    kind = rng.integers(5)
+    if kind == 0:
+        return array.copy()
+    if kind <= 2:
+        return np.moveaxis(np.array(np.moveaxis(array, 1, -1), order="C"), -1, 1)
+    if kind == 3:
+        return array[..., ::-1].copy()[..., ::-1]
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1] + 1), np.nan, array.dtype)
+    wide[..., 1::2] = array
+    return wide[..., 1::2]
+
+
+def options(g: ConvGeometry) -> dict:
+    return {"stride": g.stride, "padding": g.padding, "dilation": g.dilation, "groups": g.groups}
+
+
+def within(result: np.ndarray, right: np.ndarray, scale: np.ndarray) -> bool:
+    """The bound that the algorithm promises: 128 u S."""
+    return bool((np.abs(result - right) <= 128 * np.finfo(result.dtype).eps / 2 * scale).all())
+
+
+def computed(what: str, g: ConvGeometry, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """One pass of the algorithm alone, straight into `out`."""
+    algorithm = named("channelwise")
+    if what == "weight_grad":
+        out[...] = 0
+        algorithm.weight_grad(a, b, g, out)
+        return out
+    out[...] = np.nan
+    algorithm.forward(a, algorithm.prepare(b, g, out.dtype), g, out)
+    first = out.copy()
+    out[...] = np.nan
+    algorithm.forward(a, algorithm.borrow(b, g, out.dtype), g, out)
+    assert np.array_equal(first, out, equal_nan=True)
+    return out
+
+
+@pytest.mark.parametrize("what", ["forward", "weight_grad"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(10))
+def test_random_problems_in_any_layout_and_on_any_number_of_threads(seed: int, dtype: str, what: str) -> None:
+    rng = np.random.default_rng([seed, dtype == "float32", what == "forward"])
+    done = 0
+    while done < 16:
+        g = drawn(rng)
+        if not runs(g, dtype):
+            continue
+        done += 1
+        shapes = (g.x_shape, g.w_shape) if what == "forward" else (g.x_shape, g.y_shape)
+        a, b = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+        if what == "forward":
+            right, scale = (
+                reference.conv(p.astype("f8"), q.astype("f8"), **options(g)) for p, q in ((a, b), (abs(a), abs(b)))
+            )
+        else:
+            right, scale = (
+                reference.conv_weight_grad(p.astype("f8"), q.astype("f8"), g.w_shape, **options(g))
+                for p, q in ((a, b), (abs(a), abs(b)))
+            )
+        a, b, out = view(a, rng), view(b, rng), view(np.empty(right.shape, dtype), rng)
+        before = a.tobytes(), b.tobytes()
+        first = computed(what, g, a, b, out).copy()
+        assert within(first, right, scale), g
+        assert (a.tobytes(), b.tobytes()) == before
+        for count in (1, 2, 3):
+            with threads.num_threads(count):
+                assert np.array_equal(computed(what, g, a, b, out), first), (g, count)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_public_passes_and_transposed(layout: str) -> None:
+    """Strided phases of the input gradient and of the transposed convolution write into every second pixel."""
+    rng = np.random.default_rng(7)
+    last = layout == "channels_last"
+    turned = lambda a: np.ascontiguousarray(np.moveaxis(a, 1, -1)) if last else a  # noqa: E731
+    for _ in range(60):
+        g = drawn(rng)
+        x, w = rng.standard_normal(g.x_shape), rng.standard_normal(g.w_shape)
+        y = rng.standard_normal(g.y_shape)
+        if not (runs(g, "float64") and runs(g.transposed(), "float64")):
+            continue
+        given = {**options(g), "layout": layout, "algorithm": "channelwise"}
+        kernel = np.ascontiguousarray(w.transpose(*range(2, w.ndim), 1, 0)) if last else w
+        dx = npconv.conv_input_grad(turned(y), kernel, input_shape=turned(x).shape, **given)
+        scale = reference.conv_input_grad(abs(y), abs(w), g.x_shape, **options(g))
+        right = reference.conv_input_grad(y, w, g.x_shape, **options(g))
+        assert within(np.moveaxis(dx, -1, 1) if last else dx, right, scale), g
+    x, w = rng.standard_normal((2, 12, 9, 8)), rng.standard_normal((12, 1, 4, 3))
+    kernel = np.ascontiguousarray(w.transpose(2, 3, 1, 0)) if last else w
+    more = {"stride": (2, 3), "padding": ((1, 0), (0, 2)), "dilation": (1, 1), "groups": 12}
+    result = npconv.conv_transpose(
+        turned(x),
+        kernel if not last else np.ascontiguousarray(w.transpose(2, 3, 1, 0)),
+        layout=layout,
+        algorithm="channelwise",
+        **more,
+    )
+    size = tuple(np.moveaxis(result, -1, 1).shape[2:] if last else result.shape[2:])
+    right = reference.conv_transpose(x, w, out_size=size, **more)
+    assert np.allclose(np.moveaxis(result, -1, 1) if last else result, right, rtol=1e-13, atol=1e-13)
+
+
+def test_a_bias_is_added_on_the_way() -> None:
+    algorithm, rng = named("channelwise"), np.random.default_rng(3)
+    for c, o, groups in ((17, 17, 17), (33, 66, 33), (20, 20, 5)):
+        g = ConvGeometry(2, c, o, (9, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+        x, w, bias = (rng.standard_normal(shape) for shape in (g.x_shape, g.w_shape, (o,)))
+        for make in (algorithm.prepare, algorithm.borrow):
+            y = np.full(g.y_shape, np.nan)
+            algorithm.forward(x, algorithm.with_bias(make(w, g, y.dtype), bias, g), g, y)
+            assert np.allclose(y, reference.conv(x, w, bias, **options(g)), rtol=1e-13, atol=1e-13)
+
+
+def test_more_products_than_a_chunk() -> None:
+    """Sums of one sign grow, and a single float32 chain of all of them would lose the bound's digits."""
+    for kernel, size in (((700,), (1500,)), ((30, 31), (40, 45))):
+        rank = len(kernel)
+        g = ConvGeometry(1, 3, 3, size, kernel, (1,) * rank, (1,) * rank, ((2, 2),) * rank, (1,) * rank, 3).tight()
+        rng = np.random.default_rng(1)
+        x, w = rng.random(g.x_shape, dtype="f4"), rng.random(g.w_shape, dtype="f4")
+        y = computed("forward", g, x, w, np.empty(g.y_shape, "f4"))
+        right = npconv.conv(x.astype("f8"), w.astype("f8"), algorithm="direct", **options(g))
+        assert within(y, right, right)
+
+
+def test_infinite_and_missing_numbers_reach_what_reads_them() -> None:
+    """A zero of the padding times an infinite weight is a NaN, as it is in the definition."""
+    g = ConvGeometry(1, 20, 20, (6, 7), (3, 3), (1, 1), (1, 1), ((1, 2), (2, 1)), (1, 1), 20)
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal(g.x_shape), rng.standard_normal(g.w_shape)
+    x[0, 3, 2, 2], w[5, 0, 0, 1], w[19, 0, 2, 2] = np.nan, np.inf, -np.inf
+    with np.errstate(all="ignore"):
+        right = reference.conv(x, w, **options(g))
+    for source in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)):
+        y = computed("forward", g, source, w, np.empty(g.y_shape))
+        assert np.array_equal(np.isnan(y), np.isnan(right))
+        assert np.array_equal(np.isinf(y), np.isinf(right))
+
+
+def test_the_last_pixel_is_the_last_of_its_page() -> None:
+    """Nothing is read beyond the arrays: they end where the memory ends."""
+    code = """
+import ctypes, mmap, sys
+import numpy as np
+from npconv.algorithms import named
+from npconv.geometry import ConvGeometry
+
+def at_the_end(array):
+    pages = array.nbytes // mmap.PAGESIZE + 1
+    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    guard = ctypes.c_void_p(start + pages * mmap.PAGESIZE)
+    if ctypes.CDLL(None).mprotect(guard, mmap.PAGESIZE, 0):
+        sys.exit("no guard")
+    flat = np.frombuffer(memory, np.uint8, array.nbytes, pages * mmap.PAGESIZE - array.nbytes)
+    copy = flat.view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    keep.append(memory)
+    return copy
+
+keep = []
+for channels, wide in ((1, 1), (17, 1), (33, 1), (20, 4), (6, 2)):
+    for pads in (((0, 0), (0, 0)), ((1, 1), (1, 1))):
+        g = ConvGeometry(1, channels, channels, (9, 16), (3, 3), (1, 1), (1, 1), pads, (1, 1), channels // wide)
+        rng = np.random.default_rng(0)
+        x, w = rng.random((1, 9, 16, channels), "f4"), rng.random(g.w_shape, "f4")
+        y = np.empty((1, *g.out_shape, channels), "f4")
+        results = []
+        for place in (np.copy, at_the_end):
+            a, b, c = (np.moveaxis(place(x), -1, 1), place(w), np.moveaxis(place(y), -1, 1))
+            algorithm, dw = named("channelwise"), place(np.zeros(g.w_shape, "f4"))
+            algorithm.forward(a, algorithm.borrow(b, g, c.dtype), g, c)
+            algorithm.weight_grad(a, c, g, dw)
+            results.append((c.copy(), dw.copy()))
+        assert all(np.array_equal(p, q) for p, q in zip(*results))
+print("whole")
+"""
+    if sys.platform != "linux":
+        pytest.skip("guard pages are made with Linux's mprotect")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.stdout == "whole\n", found.stderr
+
+
+@pytest.mark.parametrize("width", ["32", "16"])
+def test_narrower_vectors(width: str) -> None:
+    code = """
+import numpy as np
+import npconv
+rng = np.random.default_rng(5)
+for c, groups, layout in ((33, 33, "channels_last"), (24, 6, "channels_last"), (10, 5, "channels_first")):
+    for dtype in ("f4", "f8"):
+        shape = (2, 9, 14, c) if layout == "channels_last" else (2, c, 9, 14)
+        kernel = (3, 5, c // groups, c) if layout == "channels_last" else (c, c // groups, 3, 5)
+        x, w = rng.standard_normal(shape).astype(dtype), rng.standard_normal(kernel).astype(dtype)
+        given = {"padding": 2, "groups": groups, "layout": layout}
+        for make in (lambda **k: npconv.conv(x, w, **k),
+                     lambda **k: npconv.conv_weight_grad(x, npconv.conv(x, w, **given), kernel_shape=w.shape, **k)):
+            try:
+                found = make(algorithm="channelwise", **given)
+            except ValueError as error:
+                assert "groups of up to" in str(error)
+                continue
+            right = make(algorithm="direct", **given)
+            assert np.abs(found - right).max() <= (1e-4 if dtype == "f4" else 1e-12) * np.abs(right).max()
+print("right")
+"""
+    given = {**os.environ, "NPCONV_VECTOR_BYTES": width}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=given)
+    assert found.stdout == "right\n", found.stderr
+
+
+def test_the_contract() -> None:
+    report = npconv.testing.verify_algorithm(named("channelwise"), problems_per_dtype=80)
+    assert report.accepted > 60
+
+
+def test_it_refuses_with_a_reason() -> None:
+    g = ConvGeometry(1, 64, 64, (8, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), 2)
+    algorithm = named("channelwise")
+    assert "needs groups of up to" in (algorithm.why_not(g, np.dtype("f4")) or "")
+    assert "float32 or float64" in (algorithm.why_not(g, np.dtype("c8")) or "")
