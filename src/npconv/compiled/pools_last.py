@@ -71,7 +71,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     def sum_four(to: int, x: int, d: int, h: int, w: int, step_d: int, step_h: int, step_w: int, divisor: int) -> None:
         """The means of four vectors of channels; columns in runs of `FEW`, then rows."""
         t0, t1, t2, t3 = zero(), zero(), zero(), zero()
-        if d == 1 and h <= FEW and w <= FEW:
+        if d == 1 and 0 < h <= FEW and w <= FEW:
             for k in range(w):
                 at = x + k * step_w
                 c0, c1, c2, c3 = load(at), load(at + width), load(at + 2 * width), load(at + 3 * width)
