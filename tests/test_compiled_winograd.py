@@ -8,7 +8,7 @@ import pytest
 import npconv
 from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
-from npconv.compiled import library, threads
+from npconv.compiled import library, threads, winograd_grad_launch
 from npconv.geometry import ConvGeometry, interleaved
 
 pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
@@ -139,6 +139,19 @@ def test_any_number_of_threads_gives_the_same_bits(name: str, shape: str, dtype:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_weight_gradient_in_batches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    g, rng = SHAPES["many tiles"], np.random.default_rng(8)
+    x, slopes = rng.standard_normal(g.x_shape), rng.standard_normal(g.y_shape)
+    whole, parts = np.ones(g.w_shape), np.ones(g.w_shape)
+    named(name).weight_grad(x, slopes, g, whole)
+    monkeypatch.setattr(winograd_grad_launch, "BATCH_BYTES", 1)
+    for cached in (winograd_grad_launch.layout, winograd_grad_launch._words):
+        monkeypatch.setattr(winograd_grad_launch, cached.__name__, cached.__wrapped__)
+    named(name).weight_grad(x, slopes, g, parts)
+    assert np.allclose(whole, parts, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_but_the_output_is_written(name: str) -> None:
     """The output lies in the middle of a larger array; everything around it keeps its value."""
     algorithm, rng = named(name), np.random.default_rng(0)
@@ -198,8 +211,8 @@ def test_strided_phases(name: str, layout: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_no_window_reads_does_not_round(name: str) -> None:
     """A tile overhangs the output: a large number there must not reach the outputs beside it."""
-    x, w = np.ones((1, 4, 9, 9)), np.ones((3, 4, 3, 3))
-    x[..., 6:, :] = x[..., 6:] = 1e12
+    x, w = np.ones((1, 4, 10, 10)), np.ones((3, 4, 3, 3))
+    x[..., 7:, :] = x[..., 7:] = 1e12
     out = npconv.conv(x, w, padding=((0, -3), (0, -3)), algorithm=name)
     assert np.allclose(out, 36.0, rtol=1e-12)
 

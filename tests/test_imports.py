@@ -31,6 +31,7 @@ ORDER: list[set[str]] = [
     {"npconv.convolution", "npconv.gradients", "npconv.transposed_problem", "npconv.local_problem"}
     | {"npconv.pool_passes"},
     {"npconv.explaining", "npconv.plan", "npconv.tangents", "npconv.transposed", "npconv.transposed_grads"}
+    | {"npconv.tuning"}
     | {"npconv.depthwise", "npconv.local", "npconv.local_grads", "npconv.unfolding", "npconv.pooling_grads"},
     {"npconv.separable", "npconv.unpooling", "npconv.fractional"}
     | {"npconv.pooling", "npconv.adaptive", "npconv.global_pooling"},
@@ -39,7 +40,7 @@ ORDER: list[set[str]] = [
     {"npconv.nn", "npconv.filters", "npconv.testing"},
     {"npconv"},
     {"npconv.plots", "npconv.integrations"},
-    {"npconv.explorer", "npconv.demo"},
+    {"npconv.explorer", "npconv.demo", "npconv.diagnosis"},
     {"npconv.cli"},
 ]
 SIBLINGS_ALLOWED = {("npconv.algorithms.winograd", "npconv.algorithms.cook_toom")}
