@@ -297,6 +297,17 @@ def test_strides_decide_nothing_but_the_time(ran):
     assert len(ran) == 2 * 4 * len(odd)
 
 
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_kernels_are_kept_apart_by_dtype(layout, monkeypatch):
+    """The gradient's dtype comes from g and x together, where g and the indices stay what they were."""
+    x = np.random.default_rng(2).standard_normal((1, 6, 6, 5))
+    for dtypes in itertools.product(("float32", "float64"), repeat=2):
+        g, given = np.ones((1, *npconv.max_pool(x, 2, layout=layout).shape[1:]), dtypes[0]), x.astype(dtypes[1])
+        for indices in (None, npconv.max_pool(x, 2, layout=layout, return_indices=True)[1]):
+            dx = npconv.max_pool_grad(g, given, 2, layout=layout, indices=indices)
+            same(dx, by_numpy(monkeypatch, npconv.max_pool_grad, g, given, 2, layout=layout))
+
+
 def test_tables_against_the_axes():
     for size, taps, stride, dilation, lo, hi in itertools.product(
         (5, 12), (1, 3, 4), (1, 2, 5), (1, 2), (0, 1), (-1, 0, 2)

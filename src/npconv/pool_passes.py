@@ -39,17 +39,17 @@ def _launched(p: PoolProblem, make: Callable[..., Any], option: Any, *operands: 
     `make` is asked for the launch once per problem and memory layout of the operands. Operands that lie in no order that
     a kernel reads are copied first, so that strides decide nothing but the time.
     """
-    key = (make, option, *[part for array in operands for part in (array.strides, array.dtype.char)])
+    arrays = (*operands, *results.values())  # results are contiguous, but of a dtype that other operands may decide
+    key = (make, option, *[array.strides for array in operands], *[array.dtype.char for array in arrays])
     found = p.launches.get(key, key)
     if found is key:
-        arrays = (*operands, *results.values())
         views = [p.layout.canonical(array) for array in arrays]
         in_place = all(address(view) == address(array) for view, array in zip(views, arrays, strict=True))
         if len(p.launches) > 64:  # strides without end must not fill the memory
             p.launches.clear()
         found = p.launches[key] = make(p, option, *views) if in_place else None
     if found is not None:
-        return found.run(*operands, *results.values())
+        return found.run(*arrays)
     if all(array.flags.c_contiguous for array in operands) or any(a.dtype.char not in "fdl" for a in operands):
         return False
     return _launched(p, make, option, *map(np.ascontiguousarray, operands), **results)

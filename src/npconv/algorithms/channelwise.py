@@ -14,7 +14,7 @@ import numpy as np
 
 from ..compiled import library, threads
 from ..compiled.calls import address
-from ..compiled.channelwise_launch import group_of, lay_out, packing_of, plan, plan_gradient, workspace
+from ..compiled.channelwise_launch import aligned_empty, group_of, lay_out, packing_of, plan, plan_gradient, workspace
 from ..geometry import ConvGeometry, total
 from .base import Algorithm, Cost, ErrorBound
 
@@ -80,7 +80,7 @@ class Channelwise(Algorithm):
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
         words, vectors, size = packing_of(geometry.groups, geometry.in_channels, w.shape, w.strides, dtype)
-        to = np.empty(size, dtype)
+        to = aligned_empty(size, dtype)
         words.run(vectors, 0, w=address(w), to=address(to))
         return Prepared(to)
 
@@ -118,7 +118,7 @@ class Channelwise(Algorithm):
             return
         x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
         launch = plan_gradient(geometry, x.strides, g.strides, out.strides, out.dtype)
-        parts, run = np.empty(launch.size, out.dtype), launch.parts
+        parts, run = aligned_empty(launch.size, out.dtype), launch.parts
         scratch = np.empty(run.scratch * min(threads.get_num_threads(), run.blocks), np.uint8)
         run.words.run(run.blocks, run.flops, x=address(x), g=address(g), to=address(parts), scratch=address(scratch))
         launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out))

@@ -16,7 +16,7 @@ from ..compiled import library, threads, winograd_grad_launch
 from ..compiled.calls import address
 from ..compiled.winograd_launch import forward_launch, weight_launch
 from ..compiled.winograd_shape import FORMS, aligned, axes, cut, empty
-from ..geometry import ConvGeometry, total
+from ..geometry import ConvGeometry, ceil_div, total
 from .base import Algorithm, Cost, ErrorBound
 
 
@@ -74,9 +74,10 @@ class FusedWinograd(Algorithm):
         direct = a.kernel[0] if a else 1  # taps that are not transformed
         weights = c.positions * direct * total(geometry.w_shape[:2])
         if direction == "weight_grad":
-            data, slopes, sums, scratch = winograd_grad_launch.layout(geometry, self.n, size).bytes(c.positions, 2)
-            moved = (data + slopes) * max(1, 2 * c.positions * c.tiles // max(1, data)) + 3 * weights * size
-            return Cost(int(2 * c.lanes * c.work), moved, 4, data + slopes + sums + scratch, engine="compiled")
+            at = winograd_grad_launch.layout(geometry, self.n, size)
+            held = at.bytes(c.positions, 2)
+            moved = 2 * sum(held[:3]) * ceil_div(c.tiles, at.batch) + total(geometry.w_shape) * size
+            return Cost(int(2 * c.lanes * c.work), moved, 4, sum(held), engine="compiled")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
         return Cost(int(2 * c.lanes * c.work), 2 * weights * size, 2, weights * size + scratch, engine="compiled")
 

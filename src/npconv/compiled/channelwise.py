@@ -14,6 +14,7 @@ from . import packing
 from .build import inner
 from .channelwise_grad import gather, weight_grad
 from .channelwise_pack import gapped, prepare, weights
+from .channelwise_sizes import LINE
 from .channelwise_tiles import forward_tiles, put
 from .emit import Vectors
 from .target import Target
@@ -92,7 +93,7 @@ def forward(v: Vectors) -> Any:
         packs: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of batch x depth x bands x parts (runs of panels): move and far are stride and dilation."""
-        rows = scratch + thread * scratch_step
+        rows = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
         many = taps_d * taps_h
         limits = rows + 8 * many
         packed, staged = rows + packed_at, rows + staged_at

@@ -15,7 +15,7 @@ from llvmlite import ir
 from . import packing
 from .build import inner
 from .channelwise_pack import gapped
-from .channelwise_sizes import TAPS
+from .channelwise_sizes import LINE, TAPS
 from .channelwise_tiles import FAST, MASKED, SAFE, Loop, chosen, put, swapped
 from .emit import I64, Vectors, emitted, i64, pointer, word
 
@@ -140,7 +140,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
         packs: int, packs_g: int, packed_at: int, packed_g_at: int, edge_lo: int, edge_hi: int, zeros: int, chunk: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of slabs x vectors; the taps are padded to whole tiles by repeating the last."""
-        mine = scratch + thread * scratch_step
+        mine = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
         offsets, ahead, limits = mine, mine + 8 * taps, mine + 16 * taps
         for block in range(lo, hi):
             vector = block % vectors

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, effective_kernel, total
 from . import library
-from .calls import Words
-from .channelwise_sizes import CHUNK, TAPS
+from .calls import Words, address
+from .channelwise_sizes import CHUNK, LINE, TAPS
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
@@ -68,9 +68,10 @@ def group_of(geometry: ConvGeometry) -> tuple[int, int]:
     return geometry.in_channels // geometry.groups, geometry.out_channels // geometry.groups
 
 
-def _three(values: Ints, fill: int) -> Ints:
+def _three(values: Ints, fill: int) -> tuple[int, int, int]:
     """Per-axis values of up to three axes as (depth, height, width)."""
-    return (fill,) * (3 - len(values)) + tuple(values)
+    depth, height, width = (fill,) * (3 - len(values)) + tuple(values)
+    return depth, height, width
 
 
 @lru_cache(maxsize=4096)
@@ -252,6 +253,13 @@ def _tap_offsets(kernel: Ints, steps: Ints) -> np.ndarray:
     return np.array(offsets, np.int64)
 
 
+def aligned_empty(count: int, dtype: np.dtype) -> np.ndarray:
+    """Uninitialised elements that begin with a cache line."""
+    memory = np.empty(count * dtype.itemsize + LINE, np.uint8)
+    start = -address(memory) % LINE
+    return memory[start : start + count * dtype.itemsize].view(dtype)
+
+
 def _aligned(count: int) -> int:
     """Bytes in whole cache lines."""
-    return ceil_div(count, 64) * 64
+    return ceil_div(count, LINE) * LINE
