@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .compiled import threads
 from .compiled.library import KernelError
 from .geometry import LARGEST, Ints
 from .memory import MemoryLimitError
@@ -30,6 +31,7 @@ def operation(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        threads.begin()
         try:
             return function(*args, **kwargs)
         except TypeError:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .activations import EXACT, SLOPE, TABLE, Activation
 from .arguments import Dtypes, choice, common_dtypes, dtype_of, operand, operation, shape_of, working
+from .compiled import threads
 from .compiled.library import KernelError
 from .conv_arguments import ConvOptions, check_bias, read, with_defaults
 from .execution import Pass, Weights
@@ -131,6 +132,7 @@ class ConvPlan:
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of x, which has the shape and dtype planned for; `out` as in `npconv.conv`."""
+        threads.begin()
         x = operand("plan", "x", x)
         if x.shape != self.input_shape:
             raise ValueError(

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from .base import Algorithm
-from .depthwise import Depthwise
 from .blocked import Blocked
 from .channelwise import Channelwise
+from .depthwise import Depthwise
 from .direct import Direct
 from .fft import Fft
 from .fused_winograd import FusedWinograd

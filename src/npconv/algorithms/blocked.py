@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 
 from ..compiled import library, outer_launch, threads
-from ..compiled.calls import Words, address
+from ..compiled.calls import Words, address, aligned
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, total
 from .base import Algorithm, Cost, ErrorBound, elements
 
@@ -114,7 +114,7 @@ class Blocked(Algorithm):
         weights = lanes * geometry.terms
         padded = total(geometry.padded_shape) * geometry.in_channels * n
         moved = 2 * padded + total(geometry.y_shape) + 3 * weights
-        held = weights + BOX_BYTES // size * threads.get_num_threads()
+        held = weights + BOX_BYTES // size * threads.current()
         flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
         return Cost(flops, moved * size, 1, held * size, engine="compiled")
 
@@ -124,8 +124,8 @@ class Blocked(Algorithm):
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
         packing = _packing(geometry.groups, w.shape, w.strides, dtype)
-        weights = np.empty(packing.elements, dtype)
-        scratch = np.empty(packing.threads * SPARE_BYTES, np.uint8)
+        weights = aligned(packing.elements, dtype)
+        scratch = aligned(min(threads.current(), packing.blocks) * SPARE_BYTES)
         # moving a number costs about what 16 products do
         packing.words.run(
             packing.blocks, 16.0 * packing.elements, to=address(weights), w=address(w), scratch=address(scratch)
@@ -153,11 +153,11 @@ class Blocked(Algorithm):
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
         w_strides = prepared.weights.strides if prepared.fresh else None
-        launch = plan(geometry, x.strides, out.strides, w_strides, out.dtype, threads.get_num_threads())
+        launch = plan(geometry, x.strides, out.strides, w_strides, out.dtype, threads.current())
         if launch is None:
             return
         bias = 0 if prepared.bias is None else address(prepared.bias)
-        scratch = np.empty(launch.scratch * launch.threads, np.uint8)
+        scratch = aligned(launch.scratch * launch.threads)
         launch.words.run(
             launch.blocks,
             launch.flops,
@@ -176,7 +176,6 @@ class Packing:
     words: Words
     blocks: int
     elements: int
-    threads: int
 
 
 @lru_cache(maxsize=1024)
@@ -196,7 +195,7 @@ def _packing(group: int, shape: Ints, strides: Ints, dtype: np.dtype) -> Packing
         "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "scratch_step": SPARE_BYTES,
     }  # fmt: skip
     words = Words(library.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
-    return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps, TASKS)
+    return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
 
 
 @dataclass(frozen=True)
@@ -314,7 +313,7 @@ def plan(
         "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": y_steps[2], "packs": pack_bytes,
         "direct": int(direct), "taps": len(taps), "chunk_taps": chunk_taps, "chunk_depth": depth,
         "panel_step": full * len(taps), "group_step": (full * (p.count - 1) + last) * len(taps), "at_weights": at_weights,
-        "scratch_step": at_weights + (chunk_taps * chunk if w_strides else 0) + 256,
+        "scratch_step": -(-(at_weights + (chunk_taps * chunk if w_strides else 0) + 256) // 64) * 64,
         "fresh": int(w_strides is not None), "w_g": 0, "w_o": 0, "w_c": 0, "w_run": 0, **borrowed,
     }  # fmt: skip
     if w_strides is None:

@@ -73,7 +73,7 @@ class Channelwise(Algorithm):
             2 * pixels * lanes * (at.wide * taps + STORE_PRODUCTS),
             (inputs + outputs) * size,
             2 if direction == "weight_grad" else 1,
-            workspace(geometry, dtype, direction, threads.get_num_threads()),
+            workspace(geometry, dtype, direction, threads.current()),
             engine="compiled",
         )
 
@@ -102,7 +102,7 @@ class Channelwise(Algorithm):
         launch = plan(geometry, x.strides, out.strides, w_strides, out.dtype)
         if launch is None:
             return
-        scratch = np.empty(launch.scratch * min(threads.get_num_threads(), launch.blocks), np.uint8)
+        scratch = np.empty(launch.scratch * min(threads.current(), launch.blocks), np.uint8)
         launch.words.run(
             launch.blocks,
             launch.flops,
@@ -119,6 +119,6 @@ class Channelwise(Algorithm):
         x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
         launch = plan_gradient(geometry, x.strides, g.strides, out.strides, out.dtype)
         parts, run = aligned_empty(launch.size, out.dtype), launch.parts
-        scratch = np.empty(run.scratch * min(threads.get_num_threads(), run.blocks), np.uint8)
+        scratch = np.empty(run.scratch * min(threads.current(), run.blocks), np.uint8)
         run.words.run(run.blocks, run.flops, x=address(x), g=address(g), to=address(parts), scratch=address(scratch))
         launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..compiled import library, threads, winograd_grad_launch
-from ..compiled.calls import address
+from ..compiled.calls import address, aligned
 from ..compiled.winograd_launch import forward_launch, weight_launch
-from ..compiled.winograd_shape import FORMS, aligned, axes, cut, empty
+from ..compiled.winograd_shape import FORMS, axes, cut, empty
 from ..geometry import ConvGeometry, ceil_div, total
 from .base import Algorithm, Cost, ErrorBound
 
@@ -82,7 +82,7 @@ class FusedWinograd(Algorithm):
         return Cost(int(2 * c.lanes * c.work), 2 * weights * size, 2, weights * size + scratch, engine="compiled")
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
-        w, workers = np.asarray(w, dtype), threads.get_num_threads()
+        w, workers = np.asarray(w, dtype), threads.current()
         c = cut(geometry, self.n, dtype.itemsize, workers)
         bias = np.zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
         if empty(geometry):
@@ -99,7 +99,7 @@ class FusedWinograd(Algorithm):
         return replace(prepared, bias=padded)
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
-        x, workers = np.asarray(x, out.dtype), threads.get_num_threads()
+        x, workers = np.asarray(x, out.dtype), threads.current()
         launch = forward_launch(geometry, self.n, prepared.columns, x.strides, out.strides, out.dtype, workers)
         if launch is None:
             return

@@ -54,7 +54,7 @@ def work(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> tuple[int, int, int
 
 def workspace(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> int:
     """Bytes of prepared weights, of spectra in flight, and of the tiles that threads work on."""
-    width, tiles = steps.vector_bytes(), 4 * threads.get_num_threads() * (total(c.lengths) + 1024)
+    width, tiles = steps.vector_bytes(), 4 * threads.current() * (total(c.lengths) + 1024)
     inputs, outputs = steps.per_group(geometry)
     if steps.channelwise(geometry):
         vectors = steps.vectors(geometry.in_channels, dtype)

@@ -11,7 +11,6 @@ import numpy as np
 from .library import Kernel
 from .threads import run
 
-
 #: Where CPython keeps the address of an array's first element; asking the array takes ten times as long.
 OFFSET = object.__basicsize__
 
@@ -33,6 +32,18 @@ def _agree() -> bool:
 
 #: The address of the first element of an array.
 address = _fast if _agree() else _slow
+
+
+#: Bytes of a cache line.
+LINE = 64
+
+
+def aligned(size: int, dtype: np.dtype | type = np.uint8) -> np.ndarray:
+    """`size` uninitialised elements that begin with a cache line: a vector that lies across two is loaded twice."""
+    kind = np.dtype(dtype)
+    raw = np.empty(size * kind.itemsize + LINE, np.uint8)
+    start = -address(raw) % LINE
+    return raw[start : start + size * kind.itemsize].view(kind)
 
 
 class Words:

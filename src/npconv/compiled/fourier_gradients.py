@@ -117,7 +117,7 @@ def _alone_gradient(
 
 def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, c: Cut, out: np.ndarray) -> None:
     """Add the weight gradient to `out`, (O, C/G, *k)."""
-    workers = threads.get_num_threads()
+    workers = threads.current()
     made = np.empty(out.shape, out.dtype)
     i, o = per_group(geometry)
     if channelwise(geometry):

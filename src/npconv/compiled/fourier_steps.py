@@ -170,7 +170,7 @@ def prepare(w: np.ndarray, geometry: ConvGeometry, c: Cut, borrowed: bool = Fals
     count = multiplier if channelwise(geometry) else geometry.groups
     parts = [w[m::count] if channelwise(geometry) else w[m * multiplier : (m + 1) * multiplier] for m in range(count)]
     launch, tasks, size = _preparing(geometry, c, w.dtype, parts[0].strides)
-    room = Room(launch.scratch * threads.get_num_threads())
+    room = Room(launch.scratch * threads.current())
     owner = Room(size * count) if borrowed else None
     memory = np.empty(size * count + 64, np.uint8) if owner is None else owner.memory
     spectra = Spectra(memory[-address(memory) % 64 :], size, count, c.lengths, owner)
@@ -265,7 +265,7 @@ def _alone(geometry: ConvGeometry, c: Cut, dtype: np.dtype, xs: Ints, ys: Ints) 
 
 def forward(x: np.ndarray, w: Spectra, geometry: ConvGeometry, c: Cut, out: np.ndarray) -> None:
     """Write the convolution of x with prepared weights into `out`."""
-    workers = threads.get_num_threads()
+    workers = threads.current()
     if channelwise(geometry):
         for m, weights in enumerate(w.addresses):
             y = out[:, m :: w.count]

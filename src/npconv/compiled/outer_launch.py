@@ -55,7 +55,7 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.nd
     launches = plan(geometry, x.strides, g.strides, out.strides, out.dtype)
     if not launches:
         return
-    workers = threads.get_num_threads()
+    workers = threads.current()
     size = max(scratch_bytes(launch, workers) for launch in launches)
     scratch = np.empty(size, np.uint8)
     free, x_at, g_at, out_at = -(-address(scratch) // 64) * 64, address(x), address(g), address(out)
@@ -100,7 +100,7 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
         each = channels // part.groups
         packed += part.groups * (part.batch * pixels * (each + lanes) * dtype.itemsize + each * SKEW)
     cuts = [Cut.of(part, dtype, swapped) for swapped in (False, True)]
-    return packed + max(cut.scratch * (cut.tasks if cut.parts > 1 else threads.get_num_threads()) for cut in cuts) + 256
+    return packed + max(cut.scratch * (cut.tasks if cut.parts > 1 else threads.current()) for cut in cuts) + 256
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from ..geometry import ceil_div
 from . import library
 from .calls import address
 from .library import Kernel
-from .threads import ENTRY, SERIAL_FLOPS, get_num_threads, run
+from .threads import ENTRY, SERIAL_FLOPS, current, run
 
 #: Blocks that a launch is cut into at least, if it can be.
 TASKS = 16
+#: The work of some milliseconds, in operations as `threads.SERIAL_FLOPS` counts them.
+LONG_WORK = 2e8
 
 
 class Launch:
@@ -35,46 +37,35 @@ class Launch:
     ) -> None:  # fmt: skip
         self.entry, self.tables, self.blocks, self.work, self.scratch = entry, tables, blocks, work, scratch
         known = values | {name: address(table) for name, table in tables.items()} | dict.fromkeys(arrays, 0)
-        own = {"scratch", "outside"} & set(entry.arguments)
-        missing = set(entry.arguments) - set(known) - own
+        at = {name: i for i, name in enumerate(entry.arguments)}
+        missing = set(at) - set(known) - {"scratch", "outside"}
         if missing:
             raise ValueError(f"{entry.name} needs {sorted(missing)}")
-        self.words = np.array([known.get(name, 0) for name in entry.arguments], np.int64)
-        self.places = [entry.arguments.index(name) if name in entry.arguments else None for name in arrays]
-        self.own = {name: entry.arguments.index(name) for name in own}
+        count = len(at)  # two words more: what the kernel answers, and one for arrays that it does not take
+        self.kind = ctypes.c_int64 * (count + 2)
+        self.words = self.kind(*(known.get(name, 0) for name in entry.arguments))
+        self.places = [at.get(name, count + 1) for name in arrays]
+        self.room, self.outside, self.answer = at.get("scratch"), at.get("outside"), count
         self.call = ENTRY(entry.address) if work < SERIAL_FLOPS else None
+        # a run of blocks takes well under 0.1 s: between runs Ctrl-C is noticed
+        self.grain = max(1, min(blocks // TASKS, int(blocks * LONG_WORK / max(1.0, work))))
 
     def run(self, *arrays: np.ndarray) -> bool:
         """Run it; whether the kernel could do it."""
-        count = len(self.words)
-        threads = get_num_threads() if self.call is None else 1
-        room = np.empty(count + 1 + (self.scratch * threads >> 3), np.int64)  # words, the answer, scratch
-        words = room[:count]
-        words[:] = self.words
-        begin = data(room)
+        words = self.kind.from_buffer_copy(self.words)
+        begin = ctypes.addressof(words)
         for place, array in zip(self.places, arrays, strict=True):
-            if place is not None:
-                words[place] = data(array)
-        for name, place in self.own.items():
-            words[place] = begin + 8 * (count + (name == "scratch"))
-        room[count] = 0
+            words[place] = address(array)
+        if self.room is not None:
+            room = np.empty(self.scratch * (current() if self.call is None else 1), np.uint8)
+            words[self.room] = address(room)
+        if self.outside is not None:
+            words[self.outside] = begin + 8 * self.answer
         if self.call is not None:
             self.call(0, self.blocks, 0, begin)
         else:
-            run(self.entry, words, self.blocks, self.work, max(1, self.blocks // TASKS))
-        return not room[count]
-
-
-def data(array: np.ndarray) -> int:
-    """Where the first element of `array` lies: `address`, four times as fast where NumPy's arrays begin as expected."""
-    return ctypes.c_size_t.from_address(id(array) + HEAD).value
-
-
-#: Bytes of an object before what is its own, which in an array is the address of its elements.
-HEAD = object.__basicsize__
-_probe = np.empty(3)
-if data(_probe) != address(_probe):
-    data = address
+            run(self.entry, np.frombuffer(memoryview(words), np.int64), self.blocks, self.work, self.grain)
+        return not words[self.answer]
 
 
 def cuts(blocks: int, most: int) -> int:

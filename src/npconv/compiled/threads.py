@@ -41,9 +41,31 @@ _default = _processors()
 _local = threading.local()
 
 
+def current() -> int:
+    """The number of threads of the operation that this thread is in: scratch is made for as many.
+
+    It follows `set_num_threads` of another thread from one operation to the next, never inside of one.
+    """
+    found = getattr(_local, "threads", None) or getattr(_local, "current", None)
+    return found or begin()
+
+
+def begin() -> int:
+    """An operation begins: what `set_num_threads` said last holds until it ends."""
+    _local.current = _default
+    return getattr(_local, "threads", None) or _default
+
+
 def get_num_threads() -> int:
-    """The number of threads that compiled kernels use when called from this thread."""
-    return getattr(_local, "threads", _default)
+    """The number of threads that compiled kernels use when called from this thread.
+
+    Examples
+    --------
+    >>> import npconv
+    >>> npconv.get_num_threads() >= 1
+    True
+    """
+    return begin()
 
 
 def set_num_threads(n: int) -> None:
@@ -66,6 +88,7 @@ def set_num_threads(n: int) -> None:
     """
     global _default
     _default = _checked("set_num_threads", n)
+    begin()
 
 
 @contextlib.contextmanager
@@ -196,7 +219,7 @@ def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int 
             _entry(entry.address)(first, min(blocks, first + grain), 0, address)
         return
     pool = _shared()
-    workers = min(get_num_threads(), -(-blocks // grain)) - 1
+    workers = min(current(), -(-blocks // grain)) - 1
     if len(pool.threads) < workers and not pool.full:
         pool.grow(workers)
     order = (ctypes.c_int64 * 9)(pool.state, entry.address, address, blocks, 0, grain, workers, 0, 0)

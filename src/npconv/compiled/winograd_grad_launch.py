@@ -9,7 +9,7 @@ import numpy as np
 
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size
 from . import library, threads
-from .calls import Words, address
+from .calls import Words, address, aligned
 from .winograd_shape import (
     CHUNK,
     FORMS,
@@ -19,7 +19,6 @@ from .winograd_shape import (
     TILE_ROWS,
     Axes,
     Cut,
-    aligned,
     axes,
     cut,
     empty,
@@ -167,7 +166,7 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, ou
     if empty(geometry):
         return
     c, at, (of_x, of_g, outer) = _words(geometry, n, x.strides, g.strides, out.strides, out.dtype)
-    sizes = at.bytes(c.positions, threads.get_num_threads())
+    sizes = at.bytes(c.positions, threads.current())
     held = aligned(sum(sizes))
     data, slopes, sums, scratch = (address(held) + sum(sizes[:i]) for i in range(4))
     channels, outputs = group_channels(geometry)

@@ -138,13 +138,6 @@ def odd_lines(count: int) -> int:
     return (ceil_div(count, LINE) | 1) * LINE
 
 
-def aligned(count: int) -> np.ndarray:
-    """Uninitialised bytes that begin with a cache line: a vector that lies across two is loaded twice."""
-    raw = np.empty(count + LINE, np.uint8)
-    start = -raw.__array_interface__["data"][0] % LINE
-    return raw[start : start + count]
-
-
 @dataclass(frozen=True)
 class Cut:
     """The sizes of tiles, panels and tasks; steps in bytes."""
