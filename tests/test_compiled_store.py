@@ -73,7 +73,9 @@ def test_it_is_ours_alone(folder):
     assert stat.S_IMODE((folder / "a.o").stat().st_mode) & 0o077 == 0
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "one byte more", "one bit", "random", "header only", "a directory"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "half", "one byte more", "one bit", "random", "header only", "a directory"]
+)
 def test_a_damaged_entry_is_none(folder, damage):
     store.write("a", BODY)
     path = folder / "a.o"

@@ -187,9 +187,7 @@ def serial(count: int) -> list[bytes]:
         return [mixed(i) for i in range(count)]
 
 
-@pytest.mark.parametrize(
-    "count", [pytest.param(60, id="short"), pytest.param(1000, id="full", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("count", [pytest.param(60, id="short"), pytest.param(1000, id="full", marks=pytest.mark.long)])
 def test_sixteen_threads_give_the_bits_of_one(count):
     expected = serial(42)  # the calls repeat after 42
     npconv.set_num_threads(2)

@@ -104,9 +104,8 @@ class Blocked(Algorithm):
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         n, size, group = geometry.batch, dtype.itemsize, geometry.groups
         if direction == "weight_grad":
-            moved = elements(geometry)
-            held = outer_launch.workspace(geometry, dtype)
-            return Cost(outer_launch.flops(geometry, dtype), 2 * sum(moved) * size, 3, held, engine="compiled")
+            scratch, moved = outer_launch.workspace(geometry, dtype), 2 * sum(elements(geometry))
+            return Cost(outer_launch.flops(geometry, dtype), moved * size, 3, scratch, engine="compiled")
         p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
         lanes = group * p.vectors * p.lanes  # channels computed, whole vectors
         vectors = n * total(geometry.out_shape) * lanes
@@ -365,7 +364,10 @@ def _tables(
     staged_row: int,
 ) -> dict[str, np.ndarray]:
     """Where each pixel of a box starts to read, and where it is written; one table for every size a box can have."""
-    rows, places, staged, starts = [], [], [], {}
+    rows: list[np.ndarray] = []
+    places: list[np.ndarray] = []
+    staged: list[np.ndarray] = []
+    starts: dict[Ints, int] = {}
     corners = np.empty((*counts, 4), np.int64)
     at = 0
     for index in np.ndindex(*counts):

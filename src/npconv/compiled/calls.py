@@ -16,7 +16,7 @@ OFFSET = object.__basicsize__
 
 
 def _slow(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return array.__array_interface__["data"][0]
 
 
 def _fast(array: np.ndarray) -> int:

@@ -22,6 +22,10 @@ BLOCKS = 8
 BLOCK_FLOPS = 100_000
 #: Bytes of the inputs of a packed band: it should stay in the second-level cache.
 BAND_BYTES = 192 << 10
+#: Bytes of x beyond which panels take turns every few rows: its rows then come in whole, and only once.
+NEAR = 1 << 20
+#: Those rows.
+STRIPE = int(__import__("os").environ.get("ST", "1"))
 #: Pixels of a slab of the weight gradient, roughly: what one part of the sum adds up before the parts meet.
 SLAB = 64 * CHUNK
 
@@ -61,6 +65,7 @@ class Launch:
     blocks: int
     flops: int
     scratch: int  # bytes per thread
+    grain: int = 1  # blocks that follow each other for one thread
 
 
 def group_of(geometry: ConvGeometry) -> tuple[int, int]:
@@ -147,13 +152,16 @@ def plan(
     wanted = min(BLOCKS, ceil_div(flops, BLOCK_FLOPS))
     parts = min(at.panels, ceil_div(wanted, slices))
     band = axes.band(ceil_div(wanted, slices * parts), pixel, packs)
+    if at.panels > 1 and not (packs or stages or w_strides) and total(geometry.x_shape) * size > NEAR:
+        parts, band = 1, min(STRIPE, height)
     bands = ceil_div(height, band)
+    blocks = slices * bands * parts
     y_steps = _three(y_strides[2:], 0)
     places = np.add.outer(np.arange(band, dtype=np.int64) * y_steps[1], np.arange(width, dtype=np.int64) * y_steps[2])
     packed_at = _aligned(8 * many * (1 + band))
     staged_at = packed_at + (_aligned(total(axes.box(band)) * pixel) if packs else 0)
     fresh_at = staged_at + (_aligned(band * width * pixel) if stages else 0)
-    fresh = geometry.taps * at.wide * pixel if w_strides else 0
+    fresh = geometry.taps * at.wide * pixel if w_strides is not None else 0
     chunk_taps = min(axes.kernel[2], CHUNK)
     values = {
         "sliding": int(axes.moves[2] == axes.fars[2] == 1), "wide": at.wide, "parts": parts, "panels": at.panels,
@@ -173,7 +181,7 @@ def plan(
         "tap_offsets": offsets,
     }
     words = Words(library.kernel("channelwise", "forward", f"f{size}"), values, arrays)
-    return Launch(words, slices * bands * parts, flops, values["scratch_step"])
+    return Launch(words, blocks, flops, values["scratch_step"], ceil_div(blocks, max(wanted, slices)))
 
 
 @dataclass(frozen=True)
