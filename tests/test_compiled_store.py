@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from npconv.compiled import store
+from npconv.compiled import library, store
 
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
 BODY = bytes(range(256)) * 40
@@ -154,10 +154,6 @@ def test_a_file_where_the_directory_should_be(tmp_path, monkeypatch, at):
 
 
 # ------------------------------------------------------------------------------------------------ calls that use it
-pytest.importorskip("numba", reason="machine code needs numba")
-
-from npconv.compiled import library
-
 CALL = """
 import sys
 import numpy as np, npconv
@@ -252,6 +248,7 @@ def test_a_key_has_everything_in_it_that_decides_what_the_code_is(change, monkey
     assert library.key("blocked", "forward", "f4") != before
 
 
+@needs_kernels
 def test_the_sources_of_a_family_are_all_it_imports():
     names = {path.name for path in library._sources("blocked")}
     assert {"blocked.py", "packing.py", "products.py", "emit.py", "build.py", "target.py"} <= names

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from .compiled.calls import aligned
 from .geometry import LARGEST, Ints, total
 from .reading import one_int
+
+#: Elements from which an output begins with a cache line; NumPy's begin 16 bytes after one, where vectors straddle two.
+ALIGNED_FROM = 4096
 
 
 class MemoryLimitError(MemoryError):
@@ -90,7 +94,8 @@ def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, 
     keep_freed_memory()
     if out is None:
         check_output(op, shape, dtype)
-        return np.empty(shape, dtype)
+        size = total(shape)
+        return aligned(size, dtype).reshape(shape) if size >= ALIGNED_FROM else np.empty(shape, dtype)
     fresh = f"out=np.empty({shape}, {dtype.name!r})"
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{op}: out must be a NumPy array, got a {type(out).__name__}; use {fresh}")

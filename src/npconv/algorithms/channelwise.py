@@ -14,16 +14,7 @@ import numpy as np
 
 from ..compiled import library, threads
 from ..compiled.calls import address
-from ..compiled.channelwise_launch import (
-    NEAR,
-    aligned_empty,
-    group_of,
-    lay_out,
-    packing_of,
-    plan,
-    plan_gradient,
-    workspace,
-)
+from ..compiled.channelwise_launch import aligned_empty, group_of, lay_out, packing_of, plan, plan_gradient, workspace
 from ..geometry import ConvGeometry, total
 from .base import Algorithm, Cost, ErrorBound
 
@@ -94,7 +85,7 @@ class Channelwise(Algorithm):
         return Prepared(to)
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
-        if geometry.batch > FEW_IMAGES or geometry.rank > 2 or total(geometry.x_shape) * dtype.itemsize > NEAR:
+        if geometry.batch > FEW_IMAGES or geometry.rank > 2:
             return self.prepare(w, geometry, dtype)
         return Prepared(np.asarray(w, dtype), fresh=True)
 
@@ -115,7 +106,6 @@ class Channelwise(Algorithm):
         launch.words.run(
             launch.blocks,
             launch.flops,
-            launch.grain,
             x=address(x),
             w=address(prepared.weights),
             bias=0 if prepared.bias is None else address(prepared.bias),

@@ -185,18 +185,17 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                 row = 0
                 while row < rows:
                     top = corner_h + row * move_h
-                    inside = packs or (
+                    # packed or not, the sums are cut alike, so that memory layout does not show in the result
+                    inside = (
                         top >= 0
                         and top + (taps_h - 1) * far_h < in_h
                         and corner_d >= 0
                         and corner_d + (taps_d - 1) * far_d < in_d
                     )
                     many = 1
-                    if packs:
-                        many = rows
-                    elif inside:
+                    if inside:
                         many = min(rows - row, (in_h - 1 - (taps_h - 1) * far_h - top) // move_h + 1)
-                    else:
+                    elif not packs:
                         for tap in range(taps):
                             real = min(tap, taps_d * taps_h * taps_w - 1)
                             d = corner_d + real // (taps_w * taps_h) * far_d

@@ -22,10 +22,6 @@ BLOCKS = 8
 BLOCK_FLOPS = 100_000
 #: Bytes of the inputs of a packed band: it should stay in the second-level cache.
 BAND_BYTES = 192 << 10
-#: Bytes of x beyond which panels take turns every few rows: its rows then come in whole, and only once.
-NEAR = 1 << 20
-#: Those rows.
-STRIPE = int(__import__("os").environ.get("ST", "1"))
 #: Pixels of a slab of the weight gradient, roughly: what one part of the sum adds up before the parts meet.
 SLAB = 64 * CHUNK
 
@@ -65,7 +61,6 @@ class Launch:
     blocks: int
     flops: int
     scratch: int  # bytes per thread
-    grain: int = 1  # blocks that follow each other for one thread
 
 
 def group_of(geometry: ConvGeometry) -> tuple[int, int]:
@@ -152,16 +147,14 @@ def plan(
     wanted = min(BLOCKS, ceil_div(flops, BLOCK_FLOPS))
     parts = min(at.panels, ceil_div(wanted, slices))
     band = axes.band(ceil_div(wanted, slices * parts), pixel, packs)
-    if at.panels > 1 and not (packs or stages or w_strides) and total(geometry.x_shape) * size > NEAR:
-        parts, band = 1, min(STRIPE, height)
     bands = ceil_div(height, band)
-    blocks = slices * bands * parts
     y_steps = _three(y_strides[2:], 0)
     places = np.add.outer(np.arange(band, dtype=np.int64) * y_steps[1], np.arange(width, dtype=np.int64) * y_steps[2])
     packed_at = _aligned(8 * many * (1 + band))
     staged_at = packed_at + (_aligned(total(axes.box(band)) * pixel) if packs else 0)
     fresh_at = staged_at + (_aligned(band * width * pixel) if stages else 0)
-    fresh = geometry.taps * at.wide * pixel if w_strides is not None else 0
+    fresh = geometry.taps * at.wide * pixel if w_strides else 0
+    w_step_o, w_step_c, *w_steps = w_strides or (0,) * (2 + geometry.rank)
     chunk_taps = min(axes.kernel[2], CHUNK)
     values = {
         "sliding": int(axes.moves[2] == axes.fars[2] == 1), "wide": at.wide, "parts": parts, "panels": at.panels,
@@ -171,17 +164,17 @@ def plan(
         "chunk_taps": chunk_taps, "packs": int(packs), "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at,
         "scratch_step": fresh_at + _aligned(fresh) + 64, "fresh": int(bool(w_strides)), "fresh_at": fresh_at,
-        "w_step_o": w_strides[0] if w_strides else 0, "w_step_c": w_strides[1] if w_strides else 0,
+        "w_step_o": w_step_o, "w_step_c": w_step_c,
         **axes.words(band, step=_three(x_strides[2:], 0), y_step=y_steps),
     }  # fmt: skip
-    offsets = _tap_offsets(geometry.kernel, w_strides[2:] if w_strides else (0,) * geometry.rank)
+    offsets = _tap_offsets(geometry.kernel, tuple(w_steps))
     arrays = {
         "places": places.reshape(-1),
         "zeros": np.zeros(columns * at.lanes, dtype),
         "tap_offsets": offsets,
     }
     words = Words(library.kernel("channelwise", "forward", f"f{size}"), values, arrays)
-    return Launch(words, blocks, flops, values["scratch_step"], ceil_div(blocks, max(wanted, slices)))
+    return Launch(words, slices * bands * parts, flops, values["scratch_step"])
 
 
 @dataclass(frozen=True)
@@ -214,14 +207,14 @@ def plan_gradient(
     slices, pixel = geometry.batch * depth, at.lanes * size
     flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * taps
     wanted = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors)
-    band = axes.band(ceil_div(wanted, slices), pixel, packs or packs_g)
+    band = axes.band(ceil_div(wanted, slices), pixel, True)  # the same for every memory layout
     bands = ceil_div(height, band)
     units = slices * bands
     slabs = min(units, max(wanted, ceil_div(slices * height * width, SLAB)))
     packed_at = _aligned(8 * 3 * taps)
     packed_g_at = packed_at + (_aligned(total(axes.box(band)) * pixel) if packs else 0)
     last = WindowAxis(axes.ins[2], axes.kernel[2], axes.moves[2], axes.fars[2], axes.lows[2], 0, width)
-    edge_lo, edge_hi = (0, width) if packs else last.inner
+    edge_lo, edge_hi = last.inner
     shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": groups,
               "inputs": inputs, "outputs": outputs}  # fmt: skip
     values = {
