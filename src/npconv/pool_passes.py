@@ -13,6 +13,7 @@ from .arguments import flag
 from .compiled import pools_back, pools_calls
 from .compiled.calls import address
 from .compiled.pools_setting import LONGEST, setting
+from .geometry import LARGEST
 from .indices import number_strides, to_plane
 from .memory import output
 from .pool_problem import PADDED, READ, PoolProblem, compute_dtype, float_dtype, routed_dtype
@@ -57,7 +58,7 @@ def _launched(p: PoolProblem, make: Callable[..., Any], option: Any, *operands: 
 
 def _reducing(p: PoolProblem, divisor: int | None, x: Array, y: Array) -> Any:
     """The maxima, or the means over `divisor`: x to y."""
-    s = setting(p.axes, p.channels_last, x, y)
+    s = None if (divisor or 0) > LARGEST else setting(p.axes, p.channels_last, x, y)
     return s and pools_calls.reduce(s, None if divisor is None else p.shares(divisor))
 
 
@@ -75,7 +76,7 @@ def _routing(p: PoolProblem, option: None, g: Array, x: Array, dx: Array) -> Any
 
 def _sharing(p: PoolProblem, divisor: int, g: Array, dx: Array) -> Any:
     """From g over `divisor` to all inputs."""
-    into = setting(p.axes, p.channels_last, dx, g)
+    into = None if divisor > LARGEST else setting(p.axes, p.channels_last, dx, g)
     return into and pools_back.back(into, into, p.shares(divisor))
 
 
