@@ -213,7 +213,7 @@ def test_calls_work_without_a_store(folder, environment):
 def test_calls_work_without_a_home(folder):
     process = subprocess.run(
         [sys.executable, "-W", "error", "-c", CALL],
-        env={"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HOME": "/nonexistent/home", "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HOME": "/dev/null", "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         timeout=300,
