@@ -292,3 +292,14 @@ def test_where_compiling_fails_numpy_does_the_work_after_one_warning(folder, fir
     err, out = outcome(start(folder, BROKEN.replace("sys.argv[1:]", f"[{first!r}, *calls]")))
     assert err == ""
     assert out.endswith("True")
+
+
+@needs_kernels
+@pytest.mark.parametrize(("found", "why"), [("0.61.2", "this is 0.61.2"), ("0.62.0rc1", None), ("1.0", None)])
+def test_an_old_numba_is_named(found, why, monkeypatch):
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: found)
+    monkeypatch.delenv("NPCONV_COMPILED", raising=False)
+    said = library._missing.__wrapped__()
+    assert (said is None) if why is None else (why in said)

@@ -37,6 +37,8 @@ FAMILIES = {
     "epilogue": "epilogue",
     "peak": "peak",
 }
+#: The first Numba whose LLVM has opaque pointers only.
+OLDEST = (0, 62)
 INSTALL = "compiled kernels need numba: pip install 'npconv[fast]'"
 
 #: Called when compiled kernels turn out to be impossible: what empties the caches of choices that took them for granted.
@@ -70,6 +72,14 @@ def _missing() -> str | None:
         return "NPCONV_COMPILED=0 turns compiled kernels off"
     if find_spec("numba") is None:
         return INSTALL
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("numba")
+    except PackageNotFoundError:
+        return INSTALL
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < OLDEST:
+        return f"compiled kernels need numba 0.62 or newer, this is {found}: pip install --upgrade 'npconv[fast]'"
     try:
         from .target import UnsupportedCPUError, host
     except ImportError:
