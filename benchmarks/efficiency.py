@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from npconv import plan_conv
-from npconv.compiled import library, threads
+from npconv.compiled import catalogue, threads
 from npconv.compiled.calls import Words, address
 from npconv.compiled.peak import CHAINS
 from npconv.compiled.target import host
@@ -49,7 +49,7 @@ def timed(call: Callable[[], object]) -> float:
 def peak(dtype: str, count: int) -> Callable[[], None]:
     """A call of `count` blocks of multiply-adds, one per thread, each `ROUNDS` x `CHAINS` vectors."""
     out = np.full((count, CHAINS * host().width // int(dtype[1])), 0.5, dtype)
-    words = Words(library.kernel("peak", "peak", dtype), {"rounds": ROUNDS, "step": out.strides[0]})
+    words = Words(catalogue.kernel("peak", "peak", dtype), {"rounds": ROUNDS, "step": out.strides[0]})
     return lambda: words.run(count, 1e9, to=address(out))
 
 

@@ -242,9 +242,7 @@ def draw_transpose(dice: Dice) -> dict[str, Any]:
     batch = dice.pick(((1,), (2,), ()))
     dtype = a["x"].dtype.name
     a["x"] = dice.data(*((*batch, *lengths, channels) if last else (*batch, channels, *lengths)), dtype=dtype)
-    a["w"] = dice.data(
-        *((*kernel, per_group, channels) if last else (channels, per_group, *kernel)), dtype=dtype
-    )
+    a["w"] = dice.data(*((*kernel, per_group, channels) if last else (channels, per_group, *kernel)), dtype=dtype)
     a["bias"] = dice.data(groups * per_group, dtype=dtype) if dice.chance(0.4) else None
     return a | {
         "padding": dice.pick((0, 0, "valid", "same", ((0, 0),) * rank)),
@@ -258,9 +256,7 @@ def draw_unfold(dice: Dice) -> dict[str, Any]:
     last = a["layout"] == "channels_last"
     rank = a["w"].ndim - 2
     kernel = a["w"].shape[:rank] if last else a["w"].shape[2:]
-    return {name: a[name] for name in ("x", "stride", "padding", "dilation", "layout")} | {
-        "kernel": tuple(kernel)
-    }
+    return {name: a[name] for name in ("x", "stride", "padding", "dilation", "layout")} | {"kernel": tuple(kernel)}
 
 
 def draw_max_pool(dice: Dice) -> dict[str, Any]:

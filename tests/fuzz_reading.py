@@ -112,8 +112,7 @@ def pairs(padding: Any, lengths, kernel, stride, dilation) -> tuple[tuple[int, i
         spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
         small(*spans, *lengths)
         return tuple(
-            reference.padding_pair(padding, *axis)
-            for axis in zip(lengths, kernel, stride, dilation, strict=True)
+            reference.padding_pair(padding, *axis) for axis in zip(lengths, kernel, stride, dilation, strict=True)
         )
     entries = listed(padding)
     if entries is not None and any(listed(e) is not None for e in entries):
@@ -203,10 +202,7 @@ class Reading:
         self.options(a)
         fitting(dilated, kernel, dilation, padding)
         small(*dilated, *kernel)
-        demand(
-            mode in ("zeros", "constant")
-            or all(n or p == (0, 0) for n, p in zip(dilated, padding, strict=True))
-        )
+        demand(mode in ("zeros", "constant") or all(n or p == (0, 0) for n, p in zip(dilated, padding, strict=True)))
         self.value = fill if any(padding) and any(any(p) for p in padding) and mode == "constant" else 0
         self.geometry: dict[str, Any] = {
             "stride": stride,
@@ -371,9 +367,7 @@ def unfold(a: dict[str, Any]) -> np.ndarray:
     padding = pairs(a["padding"], lengths, kernel, stride, dilation)
     fitting(lengths, kernel, dilation, padding)
     small(box(kernel) * box(lengths))
-    columns = reference.unfold(
-        taken(x, batch, order), kernel, stride=stride, padding=padding, dilation=dilation
-    )
+    columns = reference.unfold(taken(x, batch, order), kernel, stride=stride, padding=padding, dilation=dilation)
     columns = columns.reshape(*(x.shape[i] for i in order[:batch]), *columns.shape[1:])
     if a["layout"].endswith("C") or a["layout"] == LAYOUTS[1]:  # (prod(out), prod(k) C)
         count = int(np.prod(kernel))
@@ -423,14 +417,10 @@ class Pooling:
         demand(not any(lo >= e for (lo, _), e in zip(padding, spans, strict=True)))
         fitting(lengths, kernel, dilation, padding)
         small(*lengths, box(kernel) * box(lengths))
-        if any(min(p) < 0 for p in padding) or any(
-            hi >= e for (_, hi), e in zip(padding, spans, strict=True)
-        ):
+        if any(min(p) < 0 for p in padding) or any(hi >= e for (_, hi), e in zip(padding, spans, strict=True)):
             raise Unknown  # crops, and windows wholly in the high padding: either answer will do
         rule = "ceil" if ceil else "cover_all" if cover else "floor"
-        self.windows = reference.Windows(
-            lengths, kernel, stride=stride, padding=padding, dilation=dilation, rule=rule
-        )
+        self.windows = reference.Windows(lengths, kernel, stride=stride, padding=padding, dilation=dilation, rule=rule)
         self.lead = tuple(x.shape[i] for i in self.order[: self.batch])
 
     def user(self, y: np.ndarray) -> np.ndarray:

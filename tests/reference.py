@@ -30,9 +30,7 @@ def effective(kernel: int, dilation: int) -> int:
     return len(range((kernel - 1) * dilation + 1))
 
 
-def window_starts(
-    length: int, span: int, stride: int, rule: str = "floor", drop_from: int | None = None
-) -> list[int]:
+def window_starts(length: int, span: int, stride: int, rule: str = "floor", drop_from: int | None = None) -> list[int]:
     """Where the windows of width `span` start on a padded axis of `length` positions.
 
     "floor": every window fits.  "cover_all": windows are added until one reaches the end.  "ceil": the same,
@@ -180,12 +178,9 @@ class Products:
         rank = len(kernel)
         input_dilation = input_dilation or (1,) * rank
         self.kernel, self.stride, self.dilation, self.flip = kernel, stride, dilation, flip
-        self.sources = [
-            axis_sources(spatial[a], input_dilation[a], padding[a], padding_mode) for a in range(rank)
-        ]
+        self.sources = [axis_sources(spatial[a], input_dilation[a], padding[a], padding_mode) for a in range(rank)]
         self.out = tuple(
-            count_windows(len(self.sources[a]), effective(kernel[a], dilation[a]), stride[a])
-            for a in range(rank)
+            count_windows(len(self.sources[a]), effective(kernel[a], dilation[a]), stride[a]) for a in range(rank)
         )
         if 0 in self.out:
             raise ValueError(f"no window fits: {spatial}, {kernel}, {padding}")
@@ -200,9 +195,7 @@ class Products:
             for tap in np.ndindex(*self.kernel):
                 source = tuple(
                     axis[p * s + t * d]
-                    for axis, p, s, t, d in zip(
-                        self.sources, position, self.stride, tap, self.dilation, strict=True
-                    )
+                    for axis, p, s, t, d in zip(self.sources, position, self.stride, tap, self.dilation, strict=True)
                 )
                 if PAD not in source and HOLE in source:
                     continue
@@ -280,9 +273,7 @@ def bias_grad(g) -> np.ndarray:
     return np.array([g[:, o].sum() for o in range(g.shape[1])], g.dtype)
 
 
-def conv_transpose(
-    x, w, bias=None, *, groups=1, out_size, stride, padding, dilation, flip=False
-) -> np.ndarray:
+def conv_transpose(x, w, bias=None, *, groups=1, out_size, stride, padding, dilation, flip=False) -> np.ndarray:
     """y[n, o, p s + t d - lo] += x[n, c, p] w[c, o, t]: every element stamps the kernel onto the output."""
     x, w = together(x, w)
     # The adjoint of the conv that maps the output's shape to x's; only its list of products is used.
@@ -414,9 +405,7 @@ class Windows:
         for length, k, s, (lo, hi), d in zip(spatial, kernel, stride, padding, dilation, strict=True):
             span, padded = effective(k, d), lo + length + hi
             starts = window_starts(padded, span, s, rule, drop_from=lo + length)
-            axes.append(
-                [[(start + t * d - lo, start + t * d < padded) for t in range(k)] for start in starts]
-            )
+            axes.append([[(start + t * d - lo, start + t * d < padded) for t in range(k)] for start in starts])
         self.axes = axes
         self.out = tuple(map(len, axes))
 

@@ -10,9 +10,9 @@ import pytest
 import npconv
 from npconv import epilogue
 from npconv.activations import TABLE, Activation
-from npconv.compiled import library
+from npconv.compiled import catalogue
 
-compiled = pytest.mark.skipif(bool(library.unavailable()), reason=f"no compiled kernels: {library.unavailable()}")
+compiled = pytest.mark.skipif(bool(catalogue.unavailable()), reason=f"no compiled kernels: {catalogue.unavailable()}")
 
 
 def logistic(x: float) -> float:

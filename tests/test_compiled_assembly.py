@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("numba", reason="machine code needs numba")
 
-from npconv.compiled import library
+from npconv.compiled import catalogue
 
-if library.unavailable():
-    pytest.skip(str(library.unavailable()), allow_module_level=True)
+if catalogue.unavailable():
+    pytest.skip(str(catalogue.unavailable()), allow_module_level=True)
 
 from llvmlite import binding as llvm
 
@@ -23,7 +23,7 @@ from npconv.compiled.target import Target
 if "x86_64" not in llvm.get_process_triple():
     pytest.skip("reads x86 assembly", allow_module_level=True)
 
-FAMILIES = [family for family in library.FAMILIES if family != "threads"]
+FAMILIES = [family for family in catalogue.FAMILIES if family != "threads"]
 #: LLVM's names of CPUs, and the bytes of their vectors.
 TARGETS = {"znver4": 64, "skylake-avx512": 64, "haswell": 32}
 #: What a kernel may call: the C library alone, and of that what LLVM itself puts in for loops that copy and clear.
@@ -39,7 +39,7 @@ STACK = re.compile(r"[xyz]mm.*(\(%rsp|(Spill|Reload)$)|\(%rsp.*[xyz]mm")
 @cache
 def text(family: str, dtype: str, cpu: str) -> str:
     target = Target(cpu, "", TARGETS[cpu])
-    module = importlib.import_module(f"npconv.compiled.{library.FAMILIES[family]}")
+    module = importlib.import_module(f"npconv.compiled.{catalogue.FAMILIES[family]}")
     return assembly(module.kernels(dtype, target), target)
 
 

@@ -9,10 +9,10 @@ import npconv
 import reference
 from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
-from npconv.compiled import library, threads
+from npconv.compiled import catalogue, threads
 from npconv.geometry import ConvGeometry
 
-pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 
 
 def geometry(n, c, o, size, kernel, stride=1, dilation=1, pads=(0, 0), groups=1) -> ConvGeometry:
@@ -38,9 +38,7 @@ SHAPES = {
 
 
 def expected(g: ConvGeometry, x, w) -> np.ndarray:
-    return reference.conv(
-        x, w, stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups
-    )
+    return reference.conv(x, w, stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups)
 
 
 def layouts(array: np.ndarray):

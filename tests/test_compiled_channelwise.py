@@ -13,10 +13,10 @@ import npconv
 import npconv.testing
 import reference
 from npconv.algorithms import named
-from npconv.compiled import library, threads
+from npconv.compiled import catalogue, threads
 from npconv.geometry import ConvGeometry
 
-pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 GROUPS = (1, 2, 3, 5, 16, 17, 33, 64, 100)
 PAIRS = ((1, 1), (1, 1), (1, 1), (2, 2), (4, 4), (1, 2), (3, 1), (2, 3), (4, 3), (8, 8), (8, 5))
 

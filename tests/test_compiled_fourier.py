@@ -10,11 +10,11 @@ import npconv.testing
 import reference
 from npconv.algorithms import named
 from npconv.algorithms.tiled_fft import plan
-from npconv.compiled import library, threads
-from npconv.compiled.fourier_cuts import cut
+from npconv.compiled import catalogue, threads
+from npconv.compiled.fourier.cuts import cut
 from npconv.geometry import ConvGeometry
 
-pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 
 ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 CHANNELS = (1, 2, 3, 5, 16, 17, 33, 100)

@@ -10,10 +10,11 @@ import pytest
 import npconv
 import reference
 from npconv.algorithms import named
-from npconv.compiled import library, outer_launch, threads
+from npconv.compiled import catalogue, threads
+from npconv.compiled.outer import launch as outer_launch
 from npconv.geometry import ConvGeometry
 
-pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 CHANNELS = (1, 2, 3, 5, 8, 16, 17, 32, 33, 65, 100)
 
 
@@ -152,17 +153,6 @@ def test_no_work_is_no_problem() -> None:
     outer_launch.weight_grad(np.zeros(g.x_shape, "f4"), np.zeros(g.y_shape, "f4"), g, out)
     assert (out == 1).all()
     assert outer_launch.flops(g, out.dtype) == 0
-
-
-def test_the_tiles_are_those_of_the_kernels() -> None:
-    from npconv.compiled.emit import Vectors
-    from npconv.compiled.outer_arrange import REST, TILE_ROWS
-    from npconv.compiled.products import REST as LEFT
-
-    assert REST == LEFT
-    for width, rows in TILE_ROWS.items():
-        v = Vectors("f4", width)
-        assert rows == tuple(v.tile_rows(columns) for columns in range(1, v.widest + 1))
 
 
 def test_scratch_and_sums_stay_within_what_is_promised() -> None:

@@ -14,10 +14,11 @@ import pytest
 import npconv
 import reference
 from npconv import pool_passes
-from npconv.compiled import library, pools_launch
+from npconv.compiled import catalogue
+from npconv.compiled.pools import launch as pools_launch
 from npconv.geometry import BinAxis, WindowAxis
 
-pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 
 SIZES = {1: (1, 90), 2: (1, 36), 3: (1, 11)}
 CHANNELS = (1, 3, 5, 17, 64, 100)
@@ -321,7 +322,7 @@ def test_tables_against_the_axes():
 
 
 def check_tables(axis) -> None:
-    from npconv.compiled.pools_tables import AxisTables
+    from npconv.compiled.pools.tables import AxisTables
 
     tables = AxisTables(axis)
     opened, readers = tables.readers
@@ -343,6 +344,6 @@ def test_other_dtypes_and_no_compiler_take_numpys_path(ran, monkeypatch):
         npconv.max_pool(x.astype(dtype), 2)
         npconv.avg_pool(x.astype(dtype), 2)
     assert not ran
-    monkeypatch.setattr(library, "unavailable", lambda: "not here")
+    monkeypatch.setattr(catalogue, "unavailable", lambda: "not here")
     npconv.max_pool(x[:, :7].astype(np.float32), 2)
     assert not ran

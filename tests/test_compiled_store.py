@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from npconv.compiled import library, store
+from npconv.compiled import catalogue, store
 
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
 BODY = bytes(range(256)) * 40
@@ -163,7 +163,7 @@ y = npconv.conv(x, w, padding=1, algorithm="blocked")
 assert np.array_equal(y, npconv.conv(x, w, padding=1, algorithm="direct"))
 print("numba" in sys.modules)
 """
-needs_kernels = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+needs_kernels = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 
 
 def start(folder: Path, code: str = CALL, **environment: str) -> subprocess.Popen[str]:
@@ -228,29 +228,29 @@ def test_a_key_has_everything_in_it_that_decides_what_the_code_is(change, monkey
 
     from npconv.compiled import target
 
-    before = library.key("blocked", "forward", "f4")
+    before = catalogue.key("blocked", "forward", "f4")
     if change == "source":
-        named = frozenset(tmp_path / path.name for path in library._sources("blocked"))
-        for path in library._sources("blocked"):
+        named = frozenset(tmp_path / path.name for path in catalogue._sources("blocked"))
+        for path in catalogue._sources("blocked"):
             (tmp_path / path.name).write_bytes(path.read_bytes())
         with monkeypatch.context() as patch:
-            patch.setattr(library, "_sources", lambda module: named)
-            assert library.key("blocked", "forward", "f4") == before
+            patch.setattr(catalogue, "_sources", lambda module: named)
+            assert catalogue.key("blocked", "forward", "f4") == before
             (tmp_path / "emit.py").write_text("other")
-            assert library.key("blocked", "forward", "f4") != before
+            assert catalogue.key("blocked", "forward", "f4") != before
         return
     if change == "numba":
-        monkeypatch.setattr(library, "_versions", lambda: "other")
+        monkeypatch.setattr(catalogue, "_versions", lambda: "other")
     else:
         other = {"cpu": {"cpu": "other"}, "features": {"features": "+other"}, "width": {"width": 8}}[change]
         host = replace(target.host(), **other)
         monkeypatch.setattr(target, "host", lambda: host)
-    assert library.key("blocked", "forward", "f4") != before
+    assert catalogue.key("blocked", "forward", "f4") != before
 
 
 @needs_kernels
 def test_the_sources_of_a_family_are_all_it_imports():
-    names = {path.name for path in library._sources("blocked")}
+    names = {path.name for path in catalogue._sources("blocked")}
     assert {"blocked.py", "packing.py", "products.py", "emit.py", "build.py", "target.py"} <= names
 
 
@@ -274,9 +274,9 @@ with warnings.catch_warnings(record=True) as caught:
     chosen = npconv.explain(x.shape, w.shape).choice
     for name in sys.argv[1:]:
         assert calls[name](), name
-from npconv.compiled import library
-assert "LLVM is out of sorts" in library.unavailable()
-assert [str(w.message) for w in caught] == [f"npconv: {library.unavailable()}; NumPy does the work from here on"]
+from npconv.compiled import catalogue
+assert "LLVM is out of sorts" in catalogue.unavailable()
+assert [str(w.message) for w in caught] == [f"npconv: {catalogue.unavailable()}; NumPy does the work from here on"]
 again = npconv.explain(x.shape, w.shape).choice
 print(chosen, again, chosen != again)
 try:
@@ -301,5 +301,5 @@ def test_an_old_numba_is_named(found, why, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", lambda name: found)
     monkeypatch.delenv("NPCONV_COMPILED", raising=False)
-    said = library._missing.__wrapped__()
+    said = catalogue._missing.__wrapped__()
     assert (said is None) if why is None else (why in said)

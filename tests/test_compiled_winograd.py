@@ -8,10 +8,11 @@ import pytest
 import npconv
 from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
-from npconv.compiled import library, threads, winograd_grad_launch
+from npconv.compiled import catalogue, threads
+from npconv.compiled.winograd import grad_launch as winograd_grad_launch
 from npconv.geometry import ConvGeometry, interleaved
 
-pytestmark = pytest.mark.skipif(library.unavailable() is not None, reason=str(library.unavailable()))
+pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 
 NAMES = ("fused_winograd_f2", "fused_winograd_f4")
 CHANNELS = (1, 3, 5, 16, 17, 32, 40, 64, 100)

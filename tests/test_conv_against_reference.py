@@ -28,7 +28,7 @@ import npconv
 import reference
 from npconv.algorithms import OWN as OWN_ALGORITHMS
 from npconv.algorithms import cook_toom
-from npconv.compiled import library
+from npconv.compiled import catalogue
 from problems import KernelView, Problem, View, accuracy_unit, disagreement, draw, result_type
 
 CHUNK = 50
@@ -265,7 +265,7 @@ def test_every_algorithm_takes_part():
     for name in NAMES:
         for algorithm in ("direct", "gemm", "depthwise", "loops"):
             assert ran[algorithm, name, "strict"] >= 5, (algorithm, name, ran)
-        compiled = () if library.unavailable() else ("blocked", "channelwise", "tiled_fft")
+        compiled = () if catalogue.unavailable() else ("blocked", "channelwise", "tiled_fft")
         for algorithm in ("fft", "winograd_f2", "winograd_f4", *compiled):
             assert ran[algorithm, name, "standard"] >= 5, (algorithm, name, ran)
 
@@ -363,9 +363,7 @@ def test_non_finite_numbers_reach_their_windows_and_no_others(start):
                 y = run_pass(changed, case, algorithm=algorithm)
                 if y is not None:
                     wrong = reached != ~np.isfinite(y)
-                    assert not wrong.any(), (
-                        f"{case.name}, {algorithm}: {wrong.sum()} wrong; {list(change)} {changed}"
-                    )
+                    assert not wrong.any(), f"{case.name}, {algorithm}: {wrong.sum()} wrong; {list(change)} {changed}"
 
 
 # --- the fast tier
@@ -410,9 +408,7 @@ def test_fast_algorithms_keep_their_own_bound(start):
 # --- depthwise, separable, local, unfold, fold
 
 
-def compare(
-    problem: Problem, name: str, got: np.ndarray, view: View | None, expected, sums, u: float
-) -> None:
+def compare(problem: Problem, name: str, got: np.ndarray, view: View | None, expected, sums, u: float) -> None:
     """Within the standard bound, with max S over everything."""
     got = np.asarray(got) if view is None else view.canonical(got)
     wrong = disagreement(got, expected, 128 * u * np.max(sums, initial=0))
@@ -454,9 +450,7 @@ def test_separable_conv(start):
         if x.dtype.itemsize == 2:
             u = max(u, 2.0**-12)
         y = npconv.separable_conv(x, w, p, bias, **problem.options)
-        sides = (
-            reference.separable_conv(a["x"], a["w"], a["pointwise"], a["bias"], **geometry) for a in (c, s)
-        )
+        sides = (reference.separable_conv(a["x"], a["w"], a["pointwise"], a["bias"], **geometry) for a in (c, s))
         compare(problem, "y", y, views["g"], *sides, u)
         grads = npconv.separable_conv_grads(g, x, w, p, **problem.options)
         exact, bounds = (

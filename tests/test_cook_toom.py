@@ -14,8 +14,7 @@ SIZES = [(m, r) for m in range(1, 9) for r in range(1, 8) if m + r - 2 <= 9]
 def form_of(at, g, bt):
     """Coefficient of d_s g_t in output i, in fractions: (m, n, r)."""
     n, r = len(bt), len(g[0])
-    return [[[sum(row[k] * bt[k][s] * g[k][t] for k in range(n)) for t in range(r)] for s in range(n)]
-            for row in at]
+    return [[[sum(row[k] * bt[k][s] * g[k][t] for k in range(n)) for t in range(r)] for s in range(n)] for row in at]
 
 
 def bilinear_form(m, r, points=None):
@@ -32,9 +31,14 @@ def test_default_points_give_the_correlation_exactly(m, r):
     assert bilinear_form(m, r) == correlation_form(m, r)
 
 
-@pytest.mark.parametrize("points", [
-    (0, 1, -1, 2, -2), ("1/3", "-2/7", 5, 0.1, Fraction(9, 4)), (3, 1, 4, 15, 9),
-])
+@pytest.mark.parametrize(
+    "points",
+    [
+        (0, 1, -1, 2, -2),
+        ("1/3", "-2/7", 5, 0.1, Fraction(9, 4)),
+        (3, 1, 4, 15, 9),
+    ],
+)
 def test_any_distinct_points_are_exact(points):
     assert bilinear_form(4, 3, points) == correlation_form(4, 3)
     assert bilinear_form(3, 4, points) == correlation_form(3, 4)
@@ -52,7 +56,7 @@ def test_a_wrong_entry_would_be_seen():
 def test_one_output_or_one_tap_is_the_definition_itself(m, r):
     assert amplification(m, r) == 1.0
     assert all(c in (0, 1) for rows in (matrices(m, r).AT, matrices(m, r).G) for row in rows for c in row)
-    given = tuple(range(m + r - 2))                         # points asked for are used, and exact too
+    given = tuple(range(m + r - 2))  # points asked for are used, and exact too
     assert matrices(m, r, given).points == given
     assert bilinear_form(m, r, given) == correlation_form(m, r)
 
@@ -114,21 +118,33 @@ def test_equal_arguments_share_one_read_only_result():
     assert [a.shape for a in matrices(4, 3).arrays] == [(4, 6), (6, 3), (6, 6)]
 
 
-@pytest.mark.parametrize(("arguments", "kind", "message"), [
-    ((2, 3, (0, 1, 1)), ValueError, "cook_toom: points must be distinct, got 1 at positions 1 and 2"),
-    ((2, 3, (0, "1/2", 0.5)), ValueError, "cook_toom: points must be distinct, got 1/2 at positions 1 and 2"),
-    ((4, 3, (0, 1)), ValueError,
-     "cook_toom: m + r - 2 = 5 finite points are needed (infinity is added), got 2"),
-    ((2, 2, (0, float("inf"))), ValueError,
-     "cook_toom: points must be finite numbers (infinity is added), got (0, inf)"),
-    ((2, 2, (0, float("nan"))), ValueError,
-     "cook_toom: points must be finite numbers (infinity is added), got (0, nan)"),
-    ((0, 3), ValueError, "cook_toom: m must be at least 1, got 0"),
-    ((2, -1), ValueError, "cook_toom: r must be at least 1, got -1"),
-    ((2.0, 3), TypeError, "cook_toom: m must be an int, got 2.0"),
-    ((9, 9), ValueError, "cook_toom: there are default points for m + r - 2 <= 9, got 16; "
-                         "give 16 distinct `points`, or use a smaller tile"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ((2, 3, (0, 1, 1)), ValueError, "cook_toom: points must be distinct, got 1 at positions 1 and 2"),
+        ((2, 3, (0, "1/2", 0.5)), ValueError, "cook_toom: points must be distinct, got 1/2 at positions 1 and 2"),
+        ((4, 3, (0, 1)), ValueError, "cook_toom: m + r - 2 = 5 finite points are needed (infinity is added), got 2"),
+        (
+            (2, 2, (0, float("inf"))),
+            ValueError,
+            "cook_toom: points must be finite numbers (infinity is added), got (0, inf)",
+        ),
+        (
+            (2, 2, (0, float("nan"))),
+            ValueError,
+            "cook_toom: points must be finite numbers (infinity is added), got (0, nan)",
+        ),
+        ((0, 3), ValueError, "cook_toom: m must be at least 1, got 0"),
+        ((2, -1), ValueError, "cook_toom: r must be at least 1, got -1"),
+        ((2.0, 3), TypeError, "cook_toom: m must be an int, got 2.0"),
+        (
+            (9, 9),
+            ValueError,
+            "cook_toom: there are default points for m + r - 2 <= 9, got 16; "
+            "give 16 distinct `points`, or use a smaller tile",
+        ),
+    ],
+)
 def test_refusals(arguments, kind, message):
     with pytest.raises(kind) as caught:
         matrices(*arguments)

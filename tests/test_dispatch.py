@@ -13,7 +13,7 @@ from npconv import algorithms, testing
 from npconv.algorithms.base import Algorithm
 from npconv.algorithms.direct import Direct
 from npconv.algorithms.gemm import Gemm
-from npconv.compiled import library
+from npconv.compiled import catalogue
 from npconv.geometry import ConvGeometry
 
 # what anyone would choose, whatever the machine: (x, w, options) -> the names that are right on NumPy, and compiled
@@ -54,7 +54,7 @@ DECISIONS = {
 @pytest.mark.parametrize("case", DECISIONS)
 def test_decisions(case: str):
     x, w, options, numpy_alone, compiled = DECISIONS[case]
-    assert npconv.explain(x, w, **options).choice in (numpy_alone if library.unavailable() else compiled)
+    assert npconv.explain(x, w, **options).choice in (numpy_alone if catalogue.unavailable() else compiled)
 
 
 @pytest.mark.parametrize("direction", ["forward", "input_grad", "weight_grad"])
@@ -96,7 +96,7 @@ def test_an_algorithm_that_cannot_says_why_and_which_can():
 
 def test_winograd_is_the_best_tile_that_the_tier_admits():
     how = {"padding": 1, "algorithm": "winograd"}
-    compiled = "" if library.unavailable() else "fused_"
+    compiled = "" if catalogue.unavailable() else "fused_"
     assert npconv.explain((1, 64, 56, 56), (64, 64, 3, 3), **how).choice in (
         f"{compiled}winograd_f2",
         f"{compiled}winograd_f4",
@@ -108,7 +108,7 @@ def test_winograd_is_the_best_tile_that_the_tier_admits():
 def runs_here(algorithm: Algorithm) -> bool:
     """Not so for machine code where the extra `fast` is missing or turned off."""
     return algorithm.why_not(ConvGeometry(1, 1, 1, (3,), (2,), (1,), (1,), ((0, 0),), (1,)), np.dtype("f4")) != (
-        library.unavailable() or ""
+        catalogue.unavailable() or ""
     )
 
 

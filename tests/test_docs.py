@@ -39,9 +39,7 @@ def run_page(text: str, name: str) -> list[str]:
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     for line, info, body in blocks(text):
         if ">>>" in body:
-            runner.run(
-                parser.get_doctest(body, names, name, name, line), out=failures.append, clear_globs=False
-            )
+            runner.run(parser.get_doctest(body, names, name, name, line), out=failures.append, clear_globs=False)
             names.update(runner.test.globs)
         elif info.split()[:1] in (["python"], ["py"], ["{code-block}", "python"]):
             try:
@@ -93,9 +91,7 @@ def test_links_lead_somewhere(page: Path):
 def test_every_public_name_is_in_the_reference():
     npconv = importlib.import_module("npconv")
     directive = re.compile(r"^\.\. auto(?:function|class|data|module):: (?:npconv\.)?([\w.]+)", re.M)
-    documented = {
-        name for page in (ROOT / "docs" / "api").glob("*.md") for name in directive.findall(page.read_text())
-    }
+    documented = {name for page in (ROOT / "docs" / "api").glob("*.md") for name in directive.findall(page.read_text())}
     assert set(npconv.__all__) - documented == set()
     for name in documented:
         pkgutil.resolve_name(f"npconv.{name}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import npconv
-from npconv.compiled import library
+from npconv.compiled import catalogue
 
 RNG = np.random.default_rng(0)
 X, W = RNG.standard_normal((2, 4, 9, 8)), RNG.standard_normal((6, 2, 3, 3))
@@ -155,7 +155,9 @@ def test_a_strided_operand_is_taken_like_its_copy():
 
 FUSING = [
     "auto",
-    pytest.param("blocked", marks=pytest.mark.skipif(bool(library.unavailable()), reason=str(library.unavailable()))),
+    pytest.param(
+        "blocked", marks=pytest.mark.skipif(bool(catalogue.unavailable()), reason=str(catalogue.unavailable()))
+    ),
 ]
 
 

@@ -21,7 +21,7 @@ import torch
 
 import npconv
 from npconv.algorithms import named
-from npconv.compiled import library
+from npconv.compiled import catalogue
 from npconv.dispatch import names
 
 F = np.float32
@@ -64,7 +64,7 @@ class Frame:
 Frame.__name__ = "DataFrame"
 
 # which algorithms can run case 45, of integers that are exact in float64
-ABLE = "loops, direct, gemm, fft" if library.unavailable() else "loops, direct, gemm, blocked, channelwise, fft"
+ABLE = "loops, direct, gemm, fft" if catalogue.unavailable() else "loops, direct, gemm, blocked, channelwise, fft"
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,7 @@ RANK_AND_SHAPE = [
         "4c",
         lambda: conv(X, ones(3)),
         ValueError,
-        "conv: w.shape is (3,), 1 axes, expected (O, C/groups, *k), 2 or more; "
-        "use an array with both channel axes",
+        "conv: w.shape is (3,), 1 axes, expected (O, C/groups, *k), 2 or more; use an array with both channel axes",
     ),
     Refused(
         "5a",
@@ -182,12 +181,8 @@ RANK_AND_SHAPE = [
         "conv: w has 5 output channels, not divisible by groups=2: 5 = 2 * 2 + 1 "
         f"(x.shape (1, 4, 8, 8), w.shape (5, 2, 3, 3), {FIRST}); use a multiple of 2 channels",
     ),
-    Refused(
-        "9a", lambda: conv(X, W, groups=0), ValueError, "conv: groups must be >= 1, got 0; use 1 or more"
-    ),
-    Refused(
-        "9b", lambda: conv(X, W, groups=-1), ValueError, "conv: groups must be >= 1, got -1; use 1 or more"
-    ),
+    Refused("9a", lambda: conv(X, W, groups=0), ValueError, "conv: groups must be >= 1, got 0; use 1 or more"),
+    Refused("9b", lambda: conv(X, W, groups=-1), ValueError, "conv: groups must be >= 1, got -1; use 1 or more"),
     Refused(
         "9c",
         lambda: conv(X, W, groups=1.0),
@@ -204,8 +199,7 @@ RANK_AND_SHAPE = [
         "10",
         lambda: conv(X, W, ones(3)),
         ValueError,
-        "conv: bias.shape is (3,), expected (4,), one number per output channel (by w and groups); use 4 "
-        "numbers",
+        "conv: bias.shape is (3,), expected (4,), one number per output channel (by w and groups); use 4 numbers",
     ),
     Refused(
         "11",
@@ -316,8 +310,7 @@ PARAMETERS = [
         "35b",
         lambda: conv(X, W, stride=None),
         TypeError,
-        "conv: stride on every axis must be an integer, got None of type NoneType; "
-        "write a plain int such as 1",
+        "conv: stride on every axis must be an integer, got None of type NoneType; write a plain int such as 1",
     ),
     Refused(
         "36a",
@@ -444,8 +437,7 @@ PARAMETERS = [
         "49a",
         lambda: conv(X, W, strides=2),
         TypeError,
-        f"conv: unknown keyword 'strides', needs one of 'x', 'w', 'bias', {OPTIONS}, 'out'; "
-        "did you mean 'stride'?",
+        f"conv: unknown keyword 'strides', needs one of 'x', 'w', 'bias', {OPTIONS}, 'out'; did you mean 'stride'?",
     ),
     Refused(
         "49b",
@@ -577,18 +569,13 @@ DTYPES = [
         np.array([[[1, 2.0, "3", None]]], object),
         "object: element 2 is of type str; use x.astype(np.float64) if all are numbers",
     ),
-    bad_dtype(
-        "70a", X.astype("U3"), "<U3: text has no products; use x.astype(np.float64) if it spells numbers"
-    ),
-    bad_dtype(
-        "70b", X.astype("S3"), "|S3: text has no products; use x.astype(np.float64) if it spells numbers"
-    ),
+    bad_dtype("70a", X.astype("U3"), "<U3: text has no products; use x.astype(np.float64) if it spells numbers"),
+    bad_dtype("70b", X.astype("S3"), "|S3: text has no products; use x.astype(np.float64) if it spells numbers"),
     Refused(
         "70c",
         lambda: conv("image.png", W),
         TypeError,
-        "conv: x must be an array or a nested list of numbers, got 'image.png' of type str; "
-        "use np.asarray on numbers",
+        "conv: x must be an array or a nested list of numbers, got 'image.png' of type str; use np.asarray on numbers",
     ),
     bad_dtype(
         "71a",
@@ -706,15 +693,13 @@ CONTAINERS = [
         "83a",
         lambda: conv(X, ones(3, 3, 1, 1), out=X),
         ValueError,
-        "conv: out overlaps x in memory, needs an array of its own; use out=np.empty((1, 3, 8, 8), "
-        "'float32')",
+        "conv: out overlaps x in memory, needs an array of its own; use out=np.empty((1, 3, 8, 8), 'float32')",
     ),
     Refused(
         "83b",
         lambda: conv(ones(1, 1, 3, 3), W[:1, :1], out=W[0, 0, :1, :1].reshape(1, 1, 1, 1)),
         ValueError,
-        "conv: out overlaps w in memory, needs an array of its own; use out=np.empty((1, 1, 1, 1), "
-        "'float32')",
+        "conv: out overlaps w in memory, needs an array of its own; use out=np.empty((1, 1, 1, 1), 'float32')",
     ),
 ]
 
@@ -967,7 +952,7 @@ def test_case_55_a_stride_beyond_everything():
 def test_case_57_a_low_workspace_falls_back_and_says_so():
     limited = npconv.explain(X.shape, W.shape, max_workspace=600)
     verdicts = {c.name: c.verdict for c in limited.candidates}
-    assert npconv.explain(X.shape, W.shape).choice == ("gemm" if library.unavailable() else "channelwise")
+    assert npconv.explain(X.shape, W.shape).choice == ("gemm" if catalogue.unavailable() else "channelwise")
     assert limited.choice == "direct"
     assert re.fullmatch(r"no: needs at least \d+ bytes of workspace, the limit is 600", verdicts["gemm"])
     assert np.array_equal(conv(X, W, max_workspace=600), conv(X, W))  # integers: exact either way

@@ -17,8 +17,10 @@ def by_hand(image, kernel, mode="reflect", **pad):
     """The sum over a plane padded by np.pad, in Python numbers of the image's kind."""
     h, w = kernel.shape
     padded = np.pad(image, ((h // 2, h - 1 - h // 2), (w // 2, w - 1 - w // 2)), mode, **pad)
-    return sum(kernel[i, j] * padded[i:i + image.shape[0], j:j + image.shape[1]]
-               for i, j in itertools.product(range(h), range(w)))
+    return sum(
+        kernel[i, j] * padded[i : i + image.shape[0], j : j + image.shape[1]]
+        for i, j in itertools.product(range(h), range(w))
+    )
 
 
 @pytest.mark.parametrize("mode", SCIPY_MODES)
@@ -41,10 +43,16 @@ def test_numpy_names_mean_what_np_pad_means(mode):
 
 
 def test_the_word_reflect():
-    row, first = np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 0.0, 0.0]])    # the pixel to the left
+    row, first = np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 0.0, 0.0]])  # the pixel to the left
     beyond = {name: filters.apply(row, first, mode=name)[0, 0] for name in filters.modes}
     assert [name for name, value in beyond.items() if value == 2] == [
-        "reflect", "numpy.reflect", "scipy.mirror", "opencv.reflect_101", "opencv.default", "torch.reflect"]
+        "reflect",
+        "numpy.reflect",
+        "scipy.mirror",
+        "opencv.reflect_101",
+        "opencv.default",
+        "torch.reflect",
+    ]
     assert beyond["scipy.reflect"] == beyond["opencv.reflect"] == beyond["symmetric"] == 1
     assert beyond["circular"] == beyond["numpy.wrap"] == beyond["scipy.grid-wrap"] == 3
     assert beyond["zeros"] == beyond["constant"] == 0
@@ -56,8 +64,12 @@ def test_integers_are_exact_and_never_wrap(dtype):
     info = np.iinfo(dtype)
     high = min(int(info.max), 2**40)
     image = rng.integers(max(int(info.min), -high), high, (9, 8), dtype=dtype, endpoint=True)
-    for kernel in (filters.sobel("x"), filters.laplacian(), np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]),
-                   rng.integers(-99, 99, (6, 5))):
+    for kernel in (
+        filters.sobel("x"),
+        filters.laplacian(),
+        np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]),
+        rng.integers(-99, 99, (6, 5)),
+    ):
         ours = filters.apply(image, kernel)
         assert ours.dtype == np.int64
         assert np.array_equal(ours, by_hand(image.astype(object), kernel.astype(object)))
@@ -103,15 +115,27 @@ def test_anchor_is_the_kernel_entry_on_the_pixel():
         assert np.array_equal(filters.apply(image, kernel, anchor=(y, x)), image)
     # scipy's origin counts from the centre
     kernel = np.random.default_rng(6).standard_normal((4, 3))
-    np.testing.assert_allclose(filters.apply(image, kernel, anchor=(1, 2), mode="scipy.mirror"),
-                               ndimage.correlate(image, kernel, origin=(-1, 1), mode="mirror"), rtol=1e-12)
+    np.testing.assert_allclose(
+        filters.apply(image, kernel, anchor=(1, 2), mode="scipy.mirror"),
+        ndimage.correlate(image, kernel, origin=(-1, 1), mode="mirror"),
+        rtol=1e-12,
+    )
 
 
-@pytest.mark.parametrize(("image", "kernel", "expected"), [
-    ("float32", "int64", "float32"), ("float32", "float64", "float32"), ("float64", "float32", "float64"),
-    ("float16", "float64", "float16"), ("uint8", "float64", "float64"), ("uint8", "float32", "float32"),
-    ("uint8", "float16", "float32"), ("int32", "float32", "float64"), ("uint8", "int8", "int64"),
-])
+@pytest.mark.parametrize(
+    ("image", "kernel", "expected"),
+    [
+        ("float32", "int64", "float32"),
+        ("float32", "float64", "float32"),
+        ("float64", "float32", "float64"),
+        ("float16", "float64", "float16"),
+        ("uint8", "float64", "float64"),
+        ("uint8", "float32", "float32"),
+        ("uint8", "float16", "float32"),
+        ("int32", "float32", "float64"),
+        ("uint8", "int8", "int64"),
+    ],
+)
 def test_dtypes(image, kernel, expected):
     pixels = np.arange(42).reshape(6, 7).astype(image)
     taps = np.outer([1, 2, 1], [1, 2, 1]).astype(kernel)
@@ -130,7 +154,7 @@ def test_bfloat16_and_half_round_once():
             exact = by_hand(image.astype(float), kernel)
             assert ours.dtype == dtype
             nearest = exact.astype(dtype)
-            assert np.mean(ours == nearest) > 0.95       # float32 inside: rarely the other side of a tie
+            assert np.mean(ours == nearest) > 0.95  # float32 inside: rarely the other side of a tie
             np.testing.assert_allclose(ours.astype(float), exact, rtol=float(np.spacing(dtype(1))))
 
 
@@ -143,7 +167,7 @@ def test_dtype_rounds_half_to_even_and_clips():
     assert filters.apply(image, np.array([[1]]), dtype="float32").dtype == np.float32
     huge = np.array([[1e300, -1e300, np.inf, 2.0**63, 5.5]])
     one = np.array([[1.0]])
-    assert filters.apply(huge, one, dtype="int64")[0].tolist() == [2**63 - 1, -2**63, 2**63 - 1, 2**63 - 1, 6]
+    assert filters.apply(huge, one, dtype="int64")[0].tolist() == [2**63 - 1, -(2**63), 2**63 - 1, 2**63 - 1, 6]
     assert filters.apply(huge, one, dtype="uint64")[0].tolist() == [2**64 - 1, 0, 2**64 - 1, 2**63, 6]
     with pytest.raises(ValueError, match=r"filters\.apply: the result holds NaN, which no uint8 is"):
         filters.apply(np.full((3, 3), np.nan), one, dtype="uint8")
@@ -161,8 +185,17 @@ def test_inputs_are_left_alone_and_the_result_is_its_own():
 
 # --------------------------------------------------------------------------- named kernels
 def test_the_list_and_the_sums():
-    assert set(filters.kernels) == {"box", "emboss", "gaussian", "identity", "laplacian", "prewitt", "scharr",
-                                    "sharpen", "sobel"}
+    assert set(filters.kernels) == {
+        "box",
+        "emboss",
+        "gaussian",
+        "identity",
+        "laplacian",
+        "prewitt",
+        "scharr",
+        "sharpen",
+        "sobel",
+    }
     zero_sum = [filters.laplacian(), filters.laplacian(diagonals=True)]
     zero_sum += [make(axis) for make in (filters.sobel, filters.prewitt, filters.scharr) for axis in "xy"]
     assert all(kernel.dtype == np.int64 and kernel.sum() == 0 for kernel in zero_sum)
@@ -180,14 +213,21 @@ def test_named_kernels_agree_with_scipy():
         for make, theirs in ((filters.sobel, ndimage.sobel), (filters.prewitt, ndimage.prewitt)):
             ours = filters.apply(image, make(name), mode="scipy.reflect")
             np.testing.assert_allclose(ours, theirs(image, axis), rtol=0, atol=1e-10)
-    np.testing.assert_allclose(filters.apply(image, filters.laplacian(), mode="scipy.nearest"),
-                               ndimage.laplace(image, mode="nearest"), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        filters.apply(image, filters.laplacian(), mode="scipy.nearest"),
+        ndimage.laplace(image, mode="nearest"),
+        rtol=0,
+        atol=1e-10,
+    )
     for sigma, truncate in ((1.0, 4.0), (2.5, 3.0), ((0.7, 2.0), 4.0)):
         ours = filters.apply(image, filters.gaussian(sigma, truncate=truncate), mode="scipy.mirror")
         theirs = ndimage.gaussian_filter(image, sigma, truncate=truncate, mode="mirror")
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
-    np.testing.assert_allclose(filters.apply(image, filters.box((3, 5)), mode="scipy.wrap"),
-                               ndimage.uniform_filter(image, (3, 5), mode="wrap"), rtol=1e-12)
+    np.testing.assert_allclose(
+        filters.apply(image, filters.box((3, 5)), mode="scipy.wrap"),
+        ndimage.uniform_filter(image, (3, 5), mode="wrap"),
+        rtol=1e-12,
+    )
     for name in ("sobel", "prewitt"):
         x, y = (getattr(ndimage, name)(image, axis, mode="mirror") for axis in (1, 0))
         ours = filters.gradient_magnitude(image, name)
@@ -282,70 +322,158 @@ def test_two_passes_equal_one(mode, monkeypatch):
 IMAGE = np.zeros((5, 6), np.uint8)
 
 
-@pytest.mark.parametrize(("arguments", "options", "kind", "message"), [
-    ((IMAGE > 0, "box"), {}, TypeError,
-     "filters.apply: image has dtype bool: booleans are no numbers here; use image.astype(np.uint8) to count"),
-    ((IMAGE * 1j, "box"), {}, TypeError,
-     "filters.apply: image has dtype complex128: needs a real one; filter .real and .imag apart"),
-    ((IMAGE, np.ones((3, 3)) * 1j), {}, TypeError,
-     "filters.apply: kernel has dtype complex128: needs a real one; filter .real and .imag apart"),
-    ((IMAGE[0], "box"), {}, ValueError,
-     "filters.apply: image has shape (6,), needs (H, W) or (H, W, C); "
-     "filter the images of a batch one by one, or use npconv.depthwise_conv"),
-    ((IMAGE[None, ..., None], "box"), {}, ValueError,
-     "filters.apply: image has shape (1, 5, 6, 1), needs (H, W) or (H, W, C); "
-     "filter the images of a batch one by one, or use npconv.depthwise_conv"),
-    ((IMAGE, np.ones(3)), {}, ValueError,
-     "filters.apply: kernel has shape (3,), needs (h, w) with at least one entry"),
-    ((IMAGE, np.ones((3, 0))), {}, ValueError,
-     "filters.apply: kernel has shape (3, 0), needs (h, w) with at least one entry"),
-    ((IMAGE, "sobl"), {}, ValueError,
-     "filters.apply: kernel='sobl' is unknown, needs one of 'box', 'emboss', 'gaussian', 'identity', "
-     "'laplacian', 'prewitt', 'scharr', 'sharpen', 'sobel'; did you mean 'sobel'?"),
-    ((IMAGE, "box"), {"mode": "mirror"}, ValueError,
-     "filters.apply: mode='mirror' is another library's word, needs its name too: "
-     "'scipy.mirror' (our 'reflect')"),
-    ((IMAGE, "box"), {"mode": "wrap"}, ValueError,
-     "filters.apply: mode='wrap' is another library's word, needs its name too: "
-     "'numpy.wrap' (our 'circular') or 'scipy.wrap' (our 'circular') or 'opencv.wrap' (our 'circular')"),
-    ((IMAGE, "box"), {"mode": 3}, TypeError, "filters.apply: mode must be a string, got 3 of type int; "
-     "use a name such as 'reflect' or 'scipy.mirror'"),
-    ((IMAGE, "box"), {"cval": 3}, ValueError,
-     "filters.apply: cval=3 has no use in mode='reflect', needs mode='constant'"),
-    ((IMAGE, "box"), {"cval": "3"}, TypeError, "filters.apply: cval must be a number, got '3' of type str"),
-    ((IMAGE, "sobel"), {"cval": float("nan"), "mode": "constant"}, ValueError,
-     "filters.apply: cval=nan is no integer, but image and kernel are; use a float image"),
-    ((IMAGE, "sobel"), {"cval": 1e30, "mode": "constant"}, ValueError,
-     "filters.apply: cval=1e+30 exceeds int64; use a float image"),
-    ((IMAGE, "sobel"), {"cval": 0.5, "mode": "constant"}, ValueError,
-     "filters.apply: cval=0.5 is no integer, but image and kernel are; use a float image"),
-    ((IMAGE, "box"), {"stride": 0}, ValueError, "filters.apply: stride on every axis must be >= 1, got 0; use 1 or more"),
-    ((IMAGE, "box"), {"anchor": (1, 3)}, ValueError,
-     "filters.apply: anchor=(1, 3) lies outside the kernel on axis 1: 3 >= 3"),
-    ((IMAGE, "box"), {"dtype": "complex64"}, TypeError,
-     "filters.apply: dtype=complex64 is no real number, needs an integer or a float dtype"),
-    ((np.full((3, 3), 2**63, np.uint64), "sobel"), {}, ValueError,
-     "filters.apply: image reaches 9223372036854775808, exact sums are int64; use .astype(np.float64)"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "options", "kind", "message"),
+    [
+        (
+            (IMAGE > 0, "box"),
+            {},
+            TypeError,
+            "filters.apply: image has dtype bool: booleans are no numbers here; use image.astype(np.uint8) to count",
+        ),
+        (
+            (IMAGE * 1j, "box"),
+            {},
+            TypeError,
+            "filters.apply: image has dtype complex128: needs a real one; filter .real and .imag apart",
+        ),
+        (
+            (IMAGE, np.ones((3, 3)) * 1j),
+            {},
+            TypeError,
+            "filters.apply: kernel has dtype complex128: needs a real one; filter .real and .imag apart",
+        ),
+        (
+            (IMAGE[0], "box"),
+            {},
+            ValueError,
+            "filters.apply: image has shape (6,), needs (H, W) or (H, W, C); "
+            "filter the images of a batch one by one, or use npconv.depthwise_conv",
+        ),
+        (
+            (IMAGE[None, ..., None], "box"),
+            {},
+            ValueError,
+            "filters.apply: image has shape (1, 5, 6, 1), needs (H, W) or (H, W, C); "
+            "filter the images of a batch one by one, or use npconv.depthwise_conv",
+        ),
+        (
+            (IMAGE, np.ones(3)),
+            {},
+            ValueError,
+            "filters.apply: kernel has shape (3,), needs (h, w) with at least one entry",
+        ),
+        (
+            (IMAGE, np.ones((3, 0))),
+            {},
+            ValueError,
+            "filters.apply: kernel has shape (3, 0), needs (h, w) with at least one entry",
+        ),
+        (
+            (IMAGE, "sobl"),
+            {},
+            ValueError,
+            "filters.apply: kernel='sobl' is unknown, needs one of 'box', 'emboss', 'gaussian', 'identity', "
+            "'laplacian', 'prewitt', 'scharr', 'sharpen', 'sobel'; did you mean 'sobel'?",
+        ),
+        (
+            (IMAGE, "box"),
+            {"mode": "mirror"},
+            ValueError,
+            "filters.apply: mode='mirror' is another library's word, needs its name too: "
+            "'scipy.mirror' (our 'reflect')",
+        ),
+        (
+            (IMAGE, "box"),
+            {"mode": "wrap"},
+            ValueError,
+            "filters.apply: mode='wrap' is another library's word, needs its name too: "
+            "'numpy.wrap' (our 'circular') or 'scipy.wrap' (our 'circular') or 'opencv.wrap' (our 'circular')",
+        ),
+        (
+            (IMAGE, "box"),
+            {"mode": 3},
+            TypeError,
+            "filters.apply: mode must be a string, got 3 of type int; use a name such as 'reflect' or 'scipy.mirror'",
+        ),
+        (
+            (IMAGE, "box"),
+            {"cval": 3},
+            ValueError,
+            "filters.apply: cval=3 has no use in mode='reflect', needs mode='constant'",
+        ),
+        ((IMAGE, "box"), {"cval": "3"}, TypeError, "filters.apply: cval must be a number, got '3' of type str"),
+        (
+            (IMAGE, "sobel"),
+            {"cval": float("nan"), "mode": "constant"},
+            ValueError,
+            "filters.apply: cval=nan is no integer, but image and kernel are; use a float image",
+        ),
+        (
+            (IMAGE, "sobel"),
+            {"cval": 1e30, "mode": "constant"},
+            ValueError,
+            "filters.apply: cval=1e+30 exceeds int64; use a float image",
+        ),
+        (
+            (IMAGE, "sobel"),
+            {"cval": 0.5, "mode": "constant"},
+            ValueError,
+            "filters.apply: cval=0.5 is no integer, but image and kernel are; use a float image",
+        ),
+        (
+            (IMAGE, "box"),
+            {"stride": 0},
+            ValueError,
+            "filters.apply: stride on every axis must be >= 1, got 0; use 1 or more",
+        ),
+        (
+            (IMAGE, "box"),
+            {"anchor": (1, 3)},
+            ValueError,
+            "filters.apply: anchor=(1, 3) lies outside the kernel on axis 1: 3 >= 3",
+        ),
+        (
+            (IMAGE, "box"),
+            {"dtype": "complex64"},
+            TypeError,
+            "filters.apply: dtype=complex64 is no real number, needs an integer or a float dtype",
+        ),
+        (
+            (np.full((3, 3), 2**63, np.uint64), "sobel"),
+            {},
+            ValueError,
+            "filters.apply: image reaches 9223372036854775808, exact sums are int64; use .astype(np.float64)",
+        ),
+    ],
+)
 def test_refusals(arguments, options, kind, message):
     with pytest.raises(kind) as caught:
         filters.apply(*arguments, **options)
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: filters.sobel("z"), "filters.sobel: axis='z' is unknown, needs one of 'x', 'y'"),
-    (lambda: filters.gaussian(0),
-     "filters.gaussian: sigma must be a positive number or two of them (y, x), got 0"),
-    (lambda: filters.gaussian((1, 2, 3)),
-     "filters.gaussian: sigma must be a positive number or two of them (y, x), got (1, 2, 3)"),
-    (lambda: filters.gaussian(1, truncate=0), "filters.gaussian: truncate must be positive, got 0"),
-    (lambda: filters.box(0), "filters.box: size on every axis must be >= 1, got 0; use 1 or more"),
-    (lambda: filters.gradient_magnitude(IMAGE, "box"),
-     "filters.gradient_magnitude: operator='box' is unknown, needs one of 'sobel', 'prewitt', 'scharr'"),
-    (lambda: filters.separate(np.ones(3)),
-     "filters.separate: kernel has shape (3,), needs (h, w) with at least one entry"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: filters.sobel("z"), "filters.sobel: axis='z' is unknown, needs one of 'x', 'y'"),
+        (lambda: filters.gaussian(0), "filters.gaussian: sigma must be a positive number or two of them (y, x), got 0"),
+        (
+            lambda: filters.gaussian((1, 2, 3)),
+            "filters.gaussian: sigma must be a positive number or two of them (y, x), got (1, 2, 3)",
+        ),
+        (lambda: filters.gaussian(1, truncate=0), "filters.gaussian: truncate must be positive, got 0"),
+        (lambda: filters.box(0), "filters.box: size on every axis must be >= 1, got 0; use 1 or more"),
+        (
+            lambda: filters.gradient_magnitude(IMAGE, "box"),
+            "filters.gradient_magnitude: operator='box' is unknown, needs one of 'sobel', 'prewitt', 'scharr'",
+        ),
+        (
+            lambda: filters.separate(np.ones(3)),
+            "filters.separate: kernel has shape (3,), needs (h, w) with at least one entry",
+        ),
+    ],
+)
 def test_refusals_of_kernels(make, message):
     with pytest.raises(ValueError) as caught:
         make()

@@ -49,9 +49,7 @@ def test_only_right_results_and_honest_refusals(first: int):
 # --- the judge itself
 
 
-def judged(
-    text: str, error: type[Exception] = ValueError, odd: tuple[str, ...] = ("stride",), verdict: str = "bad"
-):
+def judged(text: str, error: type[Exception] = ValueError, odd: tuple[str, ...] = ("stride",), verdict: str = "bad"):
     return fuzz_worker.judge(error(text), "conv", list(odd), verdict, "")
 
 

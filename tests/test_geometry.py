@@ -66,9 +66,7 @@ def reads(g: ConvGeometry) -> set[tuple[int, int, int]]:
     """Every (output, tap, input) that a 1-D convolution multiplies, by walking the dilated and padded axis."""
     (lo, _), (D,), (s,), (d,), (k,) = g.padding[0], g.input_dilation, g.stride, g.dilation, g.kernel
     where = {i * D + lo: i for i in range(g.in_shape[0])}
-    return {
-        (o, t, where[o * s + t * d]) for o in range(g.out_shape[0]) for t in range(k) if o * s + t * d in where
-    }
+    return {(o, t, where[o * s + t * d]) for o in range(g.out_shape[0]) for t in range(k) if o * s + t * d in where}
 
 
 def lines(seed: int, count: int) -> list[ConvGeometry]:

@@ -105,18 +105,21 @@ def test_the_bound_is_relative_at_every_scale(scale):
     assert not check(conv, wrong, x * scale, w / scale, raise_on_failure=False)
 
 
-@pytest.mark.parametrize(("f", "derivative"), [
-    (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
-    (np.exp, np.exp),
-    (lambda x: x**5, lambda x: 5 * x**4),
-    (lambda x: np.log(x + 5), lambda x: 1 / (x + 5)),
-    (lambda x: np.maximum(x, 0), lambda x: x > 0),
-    (lambda x: np.abs(x), np.sign),
-    (lambda x: np.sin(3 * x), lambda x: 3 * np.cos(3 * x)),
-])
+@pytest.mark.parametrize(
+    ("f", "derivative"),
+    [
+        (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+        (np.exp, np.exp),
+        (lambda x: x**5, lambda x: 5 * x**4),
+        (lambda x: np.log(x + 5), lambda x: 1 / (x + 5)),
+        (lambda x: np.maximum(x, 0), lambda x: x > 0),
+        (lambda x: np.abs(x), np.sign),
+        (lambda x: np.sin(3 * x), lambda x: 3 * np.cos(3 * x)),
+    ],
+)
 def test_elementwise_functions(f, derivative):
     x = np.random.default_rng(5).standard_normal((40, 50))
-    x[np.abs(x) < 1e-3] = 0.1                                           # away from kinks
+    x[np.abs(x) < 1e-3] = 0.1  # away from kinks
     assert check(f, lambda g, x: g * derivative(x), x)
     assert not check(f, lambda g, x: g * derivative(x) * 1.0005, x, raise_on_failure=False)
 
@@ -138,7 +141,7 @@ def test_gradient_lost_in_rounding_is_not_called_right():
     report = check(far, lambda g, x: g, np.ones(5), raise_on_failure=False)
     assert not report
     assert "rounding noise of f hides this gradient" in str(report)
-    assert check(far, lambda g, x: g, np.ones(5), step=1e7)              # linear: any step is exact
+    assert check(far, lambda g, x: g, np.ones(5), step=1e7)  # linear: any step is exact
 
 
 def test_complex_functions_with_the_conjugate_convention():
@@ -179,7 +182,7 @@ def test_float32_inputs_are_checked_in_float64_and_left_alone():
 
     def careless(x, w):
         y = conv(x, w)
-        x[...] = 0                                                      # f may spoil its arguments
+        x[...] = 0  # f may spoil its arguments
         return y
 
     assert check(careless, conv_grads, x, w)
@@ -208,16 +211,27 @@ def test_empty_input_and_trailing_none():
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize(("f", "grads", "message"), [
-    (lambda x: x.astype(np.float32), lambda g, x: g,
-     "gradcheck: f returned float32; differences need float64 or complex128, "
-     "compute in the dtype of the inputs"),
-    (lambda x: x, lambda g, x: (g, g), "gradcheck: grads returned 2 gradients for 1 inputs"),
-    (lambda x: x / np.inf * np.inf, lambda g, x: g,
-     "gradcheck: f is not finite at or near these inputs; choose others"),
-    (lambda x: x * RNG.random(), lambda g, x: g,
-     "gradcheck: f gave two results for the same inputs; fix its random numbers"),
-])
+@pytest.mark.parametrize(
+    ("f", "grads", "message"),
+    [
+        (
+            lambda x: x.astype(np.float32),
+            lambda g, x: g,
+            "gradcheck: f returned float32; differences need float64 or complex128, compute in the dtype of the inputs",
+        ),
+        (lambda x: x, lambda g, x: (g, g), "gradcheck: grads returned 2 gradients for 1 inputs"),
+        (
+            lambda x: x / np.inf * np.inf,
+            lambda g, x: g,
+            "gradcheck: f is not finite at or near these inputs; choose others",
+        ),
+        (
+            lambda x: x * RNG.random(),
+            lambda g, x: g,
+            "gradcheck: f gave two results for the same inputs; fix its random numbers",
+        ),
+    ],
+)
 def test_what_cannot_be_checked_is_said(f, grads, message):
     with np.errstate(invalid="ignore"), pytest.raises(ValueError) as caught:
         check(f, grads, np.ones(3))

@@ -97,9 +97,7 @@ def test_jvp(seed):
         return jax.jvp(lambda x, w: jax_conv(x, w, **options), (x, w), (dx, dw))
 
     found = npconv.conv_jvp(x, w, dx, dw, **options)
-    for name, ours, theirs, sums in zip(
-        ("y", "dy"), found, run(x, w, dx, dw), run(*sizes(x, w, dx, dw)), strict=True
-    ):
+    for name, ours, theirs, sums in zip(("y", "dy"), found, run(x, w, dx, dw), run(*sizes(x, w, dx, dw)), strict=True):
         agree(name, ours, theirs, sums)
 
 
@@ -135,9 +133,7 @@ def test_letters_are_dimension_numbers(seed):
     y = npconv.conv(xt, wt, layout=layout, kernel_layout=kernel, **ordered(layout))
     theirs = ordered(kernel) | {"letters": (layout, kernel, layout)}
     agree(layout, y, jax_conv(xt, wt, **theirs), jax_conv(*sizes(xt, wt), **theirs))
-    last = npconv.conv(
-        np.moveaxis(x, 1, -1), w.transpose(*range(2, w.ndim), 1, 0), layout="channels_last", **options
-    )
+    last = npconv.conv(np.moveaxis(x, 1, -1), w.transpose(*range(2, w.ndim), 1, 0), layout="channels_last", **options)
     agree(
         "channels_last",
         np.moveaxis(last, -1, 1),
@@ -259,9 +255,7 @@ def test_conv_transpose_is_jaxs_input_dilation(seed):
         turned = w.reshape(groups, per_in, per_out, *kernel).swapaxes(1, 2).reshape(-1, per_in, *kernel)
         turned = turned[(..., *(slice(None, None, -1),) * rank)]
         ones = (1,) * rank
-        return jax_conv(
-            x, turned, stride=ones, padding=pads, dilation=dilation, input_dilation=stride, groups=groups
-        )
+        return jax_conv(x, turned, stride=ones, padding=pads, dilation=dilation, input_dilation=stride, groups=groups)
 
     y = npconv.conv_transpose(
         x, w, stride=stride, padding=padding, dilation=dilation, output_padding=extra, groups=groups
@@ -353,13 +347,9 @@ def test_padding_modes_against_numpy_pad(mode, seed):
     agree(mode, y, expected)
     # and the gradient gives every copy back to where it came from: the transpose of the map, column by column
     g = rng.integers(-4, 5, y.shape).astype(float)
-    dx = npconv.conv_input_grad(
-        g, identity, input_shape=x.shape, padding=pads, padding_mode=mode, padding_value=value
-    )
+    dx = npconv.conv_input_grad(g, identity, input_shape=x.shape, padding=pads, padding_mode=mode, padding_value=value)
     places = np.arange(x.size).reshape(x.shape)
-    copies = np.pad(
-        places, [(0, 0), (0, 0), *pads], NUMPY[mode], **({"constant_values": -1} if extra else {})
-    )
+    copies = np.pad(places, [(0, 0), (0, 0), *pads], NUMPY[mode], **({"constant_values": -1} if extra else {}))
     sums = np.zeros(x.size)
     np.add.at(sums, copies[copies >= 0], g[copies >= 0])
     agree("dx", dx, sums.reshape(x.shape))

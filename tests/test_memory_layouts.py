@@ -178,12 +178,8 @@ def conv_calls(rng, dtype) -> dict[str, Call]:
             partial(npconv.conv_weight_grad, kernel_shape=w.shape, **options), {"x": x, "g": g}
         )
         calls[f"conv_grads {name}"] = Call(partial(npconv.conv_grads, **options), {"g": g, "x": x, "w": w})
-    x, w, dx, dw, bias, dbias = random(
-        rng, dtype, (2, 3, 9, 8), (4, 3, 3, 3), (2, 3, 9, 8), (4, 3, 3, 3), 4, 4
-    )
-    calls["conv_jvp"] = Call(
-        npconv.conv_jvp, {"x": x, "w": w, "dx": dx, "dw": dw, "bias": bias, "dbias": dbias}
-    )
+    x, w, dx, dw, bias, dbias = random(rng, dtype, (2, 3, 9, 8), (4, 3, 3, 3), (2, 3, 9, 8), (4, 3, 3, 3), 4, 4)
+    calls["conv_jvp"] = Call(npconv.conv_jvp, {"x": x, "w": w, "dx": dx, "dw": dw, "bias": bias, "dbias": dbias})
     for algorithm in ALGORITHMS:
         small = {"x": x[:1, :, :6, :6], "w": w}
         calls[f"conv by {algorithm}"] = Call(partial(npconv.conv, algorithm=algorithm), small)
@@ -212,9 +208,7 @@ def relative_calls(rng, dtype) -> dict[str, Call]:
         ),
     ):
         x, w = random(rng, dtype, x_shape, w_shape)
-        g, bias = random(
-            rng, dtype, npconv.conv_transpose(x, w, **options).shape, 6 if name == "groups" else 5
-        )
+        g, bias = random(rng, dtype, npconv.conv_transpose(x, w, **options).shape, 6 if name == "groups" else 5)
         calls[f"conv_transpose {name}"] = Call(
             partial(npconv.conv_transpose, **options), {"x": x, "w": w, "bias": bias}
         )
@@ -257,9 +251,7 @@ def relative_calls(rng, dtype) -> dict[str, Call]:
             f"local_conv_grads {layout}": Call(
                 partial(npconv.local_conv_grads, layout=layout), {"g": gs, "x": x, "w": unshared}
             ),
-            f"unfold {layout}": Call(
-                partial(npconv.unfold, kernel=(3, 2), padding=1, layout=layout), {"x": x}
-            ),
+            f"unfold {layout}": Call(partial(npconv.unfold, kernel=(3, 2), padding=1, layout=layout), {"x": x}),
             f"unfold 1x1 {layout}": Call(partial(npconv.unfold, kernel=(1, 1), layout=layout), {"x": x}),
             f"fold {layout}": Call(
                 partial(npconv.fold, output_size=(7, 6), kernel=(3, 2), layout=layout),
@@ -283,36 +275,26 @@ def pool_calls(rng, dtype) -> dict[str, Call]:
         unpool = options | {"output_size": (8, 7)}
         calls |= {
             f"max_pool {layout}": Call(partial(npconv.max_pool, **options), {"x": x}),
-            f"max_pool indices {layout}": Call(
-                partial(npconv.max_pool, return_indices=True, **options), {"x": x}
-            ),
+            f"max_pool indices {layout}": Call(partial(npconv.max_pool, return_indices=True, **options), {"x": x}),
             f"max_pool_grad {layout}": Call(partial(npconv.max_pool_grad, **options), {"g": g, "x": x}),
             f"max_pool_grad indices {layout}": Call(
                 partial(npconv.max_pool_grad, **options), {"g": g, "x": x, "indices": indices}
             ),
             f"avg_pool {layout}": Call(partial(npconv.avg_pool, **options), {"x": x}),
-            f"avg_pool_grad {layout}": Call(
-                partial(npconv.avg_pool_grad, input_shape=shape, **options), {"g": g}
-            ),
+            f"avg_pool_grad {layout}": Call(partial(npconv.avg_pool_grad, input_shape=shape, **options), {"g": g}),
             f"lp_pool {layout}": Call(partial(npconv.lp_pool, p=3.0, **options), {"x": x}),
             f"lp_pool_grad {layout}": Call(partial(npconv.lp_pool_grad, p=3.0, **options), {"g": g, "x": x}),
             f"max_unpool {layout}": Call(partial(npconv.max_unpool, **unpool), {"x": y, "indices": indices}),
-            f"max_unpool_grad {layout}": Call(
-                partial(npconv.max_unpool_grad, **unpool), {"g": x, "indices": indices}
-            ),
+            f"max_unpool_grad {layout}": Call(partial(npconv.max_unpool_grad, **unpool), {"g": x, "indices": indices}),
         }
         for name in ("max", "avg"):
             adaptive, whole = (getattr(npconv, f"{kind}_{name}_pool") for kind in ("adaptive", "global"))
             grads = [getattr(npconv, f"{kind}_{name}_pool_grad") for kind in ("adaptive", "global")]
             given = {"x": x} if name == "max" else {}
             shapes = {} if name == "max" else {"input_shape": shape}
-            slope, one = random(
-                rng, dtype, adaptive(x, (3, 4), layout=layout).shape, whole(x, layout=layout).shape
-            )
+            slope, one = random(rng, dtype, adaptive(x, (3, 4), layout=layout).shape, whole(x, layout=layout).shape)
             calls |= {
-                f"adaptive_{name}_pool {layout}": Call(
-                    partial(adaptive, size=(3, 4), layout=layout), {"x": x}
-                ),
+                f"adaptive_{name}_pool {layout}": Call(partial(adaptive, size=(3, 4), layout=layout), {"x": x}),
                 f"adaptive_{name}_pool_grad {layout}": Call(
                     partial(grads[0], size=(3, 4), layout=layout, **shapes), {"g": slope, **given}
                 ),
@@ -394,9 +376,7 @@ def test_bit_equal_to_contiguous_copies(name, layout, tmp_path):
             assert memory(odd) == before, f"{name} wrote to {operand}"
             for result in found:
                 assert result is None or type(result) is np.ndarray
-                assert result is None or not np.may_share_memory(result, np.asarray(odd)), (
-                    "the result is the input"
-                )
+                assert result is None or not np.may_share_memory(result, np.asarray(odd)), "the result is the input"
                 assert result is None or result.flags.writeable
 
 
@@ -415,9 +395,7 @@ def test_all_operands_strange_at_once(name, tmp_path):
     call = CALLS["float64"][name]
     for shift in range(4):
         kinds = [list(LAYOUTS)[(3 * i + shift) % 10] for i in range(len(call.operands))]
-        odd = {
-            n: laid_out(kind, a, tmp_path) for kind, (n, a) in zip(kinds, call.operands.items(), strict=True)
-        }
+        odd = {n: laid_out(kind, a, tmp_path) for kind, (n, a) in zip(kinds, call.operands.items(), strict=True)}
         found, expected = call(**odd), call(**{n: plain(a) for n, a in odd.items()})
         assert bits(found) == bits(expected), f"{name} {kinds}: {difference(found, expected)}"
 
@@ -463,9 +441,7 @@ def test_channel_counts(channels):
         Call(partial(npconv.conv_input_grad, input_shape=x.shape), {"g": g, "w": w}),
         Call(partial(npconv.conv_weight_grad, kernel_shape=w.shape), {"x": x, "g": g}),
         Call(partial(npconv.conv, groups=channels), {"x": x, "w": w[:1].swapaxes(0, 1)}),
-        Call(
-            partial(npconv.conv, layout="channels_last"), {"x": np.moveaxis(x, 1, -1).copy(), "w": w.T.copy()}
-        ),
+        Call(partial(npconv.conv, layout="channels_last"), {"x": np.moveaxis(x, 1, -1).copy(), "w": w.T.copy()}),
     ]
     for call in calls:
         for operand, array in call.operands.items():
@@ -473,6 +449,4 @@ def test_channel_counts(channels):
                 odd = LAYOUTS[layout](np.ascontiguousarray(array))
                 others = {n: plain(a) for n, a in call.operands.items()}
                 found, expected = call(**others | {operand: odd}), call(**others | {operand: plain(odd)})
-                assert bits(found) == bits(expected), (
-                    f"C={channels} {operand} {layout}: {difference(found, expected)}"
-                )
+                assert bits(found) == bits(expected), f"C={channels} {operand} {layout}: {difference(found, expected)}"

@@ -66,9 +66,7 @@ def pool_options(attributes, rank):
 def max_pool(attributes, x):
     kernel = tuple(attributes["kernel_shape"])
     space = "onnx_column_major" if attributes.get("storage_order", 0) else "onnx"
-    return npconv.max_pool(
-        x, kernel, return_indices=True, indices=space, **pool_options(attributes, len(kernel))
-    )
+    return npconv.max_pool(x, kernel, return_indices=True, indices=space, **pool_options(attributes, len(kernel)))
 
 
 def average_pool(attributes, x):
@@ -78,9 +76,7 @@ def average_pool(attributes, x):
 
 def lp_pool(attributes, x):
     kernel = tuple(attributes["kernel_shape"])
-    return (
-        npconv.lp_pool(x, kernel, p=float(attributes.get("p", 2)), **pool_options(attributes, len(kernel))),
-    )
+    return (npconv.lp_pool(x, kernel, p=float(attributes.get("p", 2)), **pool_options(attributes, len(kernel))),)
 
 
 def max_unpool(attributes, x, indices, output_shape=None):

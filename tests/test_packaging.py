@@ -47,9 +47,7 @@ def test_the_wheel_is_small(wheel):
 def test_the_wheel_holds_the_package_and_nothing_else(names):
     assert {name.split("/")[0] for name in names} == {"npconv", f"npconv-{npconv.__version__}.dist-info"}
     assert "npconv/py.typed" in names
-    in_source = {
-        path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "npconv").rglob("*.py*")
-    }
+    in_source = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "npconv").rglob("*.py*")}
     assert {name for name in names if name.endswith((".py", ".pyi"))} == {
         name for name in in_source if name.endswith((".py", ".pyi"))
     }
@@ -73,9 +71,7 @@ def test_the_wheel_runs_where_it_is_unpacked(wheel, tmp_path):
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import numpy as np, npconv; "
         "print(npconv.__file__); print(npconv.conv(np.ones((1, 3, 3)), np.ones((1, 1, 3, 3))).item())"
     )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     where, value = done.stdout.split()
     assert Path(where).is_relative_to(tmp_path)
     assert value == "9.0"
@@ -96,7 +92,5 @@ def test_all_is_the_union_of_the_user_extras():
 
 
 def test_ci_runs_the_readme_command():
-    (command,) = [
-        line for line in (ROOT / "README.md").read_text().splitlines() if line.endswith("python -m pytest")
-    ]
+    (command,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.endswith("python -m pytest")]
     assert command in (ROOT / ".ci" / "run").read_text()

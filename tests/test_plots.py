@@ -206,8 +206,7 @@ def test_the_padded_gradient_refuses():
     with pytest.raises(ValueError) as error:
         plots.padded_gradient(np.ones((2, 2)), np.ones((1, 1, 2, 2)), input_shape=(1, 3, 3))
     assert str(error.value) == (
-        "plots.padded_gradient: g.shape is (2, 2) and w.shape (1, 1, 2, 2), "
-        "expected (1, *out) and (1, 1, *k)"
+        "plots.padded_gradient: g.shape is (2, 2) and w.shape (1, 1, 2, 2), expected (1, *out) and (1, 1, *k)"
     )
 
 

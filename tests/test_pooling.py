@@ -159,9 +159,7 @@ def test_r15_nan_is_the_maximum_wherever_it_stands(place):
     ):
         assert np.isnan(one[0]).all()
         assert one[1].item() == place
-    y, i = npconv.max_pool(
-        np.tile(square, (2, 2)), 3, return_indices=True
-    )  # few large windows take another path
+    y, i = npconv.max_pool(np.tile(square, (2, 2)), 3, return_indices=True)  # few large windows take another path
     assert np.isnan(y).all()
     first = np.array([[0, 3], [18, 21]]) + place // 3 * 6 + place % 3
     np.testing.assert_array_equal(i[0, 0], first)
@@ -231,9 +229,7 @@ def test_r17_sizes_and_duplicates():
             "0 <= index < 4 for an output of spatial sizes (4,); use the indices that max_pool returned",
         ),
         (
-            lambda: npconv.max_unpool(
-                np.ones((1, 3, 1)), np.array([[[0], [4], [3]]]), (2,), indices_space="tf"
-            ),
+            lambda: npconv.max_unpool(np.ones((1, 3, 1)), np.array([[[0], [4], [3]]]), (2,), indices_space="tf"),
             "max_unpool: indices[0, 2, 0] = 3 is outside its plane: indices_space='tf' needs "
             "2 <= index < 8 in steps of 3 for an output of spatial sizes (2,); use the indices that max_pool "
             "returned",
@@ -291,9 +287,7 @@ def test_r19_bins_may_overlap():
     same(y, line(5, 6, 2))
     same(i, line(0, 3, 6), np.int64)
     same(npconv.adaptive_avg_pool_grad(line(3, 6, 9), (1, 1, 7), 3), line(1, 1, 3, 2, 5, 3, 3))
-    same(
-        npconv.adaptive_max_pool_grad(line(3, 6, 9), line(0, 0, 5, 0, 7, 0, 0), 3), line(0, 0, 3, 0, 15, 0, 0)
-    )
+    same(npconv.adaptive_max_pool_grad(line(3, 6, 9), line(0, 0, 5, 0, 7, 0, 0), 3), line(0, 0, 3, 0, 15, 0, 0))
 
 
 def test_r19_more_bins_than_inputs_none_and_zero():
@@ -309,9 +303,7 @@ def test_global_pools_keep_or_drop_axes():
     same(npconv.global_max_pool(x, keepdims=False), [[11, 23]])
     same(npconv.global_avg_pool(x, keepdims=False), [[5.5, 17.5]])
     same(npconv.global_avg_pool(x[0].transpose(1, 2, 0), keepdims=False, layout="HWC"), [5.5, 17.5])
-    with pytest.raises(
-        ValueError, match=r"^global_max_pool_grad: g.shape is \(1, 2, 1, 1\), expected \(1, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"^global_max_pool_grad: g.shape is \(1, 2, 1, 1\), expected \(1, 2\)"):
         npconv.global_max_pool_grad(np.ones((1, 2, 1, 1)), x, keepdims=False)
 
 
@@ -332,14 +324,10 @@ def test_fractional_ratio_and_rng():
     y = npconv.fractional_max_pool(x, 2, output_ratio=(0.5, 0.75), rng=7)
     assert y.shape == (2, 3, 5, 6)
     assert np.array_equal(y, npconv.fractional_max_pool(x, 2, output_size=(5, 6), rng=7))
-    with pytest.raises(
-        ValueError, match=r"^fractional_max_pool: needs one of output_size and output_ratio, got both"
-    ):
+    with pytest.raises(ValueError, match=r"^fractional_max_pool: needs one of output_size and output_ratio, got both"):
         npconv.fractional_max_pool(x, 2, output_size=3, output_ratio=0.5)
     with pytest.raises(ValueError, match=r"^fractional_max_pool: samples\[1, 2, 0\] = 1.0 is out of range"):
-        npconv.fractional_max_pool(
-            x, 2, output_size=3, samples=np.where(np.arange(12).reshape(2, 3, 2) > 9, 1.0, 0)
-        )
+        npconv.fractional_max_pool(x, 2, output_size=3, samples=np.where(np.arange(12).reshape(2, 3, 2) > 9, 1.0, 0))
 
 
 # --- kernels of many taps: the paths by doubling and by halving
@@ -500,9 +488,7 @@ def test_negative_padding_crops():
     same(y, line(2, 3))
     same(i, line(2, 3), np.int64)
     same(npconv.max_pool(x, (2,), padding=((-1, -1),), ceil_mode=True), line(2, 3))  # not 8: it is cropped
-    same(
-        npconv.avg_pool_grad(line(2, 4), (1, 1, 5), (2,), stride=1, padding=((-1, -1),)), line(0, 1, 3, 2, 0)
-    )
+    same(npconv.avg_pool_grad(line(2, 4), (1, 1, 5), (2,), stride=1, padding=((-1, -1),)), line(0, 1, 3, 2, 0))
 
 
 def test_arguments_that_are_equal_but_not_the_same():

@@ -89,9 +89,7 @@ def test_max_pool(start):
         got = npconv.max_pool(problem.given("x"), *problem.arguments, **problem.options, out=out)
         assert got is out, problem
         check(problem, "y", problem.views["g"].canonical(got), y, x.dtype)
-        again, indices = call(
-            problem, npconv.max_pool, problem.given("x"), return_indices=True, indices=space
-        )
+        again, indices = call(problem, npconv.max_pool, problem.given("x"), return_indices=True, indices=space)
         check(problem, "y with indices", again, y, x.dtype)
         expected = reference.convert_indices(winners, space, x.shape)
         assert indices.dtype == np.int64, problem

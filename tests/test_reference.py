@@ -142,10 +142,7 @@ def torch_conv(x, w, bias, geometry, groups):
 
 def suits_torch(problem):
     """torch has 1 to 3 axes, and gives wrong shapes for no channels; empty axes it refuses."""
-    return (
-        1 <= rank_of(problem) <= 3
-        and 0 not in problem.canonical["x"].shape[1:] + problem.canonical["w"].shape
-    )
+    return 1 <= rank_of(problem) <= 3 and 0 not in problem.canonical["x"].shape[1:] + problem.canonical["w"].shape
 
 
 def test_conv_is_that_of_torch():
@@ -176,9 +173,7 @@ def test_conv_transpose_is_that_of_torch():
             continue
         turned = w.flip(tuple(range(2, w.ndim))) if geometry["flip"] else w
         stride, dilation = geometry["stride"], geometry["dilation"]
-        y = TRANSPOSES[rank_of(problem)](
-            x, turned, None, stride, groups=geometry["groups"], dilation=dilation
-        )
+        y = TRANSPOSES[rank_of(problem)](x, turned, None, stride, groups=geometry["groups"], dilation=dilation)
         for axis, ((lo, _), want) in enumerate(zip(geometry["padding"], size, strict=True), start=2):
             flat = [0, 0] * (y.ndim - 1 - axis) + [max(-lo, 0), max(lo + want - y.shape[axis], 0)]
             y = F.pad(y, flat).narrow(axis, max(lo, 0), want)
@@ -527,9 +522,7 @@ def test_fractional_max_pool_is_that_of_torch():
 def test_max_unpool_is_that_of_torch():
     def suits(problem):
         winners = problem.canonical["indices"]
-        return all(
-            np.unique(winners[plane]).size == winners[plane].size for plane in np.ndindex(*winners.shape[:2])
-        )
+        return all(np.unique(winners[plane]).size == winners[plane].size for plane in np.ndindex(*winners.shape[:2]))
 
     for problem in drawn("max_unpool", suits, 60):
         data, size = problem.canonical, problem.geometry["size"]
@@ -552,9 +545,7 @@ def test_max_unpool_undoes_max_pool_as_in_torch():
 
 def test_of_duplicate_indices_the_last_stays():
     winners = np.array([[[3, 0, 3]]])
-    assert np.array_equal(
-        reference.max_unpool(np.array([[[1.0, 2.0, 5.0]]]), winners, (4,)), [[[2, 0, 0, 5]]]
-    )
+    assert np.array_equal(reference.max_unpool(np.array([[[1.0, 2.0, 5.0]]]), winners, (4,)), [[[2, 0, 0, 5]]])
     assert np.array_equal(reference.max_unpool_grad(np.array([[[7.0, 0, 0, 9.0]]]), winners), [[[0, 7, 9]]])
 
 

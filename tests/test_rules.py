@@ -124,9 +124,7 @@ def test_r10_output_padding_adds_computed_rows():
 def test_r11_the_kernel_is_not_flipped_unless_asked():
     x, w = line(1, 2, 3), line(1, 10)
     assert values(npconv.conv(x, w)) == [21, 32]
-    assert (
-        values(npconv.conv(x, w, flip=True)) == values(np.convolve([1, 2, 3], [1, 10], "valid")) == [12, 23]
-    )
+    assert values(npconv.conv(x, w, flip=True)) == values(np.convolve([1, 2, 3], [1, 10], "valid")) == [12, 23]
     # complex weights are not conjugated, as np.correlate would
     assert npconv.conv(np.array([[[1j]]]), np.array([[[1j]]])).item() == -1
     assert np.correlate([1j], [1j]).item() == 1
@@ -146,14 +144,9 @@ def test_r12_weight_layouts():
     g = np.array([[[1.0, 0], [0, 100]]])
     back = npconv.conv_transpose(g, w)
     assert back[0].tolist() == [[0, 1 + 600, 700], [2, 3 + 800, 900], [4, 5 + 1000, 1100]]
-    assert (
-        npconv.conv_transpose(g.transpose(0, 2, 1), kernel, layout="channels_last")[0].T.tolist()
-        == back[0].tolist()
-    )
+    assert npconv.conv_transpose(g.transpose(0, 2, 1), kernel, layout="channels_last")[0].T.tolist() == back[0].tolist()
     # depthwise: TensorFlow's (k, C, multiplier), output channel c m + j
-    depthwise = npconv.depthwise_conv(
-        np.ones((1, 1, 2)), np.array([[[1.0, 2.0], [3.0, 4.0]]]), layout="channels_last"
-    )
+    depthwise = npconv.depthwise_conv(np.ones((1, 1, 2)), np.array([[[1.0, 2.0], [3.0, 4.0]]]), layout="channels_last")
     assert values(depthwise) == [1, 2, 3, 4]
 
 

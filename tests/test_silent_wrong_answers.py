@@ -292,9 +292,7 @@ def test_r16_fft_does_not_lose_small_outputs(dtype, accuracy):
     scale = np.array([1.0, 1e30 if dtype == "float32" else 1e150]).repeat(40).astype(dtype)
     x, w = abs(random((1, 1, 80), dtype)) * scale, abs(random((1, 1, 25), dtype))
     wide = np.longdouble
-    sums = np.correlate(
-        x[0, 0].astype(wide), w[0, 0].astype(wide), "valid"
-    )  # all positive: the sums are their own S
+    sums = np.correlate(x[0, 0].astype(wide), w[0, 0].astype(wide), "valid")  # all positive: the sums are their own S
     limit = 32 * sums if accuracy == "strict" else np.full(sums.shape, 128 * sums.max())
     for algorithm in ("auto", "fft"):
         try:

@@ -70,8 +70,7 @@ def draw_conv(seed: int, complex_too: bool = False, transpose: bool = False):
     # torch pads both sides alike; a transposed convolution cuts that much off, so there it stays small
     padding = tuple(dice.int(0, max(0, (e - 1) // 2) if transpose else 3) for e in reach)
     sizes = tuple(
-        dice.int(1 if transpose else max(1, e - 2 * p), LONGEST[rank] + e)
-        for e, p in zip(reach, padding, strict=True)
+        dice.int(1 if transpose else max(1, e - 2 * p), LONGEST[rank] + e) for e, p in zip(reach, padding, strict=True)
     )
     groups = dice.pick(1, 1, 2, 3)
     inner, outer = groups * dice.int(1, 3), groups * dice.int(1, 3)
@@ -81,9 +80,7 @@ def draw_conv(seed: int, complex_too: bool = False, transpose: bool = False):
     operands = {"x": x, "w": numbers(rng, (*first, *kernel), dtype), "bias": numbers(rng, outer, dtype)}
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     if transpose:
-        options["output_padding"] = tuple(
-            dice.int(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True)
-        )
+        options["output_padding"] = tuple(dice.int(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
     return rank, operands, options, rng
 
 
@@ -110,9 +107,7 @@ def test_complex_conv_and_its_gradients(seed):
     y = npconv.conv(**operands, **options)
     g = numbers(rng, y.shape, np.complex128)
     expected, slopes = backward(torch_conv(rank, options), operands, g)
-    sums, slope_sums = backward(
-        torch_conv(rank, options), {n: np.abs(a) for n, a in operands.items()}, np.abs(g)
-    )
+    sums, slope_sums = backward(torch_conv(rank, options), {n: np.abs(a) for n, a in operands.items()}, np.abs(g))
     grads = npconv.conv_grads(g, operands["x"], operands["w"], **options)
     # a complex product is four real ones and two sums: |error| <= 4 times the real bound
     agree("y", y, expected, sums, 4 * 160)
@@ -187,9 +182,7 @@ def test_complex_conv_transpose(seed):
         agree(f"d{name}", getattr(grads, name), slopes[name], slope_sums[name], 4 * 160)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Using padding='same' with even kernel:UserWarning"
-)  # torch, of its own copy
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")  # torch, of its own copy
 @pytest.mark.parametrize("seed", range(18))
 def test_padding_same(seed):
     """torch's "same" is our "same_torch" (rule R6): the odd one at the end, and no stride."""

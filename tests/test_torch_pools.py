@@ -28,9 +28,7 @@ def draw_pool(seed: int, dilated: bool):
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     padding = tuple(dice.int(0, k // 2) for k in kernel)
     # torch's avg_pool3d, unlike its relatives, wants a kernel's worth of real pixels
-    least = [
-        e if rank == 3 and not dilated else max(1, e - 2 * p) for e, p in zip(spans, padding, strict=True)
-    ]
+    least = [e if rank == 3 and not dilated else max(1, e - 2 * p) for e, p in zip(spans, padding, strict=True)]
     sizes = tuple(dice.int(n, e + LONGEST[rank]) for n, e in zip(least, spans, strict=True))
     options = {"stride": stride, "padding": padding, "ceil_mode": dice.chance(0.5)}
     return (
@@ -49,9 +47,7 @@ def test_max_pool(seed, data):
     rank, x, kernel, options, rng = draw_pool(seed, dilated=True)
     if data == "ties":
         x = rng.integers(-1, 2, x.shape).astype(float)
-    elif (
-        data == "nan"
-    ):  # one in a plane: where a window has two, torch's index is the last one's, ours the first one's
+    elif data == "nan":  # one in a plane: where a window has two, torch's index is the last one's, ours the first one's
         for plane in x.reshape(6, -1):
             plane[rng.integers(plane.size)] = np.nan
     y, indices = npconv.max_pool(x, kernel, return_indices=True, **options)
@@ -150,9 +146,7 @@ def test_adaptive_pools(seed):
     sizes = dice.ints(rank, 1, LONGEST[rank])
     size = tuple(dice.pick(None, dice.int(1, 9), dice.int(1, 9)) for _ in range(rank))
     x = numbers(rng, (2, 3, *sizes))
-    wanted = tuple(
-        n if s is None else s for s, n in zip(size, sizes, strict=True)
-    )  # torch's 1-D refuses None
+    wanted = tuple(n if s is None else s for s, n in zip(size, sizes, strict=True))  # torch's 1-D refuses None
     y, indices = npconv.adaptive_max_pool(x, size, return_indices=True)
     expected, places = of_rank("adaptive_max_pool", rank)(tensor(x), wanted, return_indices=True)
     agree("max", y, expected)
@@ -201,9 +195,7 @@ def test_fractional_max_pool(seed):
     y, indices = npconv.fractional_max_pool(x, kernel, return_indices=True, **options)
 
     def pool(x, **more):
-        return of_rank("fractional_max_pool", rank)(
-            x, kernel, output_size=size, _random_samples=theirs, **more
-        )
+        return of_rank("fractional_max_pool", rank)(x, kernel, output_size=size, _random_samples=theirs, **more)
 
     expected, places = pool(tensor(x), return_indices=True)
     agree("y", y, expected)
@@ -242,9 +234,7 @@ def test_aliases_take_torchs_positional_order(rank):
     x = numbers(np.random.default_rng(rank), (2, 3, *(9,) * rank))
     ours, theirs = getattr(npconv, f"max_pool{rank}d"), of_rank("max_pool", rank)
     agree("max", ours(x, 3, 2, 1, 2, True), theirs(tensor(x), 3, 2, 1, 2, True))
-    for y, expected in zip(
-        ours(x, 3, 2, 1, 2, True, True), theirs(tensor(x), 3, 2, 1, 2, True, True), strict=True
-    ):
+    for y, expected in zip(ours(x, 3, 2, 1, 2, True, True), theirs(tensor(x), 3, 2, 1, 2, True, True), strict=True):
         agree("max with indices", y, expected)
     ours, theirs = getattr(npconv, f"avg_pool{rank}d"), of_rank("avg_pool", rank)
     agree(

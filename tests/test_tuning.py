@@ -9,7 +9,7 @@ import pytest
 from npconv import diagnosis, dispatch, tuning
 from npconv.algorithms.base import Cost
 from npconv.cli import main
-from npconv.compiled import library, store
+from npconv.compiled import catalogue, store
 
 TABLE = {engine: {unit: 2 * value for unit, value in prices.items()} for engine, prices in dispatch.SECONDS.items()}
 
@@ -95,26 +95,26 @@ def test_doctor(folder, capsys):
 
 
 def test_doctor_says_why_there_are_no_kernels(monkeypatch):
-    monkeypatch.setattr(library, "_failure", "compiling 'x' of 'y' failed: no")
+    monkeypatch.setattr(catalogue, "_failure", "compiling 'x' of 'y' failed: no")
     found = dict(diagnosis.report())
     assert found["compiled kernels"] == "not used: compiling 'x' of 'y' failed: no"
     assert found[""] == diagnosis.HINTS["compiling"]
 
 
 def test_warmup_needs_kernels(monkeypatch, capsys):
-    monkeypatch.setattr(library, "_failure", "compiling 'x' of 'y' failed: no")
+    monkeypatch.setattr(catalogue, "_failure", "compiling 'x' of 'y' failed: no")
     code, out, err = run("warmup", capsys=capsys)
     assert (code, out) == (1, "")
     assert err == "npconv: there are no compiled kernels here: compiling 'x' of 'y' failed: no\n"
 
 
 def test_warmup_compiles_everything(monkeypatch, capsys):
-    if library.unavailable():
-        pytest.skip(str(library.unavailable()))
+    if catalogue.unavailable():
+        pytest.skip(str(catalogue.unavailable()))
     done = []
-    monkeypatch.setattr(library, "kernel", lambda *entry: done.append(entry))
+    monkeypatch.setattr(catalogue, "kernel", lambda *entry: done.append(entry))
     code, out, _ = run("warmup", capsys=capsys)
-    assert (code, {family for family, _, _ in done}) == (0, set(library.FAMILIES))
+    assert (code, {family for family, _, _ in done}) == (0, set(catalogue.FAMILIES))
     assert out.startswith(f"{len(done)} kernels are ready: ")
 
 
@@ -128,7 +128,7 @@ def test_tune_keeps_what_is_better(folder, monkeypatch, capsys, after, said, kep
 
 
 def test_tune_measures(monkeypatch):
-    monkeypatch.setattr(library, "everything", list)
+    monkeypatch.setattr(catalogue, "everything", list)
     passed = []
     found = tuning.tune(0.5, progress=passed.append)
     assert found.layers == len(passed) >= 1

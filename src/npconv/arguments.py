@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .compiled import threads
-from .compiled.library import KernelError
+from .compiled.catalogue import KernelError
 from .geometry import LARGEST, Ints
 from .memory import MemoryLimitError
 from .reading import did_you_mean, one_int, shown

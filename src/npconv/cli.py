@@ -186,15 +186,15 @@ else:
     @npconv.command()
     def warmup() -> None:
         """Compile all kernels now, so that no call has to."""
-        from .compiled import library, store
+        from .compiled import catalogue, store
 
         _needs_kernels()
         with _bar("kernel") as bar:
-            everything = library.everything()
+            everything = catalogue.everything()
             bar.reset(len(everything))
             for family, name, dtype in everything:
                 bar.set_description_str(f"{family} {name} {dtype}")
-                library.kernel(family, name, dtype)
+                catalogue.kernel(family, name, dtype)
                 bar.update()
         click.echo(f"{len(everything)} kernels are ready: {store.state()}")
 
@@ -226,9 +226,9 @@ else:
             raise click.ClickException("tune: there is no directory to keep the table in; see npconv doctor")
 
     def _needs_kernels() -> None:
-        from .compiled import library
+        from .compiled import catalogue
 
-        why = library.unavailable()
+        why = catalogue.unavailable()
         if why:
             raise click.ClickException(f"there are no compiled kernels here: {why}")
 

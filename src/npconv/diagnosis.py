@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from . import __version__, dispatch
-from .compiled import library, store, threads
+from .compiled import catalogue, store, threads
 from .convolution import conv
 
 #: What to do about a reason that begins like this.
@@ -27,10 +27,10 @@ def report() -> Iterator[tuple[str, str]]:
     yield "numba", ", ".join(f"{name} {_version(name)}" for name in ("numba", "llvmlite"))
     yield "processor", f"{platform.machine()}, {_processor()}"
     yield "threads", f"{threads.get_num_threads()} of {os.cpu_count()} processors{_fork_join()}"
-    why = library.unavailable()
+    why = catalogue.unavailable()
     if why is None:
         seconds = _first_call()
-        why = library.unavailable()
+        why = catalogue.unavailable()
         if why is None:
             yield "compiled kernels", f"used; ready after {seconds:.2f} s"
     if why is not None:

@@ -17,7 +17,7 @@ from . import execution
 from .algorithms import named, registered
 from .algorithms.base import Algorithm, Cost
 from .arguments import Dtypes, choice
-from .compiled import library, store
+from .compiled import catalogue, store
 from .geometry import ConvGeometry, total
 from .memory import MemoryLimitError, machine_memory
 
@@ -174,7 +174,7 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     )
 
 
-library.forget.append(choose.cache_clear)
+catalogue.forget.append(choose.cache_clear)
 
 
 def whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, limit: int) -> Cost:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from .activations import Activation
-from .compiled import library
+from .compiled import catalogue
 from .compiled.calls import Words, address
 from .geometry import ceil_div, total
 
@@ -70,13 +70,13 @@ def _words(
         "bias_step": step,
         "kind": list(KINDS).index(name),
     }
-    kernel = library.kernel("epilogue", "finish", f"f{dtype.itemsize}")
+    kernel = catalogue.kernel("epilogue", "finish", f"f{dtype.itemsize}")
     return Words(kernel, values, {"slope": np.full(1, slope, dtype)})
 
 
 def _compiled(array: np.ndarray) -> bool:
     """Whether machine code can sweep over `array`."""
-    return array.dtype.char in "fd" and array.flags.c_contiguous and library.unavailable() is None
+    return array.dtype.char in "fd" and array.flags.c_contiguous and catalogue.unavailable() is None
 
 
 def all_finite(array: np.ndarray) -> bool:
@@ -93,4 +93,4 @@ def all_finite(array: np.ndarray) -> bool:
 
 @lru_cache(maxsize=1024)
 def _look(dtype: np.dtype, size: int) -> Words:
-    return Words(library.kernel("epilogue", "look", f"f{dtype.itemsize}"), {"length": BLOCK, "total": size})
+    return Words(catalogue.kernel("epilogue", "look", f"f{dtype.itemsize}"), {"length": BLOCK, "total": size})

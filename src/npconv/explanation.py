@@ -10,7 +10,7 @@ import numpy as np
 from . import execution
 from .algorithms import registered
 from .algorithms.base import Algorithm, Cost, ErrorBound
-from .compiled import library, threads
+from .compiled import catalogue, threads
 from .dispatch import Request, against, choose, estimate, whole_cost
 from .geometry import ConvGeometry
 
@@ -119,7 +119,7 @@ def _engine(algorithm: Algorithm, geometry: ConvGeometry, request: Request) -> s
     if algorithm.cost(geometry, request.dtypes.compute, direction).engine == "compiled":
         count = threads.get_num_threads()
         return f"machine code, {count} thread{'s' * (count > 1)}"
-    return f"NumPy; {library.unavailable() or 'the verdicts say why no machine code'}"
+    return f"NumPy; {catalogue.unavailable() or 'the verdicts say why no machine code'}"
 
 
 def measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repeats: int = 3) -> float:

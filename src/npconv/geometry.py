@@ -93,6 +93,12 @@ def total(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
+def three_axes(values: Ints, fill: int) -> tuple[int, int, int]:
+    """Per-axis values of up to three axes as (depth, height, width), `fill` for those that are not there."""
+    depth, height, width = (fill,) * (3 - len(values)) + tuple(values)
+    return depth, height, width
+
+
 def pool_count(size: int, lo: int, hi: int, e: int, s: int, rounding: str) -> int:
     """How many pooling windows an axis has (rules R2 and R3).
 
@@ -206,7 +212,12 @@ class ConvGeometry:
     @property
     def terms(self) -> int:
         """How many products one output sums."""
-        return self.taps * (self.in_channels // self.groups)
+        return self.taps * self.per_group[0]
+
+    @property
+    def per_group(self) -> tuple[int, int]:
+        """Input and output channels of one group."""
+        return self.in_channels // self.groups, self.out_channels // self.groups
 
     @property
     def macs(self) -> int:

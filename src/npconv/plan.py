@@ -10,7 +10,7 @@ import numpy as np
 from .activations import EXACT, SLOPE, TABLE, Activation
 from .arguments import Dtypes, choice, common_dtypes, dtype_of, operand, operation, shape_of, working
 from .compiled import threads
-from .compiled.library import KernelError
+from .compiled.catalogue import KernelError
 from .conv_arguments import ConvOptions, check_bias, read, with_defaults
 from .execution import Pass, Weights
 from .explanation import Explanation, explanation

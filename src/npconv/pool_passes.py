@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import flag
-from .compiled import pools_back, pools_calls
 from .compiled.calls import address
-from .compiled.pools_setting import LONGEST, setting
+from .compiled.pools import back as pools_back
+from .compiled.pools import calls as pools_calls
+from .compiled.pools.setting import LONGEST, setting
 from .geometry import LARGEST
 from .indices import number_strides, to_plane
 from .memory import output

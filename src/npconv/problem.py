@@ -12,7 +12,7 @@ from . import dispatch, execution
 from .activations import Activation
 from .algorithms.base import input_grad_weights
 from .arguments import Dtypes, integer_compute, largest_magnitude, working
-from .compiled import library
+from .compiled import catalogue
 from .epilogue import finish
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
@@ -77,7 +77,7 @@ class ConvProblem:
 
     def make(self, direction: str, dtypes: Dtypes, itemsize: int, copied: int = 0) -> execution.Pass:
         """A pass over operands of `itemsize` bytes, `copied` bytes of which were copied first."""
-        key = (direction, dtypes.compute, dtypes.result, itemsize, copied, library.unavailable())
+        key = (direction, dtypes.compute, dtypes.result, itemsize, copied, catalogue.unavailable())
         found = self._passes.get(key)
         if found is None:
             result = {"forward": self.y_shape, "input_grad": self.x_shape, "weight_grad": self.w_shape}[direction]

@@ -19,7 +19,7 @@ from . import dispatch, explanation
 from .algorithms import registered
 from .algorithms.base import Cost
 from .arguments import Dtypes
-from .compiled import library, store
+from .compiled import catalogue, store
 from .geometry import ConvGeometry
 
 UNITS = ("flop", "byte", "call", "butterfly")
@@ -130,8 +130,8 @@ def mean_regret(layers: list[Layer], table: Table) -> float:
 
 def tune(seconds: float = 30.0, seed: int = 1, progress: Callable[[float], object] = lambda seconds: None) -> Result:
     """Measure for about so many seconds, once all is compiled; `progress` hears of those that passed."""
-    for entry in () if library.unavailable() else library.everything():
-        library.kernel(*entry)
+    for entry in () if catalogue.unavailable() else catalogue.everything():
+        catalogue.kernel(*entry)
     layers: list[Layer] = []
     started = last = time.perf_counter()
     for index, geometry in enumerate(shapes(np.random.default_rng(seed), most=5e7)):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiled import catalogue
 from ..geometry import ConvGeometry, Ints, total
 from ..windows import pad_geometry
 
@@ -123,6 +124,24 @@ class Algorithm:
             part = np.empty((c, o, *geometry.kernel), out.dtype)
             self.forward(xs, self.borrow(gs, problem, out.dtype), problem, part)
             out[i * o : (i + 1) * o] += part.swapaxes(0, 1)
+
+
+class Compiled(Algorithm):
+    """An algorithm whose kernels are machine code, for float32 and float64 along up to three axes."""
+
+    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        missing = catalogue.unavailable()
+        if missing:
+            return missing
+        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
+            return f"needs float32 or float64, the dtype is {dtype}"
+        if geometry.rank > 3:
+            return f"needs up to 3 spatial axes, there are {geometry.rank}"
+        return self.limits(geometry, dtype)
+
+    def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        """The reason these kernels cannot run where others of the kind can, one clause, or None."""
+        return None
 
 
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:

@@ -16,17 +16,17 @@ from itertools import product
 
 import numpy as np
 
-from ..compiled import library, outer_launch, threads
+from ..compiled import catalogue, threads
 from ..compiled.calls import Words, address, aligned
-from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, total
-from .base import Algorithm, Cost, ErrorBound, elements
+from ..compiled.outer import launch as outer_launch
+from ..compiled.panels import CHUNK, SPARE, Panels, panels
+from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
+from .base import Compiled, Cost, ErrorBound, elements
 
 #: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
 BOX_BYTES = 192 << 10
 #: Boxes x parts below which a call is cut finer, so that all threads have work to the end.
 TASKS = 8
-#: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
-SPARE = 16
 #: Bytes of scratch for one thread that packs weights: a square of vectors.
 SPARE_BYTES = 1024
 #: Input channels below which packing is not cut further.
@@ -37,36 +37,6 @@ MOST_TAPS = 32
 FEW_PIXELS = 112
 #: Writing one output of a tile takes the time of this many floating-point operations.
 STORE_FLOPS = 8
-#: Products summed before they are rounded into the output; `compiled.blocked` says why.
-CHUNK = 256
-
-
-@dataclass(frozen=True)
-class Panels:
-    """How output channels are laid over vectors: `count` panels of `columns` vectors, the last one perhaps narrower."""
-
-    count: int
-    columns: int
-    last: int
-    rest: int  # channels in the very last vector
-    lanes: int
-
-    @property
-    def vectors(self) -> int:
-        return self.columns * (self.count - 1) + self.last
-
-
-@lru_cache(maxsize=1024)
-def panels(channels: int, itemsize: int) -> Panels:
-    """Panels of nearly equal width."""
-    from ..compiled.target import host
-
-    width = host().width
-    lanes, widest = width // itemsize, 2 if width == 32 else 4
-    vectors = ceil_div(channels, lanes)
-    count = ceil_div(vectors, widest)
-    columns = ceil_div(vectors, count)
-    return Panels(count, columns, vectors - columns * (count - 1), channels - (vectors - 1) * lanes, lanes)
 
 
 @dataclass(frozen=True)
@@ -81,22 +51,12 @@ class Prepared:
     fresh: bool = False
 
 
-class Blocked(Algorithm):
+class Blocked(Compiled):
     """One register tile over every tap; see the module."""
 
     name = "blocked"
     summary = "keeps a tile of outputs in registers while it reads x in place; machine code"
     accuracy = ("standard", "fast")
-
-    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        missing = library.unavailable()
-        if missing:
-            return missing
-        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-            return f"needs float32 or float64, the dtype is {dtype}"
-        if geometry.rank > 3:
-            return f"needs up to 3 spatial axes, there are {geometry.rank}"
-        return None
 
     def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
         return ErrorBound(128, "window")
@@ -193,7 +153,7 @@ def _packing(group: int, shape: Ints, strides: Ints, dtype: np.dtype) -> Packing
         "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": full,
         "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "scratch_step": SPARE_BYTES,
     }  # fmt: skip
-    words = Words(library.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
+    words = Words(catalogue.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
     return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
 
 
@@ -238,11 +198,6 @@ def _chunk(taps: int, channels: int) -> tuple[int, int]:
     return CHUNK // depth, depth
 
 
-def _three(values: Ints, fill: int) -> Ints:
-    """Per-axis values of up to three axes as (depth, height, width)."""
-    return (fill,) * (3 - len(values)) + tuple(values)
-
-
 @lru_cache(maxsize=4096)
 def plan(
     geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype, workers: int
@@ -252,21 +207,21 @@ def plan(
         return None
     size = dtype.itemsize
     n, group = geometry.batch, geometry.groups
-    c, o = geometry.in_channels // group, geometry.out_channels // group
-    inputs, outputs = _three(geometry.in_shape, 1), _three(geometry.out_shape, 1)
-    kernel = _three(geometry.kernel, 1)
+    c, o = geometry.per_group
+    inputs, outputs = three_axes(geometry.in_shape, 1), three_axes(geometry.out_shape, 1)
+    kernel = three_axes(geometry.kernel, 1)
     # steps that are never taken may be larger than a machine word
-    stride = tuple(s if m > 1 else 1 for s, m in zip(_three(geometry.stride, 1), outputs, strict=True))
-    dilation = tuple(d if k > 1 else 1 for d, k in zip(_three(geometry.dilation, 1), kernel, strict=True))
-    lows = _three(tuple(lo for lo, _ in geometry.padding), 0)
-    steps, y_steps = _three(x_strides[2:], 0), _three(y_strides[2:], 0)
+    stride = tuple(s if m > 1 else 1 for s, m in zip(three_axes(geometry.stride, 1), outputs, strict=True))
+    dilation = tuple(d if k > 1 else 1 for d, k in zip(three_axes(geometry.dilation, 1), kernel, strict=True))
+    lows = three_axes(tuple(lo for lo, _ in geometry.padding), 0)
+    steps, y_steps = three_axes(x_strides[2:], 0), three_axes(y_strides[2:], 0)
     batch_step, y_batch_step = x_strides[0], y_strides[0]
     plain = all(lo <= 0 and hi <= 0 for lo, hi in geometry.padding)
     if plain and geometry.taps == 1 and all(s == 1 for s in stride) and not any(lows):
         merged = _merged((n, *outputs), (batch_step, *steps), (y_batch_step, *y_steps))
         (n, *sizes), (batch_step, *xs), (y_batch_step, *ys) = merged
-        inputs = outputs = tuple(sizes)
-        steps, y_steps = tuple(xs), tuple(ys)
+        inputs = outputs = three_axes(tuple(sizes), 1)
+        steps, y_steps = three_axes(tuple(xs), 0), three_axes(tuple(ys), 0)
     packs = not plain or x_strides[1] != size
     direct = y_strides[1] == size
     p = panels(o, size)
@@ -317,7 +272,7 @@ def plan(
     }  # fmt: skip
     if w_strides is None:
         values["w_taps"] = 0
-    words = Words(library.kernel("blocked", "forward", f"f{size}"), values, arrays)
+    words = Words(catalogue.kernel("blocked", "forward", f"f{size}"), values, arrays)
     blocks = n * group * total(counts) * parts
     return Launch(words, blocks, 2 * geometry.macs, values["scratch_step"], min(workers, blocks))
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..compiled import library, threads
-from ..compiled.calls import address
-from ..compiled.channelwise_launch import aligned_empty, group_of, lay_out, packing_of, plan, plan_gradient, workspace
+from ..compiled import threads
+from ..compiled.calls import address, aligned
+from ..compiled.channelwise.launch import lay_out, packing_of, plan, plan_gradient, workspace
 from ..geometry import ConvGeometry, total
-from .base import Algorithm, Cost, ErrorBound
+from .base import Compiled, Cost, ErrorBound
 
 #: Channels of a group, in or out, at most: wider groups fill the lanes of a matrix product.
 WIDEST_GROUP = 8
@@ -37,24 +37,17 @@ class Prepared:
     fresh: bool = False  # the weights are the caller's: the kernel packs what it uses
 
 
-class Channelwise(Algorithm):
+class Channelwise(Compiled):
     """Lanes are channels; see the module."""
 
     name = "channelwise"
     summary = "one multiply-add per tap, channels side by side in vectors; for small groups; machine code"
     accuracy = ("standard", "fast")
 
-    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        missing = library.unavailable()
-        if missing:
-            return missing
-        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-            return f"needs float32 or float64, the dtype is {dtype}"
-        if geometry.rank > 3:
-            return f"needs up to 3 spatial axes, there are {geometry.rank}"
+    def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         if max(geometry.padded_shape, default=0) > FAR:
             return f"needs axes of up to {FAR} positions, padding included"
-        group = group_of(geometry)
+        group = geometry.per_group
         lanes = lay_out(geometry.groups, 1, 1, dtype.itemsize).lanes
         if max(group) > min(lanes, WIDEST_GROUP):
             return f"needs groups of up to {min(lanes, WIDEST_GROUP)} channels, in and out, there are {group}"
@@ -65,7 +58,7 @@ class Channelwise(Algorithm):
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         size = dtype.itemsize
-        at = lay_out(geometry.groups, *group_of(geometry), size)
+        at = lay_out(geometry.groups, *geometry.per_group, size)
         lanes, taps = at.vectors * at.lanes, geometry.taps
         pixels = geometry.batch * total(geometry.out_shape)
         inputs, outputs = total(geometry.x_shape), total(geometry.y_shape)
@@ -80,7 +73,7 @@ class Channelwise(Algorithm):
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
         words, vectors, size = packing_of(geometry.groups, geometry.in_channels, w.shape, w.strides, dtype)
-        to = aligned_empty(size, dtype)
+        to = aligned(size, dtype)
         words.run(vectors, 0, w=address(w), to=address(to))
         return Prepared(to)
 
@@ -91,7 +84,7 @@ class Channelwise(Algorithm):
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         dtype = prepared.weights.dtype
-        at, (_, outputs) = lay_out(geometry.groups, *group_of(geometry), dtype.itemsize), group_of(geometry)
+        at, (_, outputs) = lay_out(geometry.groups, *geometry.per_group, dtype.itemsize), geometry.per_group
         lanes = np.zeros(at.vectors * at.lanes, dtype)
         lanes[: at.used].reshape(geometry.groups, at.wide)[:, :outputs] = bias.reshape(geometry.groups, outputs)
         return replace(prepared, bias=lanes)
@@ -118,7 +111,7 @@ class Channelwise(Algorithm):
             return
         x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
         launch = plan_gradient(geometry, x.strides, g.strides, out.strides, out.dtype)
-        parts, run = aligned_empty(launch.size, out.dtype), launch.parts
+        parts, run = aligned(launch.size, out.dtype), launch.parts
         scratch = np.empty(run.scratch * min(threads.current(), run.blocks), np.uint8)
         run.words.run(run.blocks, run.flops, x=address(x), g=address(g), to=address(parts), scratch=address(scratch))
         launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out))

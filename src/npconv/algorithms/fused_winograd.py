@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..compiled import library, threads, winograd_grad_launch
+from ..compiled import threads
 from ..compiled.calls import address, aligned
-from ..compiled.winograd_launch import forward_launch, weight_launch
-from ..compiled.winograd_shape import FORMS, axes, cut, empty
+from ..compiled.winograd import grad_launch as winograd_grad_launch
+from ..compiled.winograd.launch import forward_launch, weight_launch
+from ..compiled.winograd.shape import FORMS, axes, cut, empty
 from ..geometry import ConvGeometry, ceil_div, total
-from .base import Algorithm, Cost, ErrorBound
+from .base import Compiled, Cost, ErrorBound
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Prepared:
     columns: int  # vectors of a panel
 
 
-class FusedWinograd(Algorithm):
+class FusedWinograd(Compiled):
     """F(m, r) of n = m + r - 1 along up to two axes; named by what it does to three taps, F(n - 2, 3)."""
 
     accuracy = ("standard", "fast")
@@ -41,14 +42,9 @@ class FusedWinograd(Algorithm):
         self.name = f"fused_winograd_f{m}"
         self.summary = f"computes tiles of {m} outputs per axis with fewer multiplications, in the cache; machine code"
 
-    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        missing = library.unavailable()
-        if missing:
-            return missing
-        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-            return f"needs float32 or float64, the dtype is {dtype}"
-        if not 1 <= geometry.rank <= 3:
-            return f"needs 1 to 3 spatial axes, there are {geometry.rank}"
+    def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        if not geometry.rank:
+            return "needs a spatial axis"
         if axes(geometry, self.n) is None:
             return (
                 f"needs an axis of {' or '.join(str(r) for m, r in FORMS if m + r - 1 == self.n)} taps and stride 1, and "

@@ -16,13 +16,13 @@ from itertools import product
 
 import numpy as np
 
-from ..compiled import fourier_gradients as gradients
-from ..compiled import fourier_steps as steps
-from ..compiled import library, threads
-from ..compiled.fourier_cuts import Cut, cut, three
-from ..compiled.fourier_tables import LENGTHS
-from ..geometry import ConvGeometry, ceil_div, total, window_count
-from .base import Algorithm, Cost, ErrorBound
+from ..compiled import threads
+from ..compiled.fourier import gradients, steps
+from ..compiled.fourier.cuts import Cut, cut
+from ..compiled.fourier.tables import LENGTHS
+from ..compiled.panels import vector_bytes
+from ..geometry import ConvGeometry, ceil_div, three_axes, total, window_count
+from .base import Compiled, Cost, ErrorBound
 
 #: Points of one tile: both planes stay in the second-level cache.
 POINTS = 8192
@@ -31,7 +31,7 @@ POINTS = 8192
 def work(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> tuple[int, int, int]:
     """(flops of the products, operations of the transforms, bytes of spectra) of one pass, idle lanes included."""
     wide, groups, pairs, size = (
-        steps.vector_bytes() // dtype.itemsize,
+        vector_bytes() // dtype.itemsize,
         geometry.groups,
         geometry.batch * c.pairs,
         dtype.itemsize,
@@ -54,8 +54,8 @@ def work(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> tuple[int, int, int
 
 def workspace(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> int:
     """Bytes of prepared weights, of spectra in flight, and of the tiles that threads work on."""
-    width, tiles = steps.vector_bytes(), 4 * threads.current() * (total(c.lengths) + 1024)
-    inputs, outputs = steps.per_group(geometry)
+    width, tiles = vector_bytes(), 4 * threads.current() * (total(c.lengths) + 1024)
+    inputs, outputs = geometry.per_group
     if steps.channelwise(geometry):
         vectors = steps.vectors(geometry.in_channels, dtype)
         return width * (2 * tiles + 2 * c.frequencies * vectors * (outputs + gradients.parts(geometry, c, vectors)))
@@ -79,12 +79,12 @@ def plan(geometry: ConvGeometry, dtype: np.dtype) -> Cut:
         able = [n for n in LENGTHS if n >= k]
         whole = next((n for n in able if window_count(n, k, 1) >= out), able[-1])
         axes.append([n for n in able if n <= whole])
-    found = [cut(geometry, three(lengths, 1)) for lengths in product(*axes)]
+    found = [cut(geometry, three_axes(lengths, 1)) for lengths in product(*axes)]
     small = [c for c in found if total(c.lengths) <= POINTS] or [min(found, key=lambda c: total(c.lengths))]
     return min(small, key=lambda c: seconds(geometry, c, dtype))
 
 
-class TiledFft(Algorithm):
+class TiledFft(Compiled):
     """Products of spectra of tiles; see the module."""
 
     name = "tiled_fft"
@@ -93,18 +93,13 @@ class TiledFft(Algorithm):
     exact_footprint = ()
     exact_on_integers = False
 
-    def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        missing = library.unavailable()
-        if missing:
-            return missing
-        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-            return f"needs float32 or float64, the dtype is {dtype}"
-        if not 1 <= geometry.rank <= 3:
-            return f"needs 1 to 3 spatial axes, there are {geometry.rank}"
+    def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         if any(s > 1 for s in geometry.stride):
             return f"makes every output, the stride is {geometry.stride}"
         if any(d > 1 for d in geometry.dilation):
             return f"transforms whole kernels, the dilation is {geometry.dilation}"
+        if not geometry.rank:
+            return "needs a spatial axis"
         longest = {1: 1536, 2: 48, 3: 12}[geometry.rank]
         if any(k > longest for k in geometry.kernel):
             return f"needs kernels up to {longest} for its tiles, this is {geometry.kernel}"

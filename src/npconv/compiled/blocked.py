@@ -21,9 +21,6 @@ from . import packing, products, weights
 from .emit import Vectors, word
 from .target import Target
 
-#: Products added up in registers before they are added to the output.
-CHUNK = 256
-
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass and the packing of its weights."""

@@ -15,7 +15,7 @@ import gc
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
 from numba import njit, types
@@ -88,12 +88,36 @@ NEEDLESS = {
 }
 
 
+class Remembering:
+    """A typing context that knows what it said of the same operation on the same types: `+` of two ints, a load."""
+
+    answers: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.context, name)
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        if kws or not isinstance(func, types.Function):
+            return self.context.resolve_function_type(func, args, kws)
+        # numba asks about literals first, and then, for all that kernels do with them, about their types
+        plain = tuple(types.unliteral(a) for a in args)
+        key = func, plain
+        found = self.answers.get(key)
+        if found is None:
+            found = self.answers[key] = self.context.resolve_function_type(func, plain, kws)
+        return found
+
+
 class KernelCompiler(CompilerBase):
     """Numba's compiler up to LLVM's text."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.state.flags.no_compile = True
+        self.state.typingctx = Remembering(self.state.typingctx)
 
     def define_pipelines(self) -> list[Any]:
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state, "npconv")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .library import Kernel
+from .catalogue import Kernel
+from .panels import LINE
 from .threads import run
 
 #: Where CPython keeps the address of an array's first element; asking the array takes ten times as long.
@@ -32,10 +33,6 @@ def _agree() -> bool:
 
 #: The address of the first element of an array.
 address = _fast if _agree() else _slow
-
-
-#: Bytes of a cache line.
-LINE = 64
 
 
 def aligned(size: int, dtype: np.dtype | type = np.uint8) -> np.ndarray:

@@ -20,9 +20,10 @@ from numba import types
 from numba.core.cgutils import alloca_once
 
 from .build import inner
-from .emit import I64, PTR, P, emitted, function, i64, pointer
+from .emit import I64, PTR, P, emitted, function, i64, pointer, word
+from .panels import LINE
 from .target import Target
-from .threads import LINE, STATE_BYTES
+from .threads import STATE_BYTES
 
 TICKET, SEQUENCE, SLEEPERS, NEXT, FUNCTION, WORDS, BLOCKS, GRAIN, WANTED, DEADLINE, CAME, BUSY, STOP = range(
     0, STATE_BYTES, LINE
@@ -136,27 +137,17 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     share(state, number)
                 add(state + TICKET, -1)
 
-    def launch(
-        lo: int,
-        hi: int,
-        thread: int,
-        state: int,
-        kernel: int,
-        words: int,
-        blocks: int,
-        begin: int,
-        grain: int,
-        workers: int,
-        result: int,
-    ) -> None:
-        """Run blocks begin..blocks; *result becomes the first that time did not allow, or `blocks`."""
+    def launch(order: int, hi: int, thread: int) -> None:
+        """Run the blocks of an order, called like `worker`; its `begin` becomes what time did not allow, or `blocks`."""
+        state, kernel, words, blocks = word(order, 0), word(order, 1), word(order, 2), word(order, 3)
+        begin, grain, workers = word(order, 4), word(order, 5), word(order, 6)
         deadline = now() + SLICE
         if workers == 0 or swap(state + BUSY, 0, 1) == 0:
             while begin < blocks and now() < deadline:
                 stop = min(blocks, begin + grain)
                 call(kernel, begin, stop, 0, words)
                 begin = stop
-            write(result, begin)
+            write(order + 8 * 4, begin)
             return
         write(state + FUNCTION, kernel)
         write(state + WORDS, words)
@@ -178,7 +169,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             spins += 1
             if spins > SPINS:  # whoever is inside may be waiting for this processor
                 syscall(sched_yield, 0, 0, 0, 0)
-        write(result, min(blocks, read(state + NEXT)))
+        write(order + 8 * 4, min(blocks, read(state + NEXT)))
         write(state + BUSY, 0)
 
     def stop(lo: int, hi: int, thread: int, state: int) -> None:

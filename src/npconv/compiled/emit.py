@@ -17,6 +17,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .panels import TILE_ROWS
+
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 PTR = ir.PointerType()
 P = types.intp
@@ -226,18 +228,13 @@ class Vectors:
         return of
 
     def tile_rows(self, columns: int) -> int:
-        """Rows of the register tile that is `columns` vectors wide: sums, a row of columns and two scalars must fit.
-
-        So must the address of every row, in 14 general registers beside the loop's own.
-        """
-        if self.registers == 32:
-            return {1: 8, 2: 8, 3: 8, 4: 6}[columns]
-        return {1: 8, 2: 6}.get(columns, 2)
+        """Rows of the register tile that is `columns` vectors wide."""
+        return TILE_ROWS[self.width][columns - 1]
 
     @property
     def widest(self) -> int:
         """Vectors in the widest panel."""
-        return 4 if self.registers == 32 else 2
+        return len(TILE_ROWS[self.width])
 
 
 def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:

@@ -7,9 +7,7 @@ from typing import Any
 
 from .build import inner
 from .emit import Vectors
-
-#: Rows of the tile that finishes what the large tiles leave.
-REST = 2
+from .panels import REST
 
 
 @cache

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,14 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from .library import Kernel, kernel
+from .catalogue import Kernel, kernel
+from .panels import LINE, whole_lines
 
 #: Blocks of fewer floating-point operations than this run on the caller's thread: waking a worker costs more.
 SERIAL_FLOPS = 1_000_000
+#: What `driver.launch` is told: (state, kernel, words, blocks, begin, grain, workers). Packing is the quickest way there.
+ORDER = ctypes.c_int64 * 7
+PACKED = struct.Struct("7q").pack
+FIRST = ctypes.c_int64
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 NATIVE = sys.platform == "linux"
 #: Room for the words of `driver`, one in each cache line.
-LINE = 64
 STATE_BYTES = 13 * LINE
 
 
@@ -133,11 +138,11 @@ class _Pool:
     def __init__(self) -> None:
         size = STATE_BYTES + LINE
         self.memory = ctypes.create_string_buffer(size)
-        self.state = -(-ctypes.addressof(self.memory) // LINE) * LINE
+        self.state = whole_lines(ctypes.addressof(self.memory))
         self.words = (ctypes.c_int64 * 1)(self.state)
         self.threads: list[ctypes.c_ulong] = []
         self.full = False
-        self.launch = ENTRY(kernel("threads", "launch").address)
+        self.launch = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel("threads", "launch").address)
         self.stop = ENTRY(kernel("threads", "stop").address)
         self.worker = ctypes.c_void_p(kernel("threads", "worker").address)
         self.process = ctypes.CDLL(None)
@@ -210,7 +215,7 @@ def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int 
     Every block must write what no other block of the launch reads or writes, and should take well under 0.1 s:
     between blocks, after 0.2 s, Python looks for Ctrl-C.
     """
-    address = words.__array_interface__["data"][0]
+    address = ctypes.addressof(FIRST.from_buffer(words))  # type: ignore[arg-type]
     if flops < SERIAL_FLOPS:
         _entry(entry.address)(0, blocks, 0, address)
         return
@@ -222,12 +227,9 @@ def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int 
     workers = min(current(), -(-blocks // grain)) - 1
     if len(pool.threads) < workers and not pool.full:
         pool.grow(workers)
-    order = (ctypes.c_int64 * 9)(pool.state, entry.address, address, blocks, 0, grain, workers, 0, 0)
-    place = ctypes.addressof(order)
-    order[7] = place + 64
+    order = ORDER.from_buffer_copy(PACKED(pool.state, entry.address, address, blocks, 0, grain, workers))
     while order[4] < blocks:
-        pool.launch(0, 0, 0, place)
-        order[4] = order[8]
+        pool.launch(order)
 
 
 _entries: dict[int, Any] = {}

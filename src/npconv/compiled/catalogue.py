@@ -1,0 +1,209 @@
+"""Kernels ready to call: families are compiled, or read from the store, when first used.
+
+`kernel(family, name)` gives the address of an entry point and the names of its arguments. Loading an object file takes
+LLVM alone: where the store is warm, Numba is never imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import os
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from . import store
+
+#: family -> module that defines `kernels(dtype, target)`, a dict of functions by name.
+FAMILIES = {
+    "threads": "driver",
+    "blocked": "blocked",
+    "weights": "weights",
+    "outer": "outer.kernels",
+    "winograd": "winograd.kernels",
+    "winograd_grad": "winograd.grad",
+    "channelwise": "channelwise.kernels",
+    "fourier": "fourier.kernels",
+    "pools": "pools.kernels",
+    "epilogue": "epilogue",
+    "peak": "peak",
+}
+#: The first Numba whose LLVM has opaque pointers only.
+OLDEST = (0, 62)
+INSTALL = "compiled kernels need numba: pip install 'npconv[fast]'"
+
+#: Called when compiled kernels turn out to be impossible: what empties the caches of choices that took them for granted.
+forget: list[Callable[[], None]] = []
+
+_lock = threading.RLock()
+_failure: str | None = None
+
+
+class KernelError(RuntimeError):
+    """A family of kernels could not be compiled or loaded; from then on `unavailable` says why."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled entry point: its address, and the names of the words it takes."""
+
+    name: str
+    address: int
+    arguments: tuple[str, ...]
+
+
+def unavailable() -> str | None:
+    """Why there are no compiled kernels here, or None."""
+    return _failure or _missing()
+
+
+@cache
+def _missing() -> str | None:
+    if os.environ.get("NPCONV_COMPILED", "1") == "0":
+        return "NPCONV_COMPILED=0 turns compiled kernels off"
+    if find_spec("numba") is None:
+        return INSTALL
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("numba")
+    except PackageNotFoundError:
+        return INSTALL
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < OLDEST:
+        return f"compiled kernels need numba 0.62 or newer, this is {found}: pip install --upgrade 'npconv[fast]'"
+    try:
+        from .target import UnsupportedCPUError, host
+    except ImportError:
+        return INSTALL
+    try:
+        host()
+    except ImportError:
+        return INSTALL
+    except UnsupportedCPUError as error:
+        return str(error)
+    return None
+
+
+@cache
+def kernel(family: str, name: str, dtype: str = "f4") -> Kernel:
+    """An entry point, compiled now if it never was; its siblings wait until they are asked for.
+
+    Raises
+    ------
+    KernelError
+        If that fails, whatever the reason: NumPy can do the work.
+    """
+    global _failure
+    with _lock:
+        if _failure:
+            raise KernelError(_failure)
+        try:
+            return _loaded(family, name, dtype)
+        except Exception as error:
+            why = " ".join(str(error).split())[:200]
+            _failure = f"compiling {name!r} of {family!r} failed: {type(error).__name__}: {why}"
+            for clear in forget:
+                clear()
+            warnings.warn(f"npconv: {_failure}; NumPy does the work from here on", stacklevel=2)
+            raise KernelError(_failure) from error
+
+
+@cache  # within the lock, so that nothing is loaded twice
+def _loaded(family: str, name: str, dtype: str) -> Kernel:
+    import llvmlite.binding as llvm
+
+    from .target import host, machine
+
+    arguments, body = _object(family, name, dtype)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))  # it owns the code, which workers may still be running at exit
+    engine.add_object_file(llvm.ObjectFileRef.from_data(body))
+    engine.finalize_object()
+    return Kernel(name, engine.get_function_address(f"npconv_{name}"), arguments)
+
+
+def _object(family: str, name: str, dtype: str) -> tuple[tuple[str, ...], bytes]:
+    """The arguments of a kernel and its object file; the store has them with a line break between."""
+    at = key(family, name, dtype)
+    found = store.read(at)
+    if found is not None:
+        head, _, body = found.partition(b"\n")
+        return tuple(head.decode().split()), body
+    from .build import argument_names, compile_family
+    from .target import host
+
+    kernel = functions(family, dtype)[name]
+    body = compile_family({name: kernel}, host())
+    arguments = argument_names(kernel)
+    store.write(at, " ".join(arguments).encode() + b"\n" + body)
+    return arguments, body
+
+
+@cache
+def functions(family: str, dtype: str) -> dict[str, Callable[..., Any]]:
+    """The kernels of a family as Python functions."""
+    from .target import host
+
+    made: dict[str, Callable[..., Any]]
+    made = importlib.import_module(f".{FAMILIES[family]}", __package__).kernels(dtype, host())
+    return made
+
+
+def everything() -> list[tuple[str, str, str]]:
+    """All there is to compile: (family, kernel, dtype)."""
+    kinds = {family: ("f4",) if family == "threads" else ("f4", "f8") for family in FAMILIES}
+    return [(f, name, dtype) for f, dtypes in kinds.items() for dtype in dtypes for name in functions(f, dtype)]
+
+
+def key(family: str, name: str, dtype: str) -> str:
+    """A kernel's name in the store: everything that decides what its machine code is has a part in it."""
+    from .target import host
+
+    digest = hashlib.sha256(f"{host()} {_versions()}".encode())
+    for path in sorted({*_sources(FAMILIES[family]), *_sources("build")}, key=lambda path: (path.name, path)):
+        digest.update(path.name.encode() + path.read_bytes())
+    return f"{family}-{name}-{dtype}-{digest.hexdigest()[:24]}"
+
+
+@cache
+def _versions() -> str:
+    from importlib.metadata import version
+
+    return f"{sys.version_info[:2]} numba {version('numba')} llvmlite {version('llvmlite')}"
+
+
+_IMPORT = re.compile(r"^[ \t]*from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
+
+
+@cache
+def _sources(module: str) -> frozenset[Path]:
+    """The file of one of our modules, and those of all that it imports from this package."""
+    found: set[Path] = set()
+    waiting = [Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py")]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for dots, name, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+            folder = path.parents[len(dots) - 1].joinpath(*name.split(".")) if name else path.parents[len(dots) - 1]
+            waiting += [folder.with_suffix(".py"), *(folder / f"{each}.py" for each in re.findall(r"\w+", names))]
+    return frozenset(found)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

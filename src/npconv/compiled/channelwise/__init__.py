@@ -1,0 +1,1 @@
+"""Depthwise convolution and its gradients, channels or pixels along the vector."""

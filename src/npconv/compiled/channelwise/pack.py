@@ -1,0 +1,98 @@
+"""Between the caller's channels and lanes, where groups do not fill theirs; and the packing of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..build import inner
+from ..emit import Vectors, word
+
+
+def gapped(v: Vectors) -> tuple[Any, Any]:
+    """(pack_groups, spread_groups): as in `packing`, for groups that do not fill their lanes."""
+    size, copy_one, clear_one = v.size, v.copy_one, v.clear_one
+
+    @inner
+    def pack_groups(
+        to: int, x: int, step_c: int, step_d: int, step_h: int, step_w: int, here: int, first: int, wide: int, groups: int,
+        inputs: int, in_d: int, in_h: int, in_w: int, box_d: int, box_h: int, box_w: int, lo_d: int, lo_h: int, lo_w: int,
+    ) -> None:  # fmt: skip
+        """The box of inputs from (-lo) on, in the lanes from `first` on, zeros outside of x and in the gaps."""
+        for d in range(-lo_d, box_d - lo_d):
+            for h in range(-lo_h, box_h - lo_h):
+                for q in range(-lo_w, box_w - lo_w):
+                    real = 0 <= d < in_d and 0 <= h < in_h and 0 <= q < in_w
+                    place = x + d * step_d + h * step_h + q * step_w
+                    for lane in range(0, here, wide):
+                        group = (first + lane) // wide
+                        for i in range(wide):
+                            if real and i < inputs:
+                                copy_one(to, place + (group * inputs + i) * step_c)
+                            else:
+                                clear_one(to)
+                            to += size
+
+    @inner
+    def spread_groups(
+        y: int, step_o: int, places: int, source: int, row: int, pixels: int, here: int, first: int, wide: int,
+        groups: int, outputs: int,
+    ) -> None:  # fmt: skip
+        for p in range(pixels):
+            for lane in range(0, here, wide):
+                at = y + word(places, p) + (first + lane) // wide * outputs * step_o
+                for o in range(outputs):
+                    copy_one(at + o * step_o, source + p * row + (lane + o) * size)
+
+    return pack_groups, spread_groups
+
+
+def weights(v: Vectors) -> Any:
+    """pack_vector(to, ...): the weights of one vector of channels; output i ^ r of a group from its input i."""
+    size, lanes = v.size, v.lanes
+    copy_one, clear_one = v.copy_one, v.clear_one
+
+    @inner
+    def pack_vector(
+        to: int, step: int, w: int, vector: int, wide: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
+        taps: int, tap_offsets: int,
+    ) -> None:  # fmt: skip
+        """To (tap, r, lanes), `step` from one r to the next."""
+        for lane in range(lanes):
+            channel = vector * lanes + lane
+            group, i = channel // wide, channel % wide
+            for r in range(wide):
+                o = i ^ r
+                at = to + r * step + lane * size
+                source = w + (group * outputs + o) * step_o + i * step_c
+                real = group < groups and i < inputs and o < outputs
+                for tap in range(taps):
+                    if real:
+                        copy_one(at, source + word(tap_offsets, tap))
+                    else:
+                        clear_one(at)
+                    at += wide * step
+
+    return pack_vector
+
+
+def prepare(v: Vectors) -> Callable[..., Any]:
+    """The packing of all weights."""
+    width = v.width
+    pack_vector = weights(v)
+
+    def prepare(
+        lo: int, hi: int, thread: int,
+        w: int, to: int, wide: int, pairs: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
+        taps: int, tap_offsets: int,
+    ) -> None:  # fmt: skip
+        """Vectors lo..hi of w to (panel, tap, r, columns, lanes)."""
+        for vector in range(lo, hi):
+            columns = 2 if vector < 2 * pairs else 1
+            first = vector - vector % columns
+            at = to + (first * taps * wide + vector - first) * width
+            pack_vector(
+                at, columns * width, w, vector, wide, groups, inputs, outputs, step_o, step_c, taps, tap_offsets
+            )
+
+    return prepare

@@ -1,8 +1,0 @@
-"""What the channelwise kernels and those who call them must agree on."""
-
-#: Products summed before they are rounded into the output.
-CHUNK = 256
-#: Taps of the weight gradient's tiles, by vector registers and kind: two for depthwise, then groups of 2, 4, 8.
-TAPS = {32: (9, 3, 6, 6, 3), 16: (9, 3, 3, 2, 1)}
-#: Bytes of a cache line: vectors that straddle two cost twice as much to load.
-LINE = 64

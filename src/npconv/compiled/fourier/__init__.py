@@ -1,0 +1,1 @@
+"""Convolution of tiles through their spectra."""

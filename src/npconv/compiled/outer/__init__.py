@@ -1,0 +1,1 @@
+"""Weight gradients summed as outer products in registers."""

@@ -1,0 +1,223 @@
+"""The weight gradient of a convolution by `compiled.outer`: what is packed, who does what, in which chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from .. import catalogue, threads
+from ..calls import Words, address
+from ..panels import SPARE, tile_rows, whole_lines
+from ..target import host
+from .arrange import arrange, shape, sums
+from .layout import SKEW
+
+#: Register tiles in one task at most; they share the panel in the second-level cache.
+TILES = 16
+#: Tasks below which pixels, then rows, are cut finer, so that all threads have work to the end.
+TASKS = 32
+#: Arithmetic that is worth a task of its own.
+TASK_FLOPS = 250_000
+#: Packed bytes of one chunk of images; and its pixels at least, so that the gradient is not rewritten too often.
+CHUNK_BYTES, CHUNK_PIXELS = 4 << 20, 4096
+#: What packing one element costs, in floating-point operations: whether it is worth a second thread.
+PACK_FLOPS = 8
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The calls for one chunk of images or rows, and where it begins in x and g."""
+
+    x_begin: int
+    g_begin: int
+    pack: Words | None
+    multiply: Words
+    gather: Words | None
+    pack_tasks: int
+    tasks: int
+    gather_tasks: int
+    flops: int
+    swapped: bool
+    begins: tuple[int, int]
+    places: tuple[int, int, int]  # bytes of the packed operands and of the sums
+    per_thread: bool
+
+
+def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+    """Add the weight gradient to `out`, (O, C/G, *k); x (N, C, *in) and g (N, O, *out) in any memory layout."""
+    x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+    launches = plan(geometry, x.strides, g.strides, out.strides, out.dtype)
+    if not launches:
+        return
+    workers = threads.current()
+    size = max(scratch_bytes(launch, workers) for launch in launches)
+    scratch = np.empty(size, np.uint8)
+    free, x_at, g_at, out_at = -(-address(scratch) // 64) * 64, address(x), address(g), address(out)
+    for launch in launches:
+        a, b = x_at + launch.x_begin, g_at + launch.g_begin
+        if launch.swapped:
+            a, b = b, a
+        a_bytes, b_bytes, _ = launch.places
+        a_to, b_to, sums = free, free + a_bytes, free + a_bytes + b_bytes
+        if launch.pack is not None:
+            grain = ceil_div(launch.pack_tasks, 64)
+            launch.pack.run(
+                launch.pack_tasks, PACK_FLOPS * (a_bytes + b_bytes) // 4, grain, a=a, b=b, a_to=a_to, b_to=b_to
+            )
+        left = a_to if a_bytes else a + launch.begins[0]
+        right = b_to if b_bytes else b + launch.begins[1]
+        launch.multiply.run(launch.tasks, launch.flops, a=left, b=right, out=out_at, scratch=sums)
+        if launch.gather is not None:
+            launch.gather.run(launch.gather_tasks, 0, out=out_at, scratch=sums)
+
+
+def scratch_bytes(launch: Launch, workers: int) -> int:
+    a, b, sums = launch.places
+    return a + b + sums * (workers if launch.per_thread else launch.tasks) + 128
+
+
+def flops(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    """The arithmetic done, with the lanes and rows that are not needed."""
+    if not geometry.macs:
+        return 0
+    return min(shape(geometry, dtype, swapped)[2] for swapped in (False, True))
+
+
+def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    """Bytes of scratch at most: both operands packed, of one chunk, and the sums of the tasks."""
+    if not geometry.macs:
+        return 0
+    part, lanes = next(_chunks(geometry, dtype))[2], host().width // dtype.itemsize
+    box = total([covered_size(e, s, m) for e, s, m in zip(part.effective, part.stride, part.out_shape, strict=True)])
+    packed = 0
+    for channels, pixels in ((part.in_channels, box), (part.out_channels, total(part.out_shape))):
+        each = channels // part.groups
+        packed += part.groups * (part.batch * pixels * (each + lanes) * dtype.itemsize + each * SKEW)
+    cuts = [Cut.of(part, dtype, swapped) for swapped in (False, True)]
+    return packed + max(cut.scratch * (cut.tasks if cut.parts > 1 else threads.current()) for cut in cuts) + 256
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the work is cut into tasks: rows into blocks, pixels into parts."""
+
+    blocks: int
+    block_rows: int
+    parts: int
+    tasks: int
+    scratch: int  # bytes of the sums of one task
+
+    @classmethod
+    def of(cls, geometry: ConvGeometry, dtype: np.dtype, swapped: bool) -> Cut:
+        """Parts follow from the sizes alone, as the order of the sums depends on them; then there may be more blocks."""
+        usual, rows, _ = shape(geometry, dtype, False)
+        tiles = ceil_div(rows, tile_rows(usual.columns))
+        wanted = max(1, min(TASKS, 2 * geometry.macs // TASK_FLOPS))
+        parts = min(ceil_div(wanted, usual.count * geometry.groups * ceil_div(tiles, TILES)), sums(geometry))
+        panels, rows, _ = shape(geometry, dtype, swapped)
+        others = panels.count * geometry.groups * (geometry.taps if swapped else 1)
+        tiles = ceil_div(rows, tile_rows(panels.columns))
+        blocks = max(ceil_div(tiles, TILES), min(tiles, ceil_div(wanted, others * parts)))
+        block_rows = ceil_div(tiles, blocks) * tile_rows(panels.columns)
+        blocks = ceil_div(rows, block_rows)
+        pitch = panels.columns * panels.lanes * dtype.itemsize
+        return cls(blocks, block_rows, parts, blocks * others * parts, (block_rows + SPARE) * pitch + 64)
+
+
+@lru_cache(maxsize=1024)
+def plan(
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+) -> tuple[Launch, ...]:
+    """The launches that compute the weight gradient, chunk by chunk."""
+    if not total(geometry.y_shape) or not total(geometry.w_shape):
+        return ()
+    found = []
+    for image, start, part in _chunks(geometry, dtype):
+        x_begin = image * x_strides[0]
+        g_begin = image * g_strides[0] + sum(a * step for a, step in zip(start, g_strides[2:], strict=True))
+        found.append(_launch(part, x_strides, g_strides, out_strides, dtype, x_begin, g_begin))
+    return tuple(found)
+
+
+def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> Iterator[tuple[int, Ints, ConvGeometry]]:
+    """Runs of images, or boxes of outputs of one image, whose packed operands stay in the last-level cache."""
+    per_pixel = (geometry.in_channels * total(geometry.stride) + geometry.out_channels) * dtype.itemsize
+    pixels = max(CHUNK_PIXELS, CHUNK_BYTES // per_pixel)
+    image = total(geometry.out_shape)
+    batch, box = max(1, pixels // image), list(geometry.out_shape)
+    for axis in range(geometry.rank):
+        while total(box) > 2 * pixels and box[axis] > 1:
+            box[axis] = ceil_div(box[axis], 2)
+    batch = ceil_div(geometry.batch, ceil_div(geometry.batch, batch))
+    starts = [range(0, n, b) for n, b in zip(geometry.out_shape, box, strict=True)]
+    for first in range(0, geometry.batch, batch):
+        for start in product(*starts):
+            here = tuple(min(b, n - a) for a, b, n in zip(start, box, geometry.out_shape, strict=True))
+            yield first, start, geometry.with_out(start, here, min(batch, geometry.batch - first))
+
+
+def _launch(
+    geometry: ConvGeometry,
+    x_strides: Ints,
+    g_strides: Ints,
+    out_strides: Ints,
+    dtype: np.dtype,
+    x_begin: int,
+    g_begin: int,
+) -> Launch:
+    size = dtype.itemsize
+    way = arrange(geometry, x_strides, g_strides, out_strides, dtype)
+    panels, a, b, walk = way.panels, way.a, way.b, way.walk
+    cut = Cut.of(geometry, dtype, way.swapped)
+    blocks, block_rows = cut.blocks, cut.block_rows
+    row_count, groups = len(way.places), geometry.groups
+    pitch = panels.columns * panels.lanes * size
+    ends = np.minimum(np.arange(block_rows + SPARE), block_rows - 1)
+    index = np.minimum(np.arange(blocks)[:, None] * block_rows + ends, row_count - 1)
+    places = {
+        "places": np.ascontiguousarray(way.places[index]),
+        "tap_places": np.ascontiguousarray(way.taps[:, 0]),
+    }
+    arrays = {
+        "rows": np.ascontiguousarray(way.offsets[index]),
+        "staged_rows": np.arange(block_rows + SPARE, dtype=np.int64) * pitch,
+        "tap_offsets": np.ascontiguousarray(way.taps[:, 1:].T),
+        "a_offsets": walk.offsets[0],
+        "b_offsets": walk.offsets[1],
+        "b_last_offsets": walk.offsets[2],
+        "steps": walk.steps,
+    }
+    shared = {
+        "blocks": blocks, "panels": panels.count, "taps": len(way.taps), "groups": groups, "parts": cut.parts,
+        "row_count": row_count, "block_rows": block_rows, "block_table": block_rows + SPARE, "columns": panels.columns,
+        "last_columns": panels.last, "last_count": panels.rest, "scratch_step": cut.scratch,
+        "out_group": geometry.out_channels // groups * out_strides[0], "out_panel": pitch // size * way.step_lane,
+        "step_lane": way.step_lane,
+    }  # fmt: skip
+    inner = {
+        "step_count": len(walk.steps), "a_step": walk.inner[0], "b_step": walk.inner[1], "b_last_step": walk.inner[2],
+        "a_group": a.group_step, "b_group": b.group_step, "b_panel": b.panel_step,
+    }  # fmt: skip
+    kind = f"f{size}"
+    packs = int(a.table[0] + b.table[0])
+    records = {"a_record": a.table, "b_record": b.table}
+    return Launch(
+        x_begin + way.x_begin,
+        g_begin,
+        Words(catalogue.kernel("outer", "pack", kind), {}, records) if packs else None,
+        Words(catalogue.kernel("outer", "products", kind), {**shared, **inner}, {**arrays, **places}),
+        Words(catalogue.kernel("outer", "gather", kind), shared, places) if cut.parts > 1 else None,
+        packs,
+        cut.tasks,
+        cut.tasks // cut.parts,
+        way.work,
+        way.swapped,
+        (a.begin, b.begin),
+        (whole_lines(a.bytes), whole_lines(b.bytes), cut.scratch),
+        cut.parts == 1,
+    )

@@ -1,0 +1,219 @@
+"""Rows for the weight gradient: boxes of x or g packed as planes or as panels of channels, results turned back.
+
+A packed operand is described by a record of 64-bit words (`outer_layout.RECORD`), so that one kernel packs both.
+Planes are (channel, n, d, h, w), for the side that is broadcast; panels are (panel, n, d, h, w, lanes), for the other.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+
+from ..build import inner
+from ..emit import I64, Vectors, emitted, i64, pointer, word
+from .layout import RECORD
+
+(
+    TASKS, PLANES, PIECES, PIECE, RUNS, RUN, BATCH, COUNT, COLUMNS, LAST, CHANNELS, STEP_N, STEP_C, STEP_D, STEP_H, STEP_W,
+    IN_D, IN_H, IN_W, LO_D, LO_H, LO_W, BOX_D, BOX_H, BOX_W, PANEL_STEP, GROUP_STEP,
+) = range(len(RECORD))  # fmt: skip
+
+
+def words_for(v: Vectors) -> tuple[Any, ...]:
+    """(copy_part, add, add_part, turn_part, turn_add, turn_add_part): the ragged relatives of `copy` and `transpose`."""
+
+    @emitted(3)
+    def copy_part(b: Any, a: Any) -> None:
+        """copy_part(to, from, count): a whole vector is written, zeros after `count` elements."""
+        v.store(b, v.masked_load(b, v.mask(b, a[2]), a[1]), a[0])
+
+    @emitted(2)
+    def add(b: Any, a: Any) -> None:
+        """add(to, from): one vector is added to another."""
+        v.store(b, b.fadd(v.load(b, a[0]), v.load(b, a[1])), a[0])
+
+    @emitted(3)
+    def add_part(b: Any, a: Any) -> None:
+        """add_part(to, from, count): `count` elements of a whole vector at `from` are added to those at `to`."""
+        mask = v.mask(b, a[2])
+        v.masked_store(b, b.fadd(v.masked_load(b, mask, a[0]), v.load(b, a[1])), mask, a[0])
+
+    def some(b: Any, i: int, rows: Any, count: Any) -> Any:
+        """The mask of row i: `count` lanes if there is such a row."""
+        return v.mask(b, b.select(b.icmp_signed(">", rows, i64(i)), count, ir.Constant(I64, 0)))
+
+    @emitted(6)
+    def turn_part(b: Any, a: Any) -> None:
+        """turn_part(to, to_step, from, from_step, rows, count): `count` whole vectors, zeros after `rows` lanes."""
+        to, to_step, source, step, rows, count = a
+        read = [v.masked_load(b, some(b, i, rows, count), b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
+        for i, row in enumerate(v.transposed(b, read)):
+            v.masked_store(b, row, some(b, i, count, i64(v.lanes)), b.add(to, b.mul(to_step, i64(i))))
+
+    @emitted(4)
+    def turn_add(b: Any, a: Any) -> None:
+        """turn_add(to, to_step, from, from_step): add a square block, turned."""
+        to, to_step, source, step = a
+        read = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
+        for i, row in enumerate(v.transposed(b, read)):
+            place = b.add(to, b.mul(to_step, i64(i)))
+            v.store(b, b.fadd(v.load(b, place), row), place)
+
+    @emitted(6)
+    def turn_add_part(b: Any, a: Any) -> None:
+        """turn_add_part(to, to_step, from, from_step, rows, count): a ragged block; all of `from` can be read."""
+        to, to_step, source, step, rows, count = a
+        read = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
+        for i, row in enumerate(v.transposed(b, read)):
+            mask, place = some(b, i, count, rows), b.add(to, b.mul(to_step, i64(i)))
+            v.masked_store(b, b.fadd(v.masked_load(b, mask, place), row), mask, place)
+
+    return copy_part, add, add_part, turn_part, turn_add, turn_add_part
+
+
+@cache
+def packing(v: Vectors) -> Any:
+    """pack(record, source, to, task): one piece of a row of a box."""
+    size, lanes, width = v.size, v.lanes, v.width
+    copy, clear, copy_one, clear_one, transpose = v.copy, v.clear, v.copy_one, v.clear_one, v.transpose
+    copy_part, _, _, turn_part, *_ = words_for(v)
+
+    @emitted(3)
+    def move_part(b: Any, a: Any) -> None:
+        """move_part(to, from, count): `count` elements, nothing else is touched."""
+        mask = v.mask(b, a[2])
+        v.masked_store(b, v.masked_load(b, mask, a[1]), mask, a[0])
+
+    @inner
+    def zeros(to: int, end: int) -> None:
+        while to + width <= end:
+            clear(to)
+            to += width
+        while to < end:
+            clear_one(to)
+            to += size
+
+    @inner
+    def plane_piece(to: int, source: int, step: int, pixels: int) -> None:
+        if step == size:
+            whole = pixels // lanes * width
+            for at in range(0, whole, width):
+                copy(to + at, source + at)
+            if whole < pixels * size:
+                move_part(to + whole, source + whole, pixels % lanes)
+        else:
+            for p in range(pixels):
+                copy_one(to + p * size, source + p * step)
+
+    @inner
+    def panel_piece(to: int, source: int, step_c: int, step_w: int, columns: int, channels: int, pixels: int) -> None:
+        pitch, rest = columns * width, channels - (columns - 1) * lanes
+        if step_c == size:
+            for p in range(pixels):
+                at, place = source + p * step_w, to + p * pitch
+                for j in range(0, pitch - width, width):
+                    copy(place + j, at + j)
+                copy_part(place + pitch - width, at + pitch - width, rest)
+        elif step_w == size:
+            for j in range(columns):  # one vector of channels after the other: few streams through memory at once
+                rows = min(lanes, channels - j * lanes)
+                for p in range(0, pixels, lanes):
+                    at, place = source + p * size + j * lanes * step_c, to + p * pitch + j * width
+                    count = min(lanes, pixels - p)
+                    if rows == lanes and count == lanes:
+                        transpose(place, pitch, at, step_c)
+                    else:
+                        turn_part(place, pitch, at, step_c, rows, count)
+        else:
+            for p in range(pixels):
+                place = to + p * pitch
+                for c in range(channels):
+                    copy_one(place + c * size, source + p * step_w + c * step_c)
+                zeros(place + channels * size, place + pitch)
+
+    @inner
+    def pack(record: int, source: int, to: int, task: int) -> None:
+        pieces, piece, runs, run = word(record, PIECES), word(record, PIECE), word(record, RUNS), word(record, RUN)
+        box_w, box_h, box_d = word(record, BOX_W), word(record, BOX_H), word(record, BOX_D)
+        first, rest = task % pieces * piece, task // pieces
+        first_row, rest = rest % runs * run, rest // runs
+        slab = rest % (box_d * word(record, BATCH))
+        panel = rest // (box_d * word(record, BATCH))
+        stop, stop_row = min(box_w, first + piece), min(box_h, first_row + run)
+        d, n = slab % box_d - word(record, LO_D), slab // box_d
+        step_c, step_w, lo = word(record, STEP_C), word(record, STEP_W), word(record, LO_W)
+        step_h, lo_h, in_h = word(record, STEP_H), word(record, LO_H), word(record, IN_H)
+        columns, channels, pitch = 1, 1, size
+        planes = word(record, PLANES)
+        if planes:
+            to += panel * word(record, PANEL_STEP)
+            source += panel * step_c
+        else:
+            group, panel = panel // word(record, COUNT), panel % word(record, COUNT)
+            widest = word(record, COLUMNS)
+            columns = word(record, LAST) if panel == word(record, COUNT) - 1 else widest
+            pitch = columns * width
+            channels = min(columns * lanes, word(record, CHANNELS) - panel * widest * lanes)
+            to += group * word(record, GROUP_STEP) + panel * word(record, PANEL_STEP)
+            source += (group * word(record, CHANNELS) + panel * widest * lanes) * step_c
+        to += (slab * box_h + first_row) * box_w * pitch
+        begin = max(first, lo)
+        end = max(begin, min(stop, lo + word(record, IN_W)))
+        empty = begin >= end or d < 0 or d >= word(record, IN_D)
+        source += n * word(record, STEP_N) + d * word(record, STEP_D) + (begin - lo) * step_w
+        for row in range(first_row, stop_row):
+            h = row - lo_h
+            if empty or h < 0 or h >= in_h:
+                zeros(to + first * pitch, to + stop * pitch)
+            else:
+                zeros(to + first * pitch, to + begin * pitch)
+                if planes:
+                    plane_piece(to + begin * pitch, source + h * step_h, step_w, end - begin)
+                else:
+                    panel_piece(to + begin * pitch, source + h * step_h, step_c, step_w, columns, channels, end - begin)
+                zeros(to + end * pitch, to + stop * pitch)
+            to += box_w * pitch
+
+    return pack
+
+
+@cache
+def delivering(v: Vectors) -> Any:
+    """deliver(...): rows of sums (row, lanes) are added to the gradient, row r at places[r], lanes `step` apart."""
+    size, lanes, width = v.size, v.lanes, v.width
+    _, add, add_part, _, turn_add, turn_add_part = words_for(v)
+
+    @emitted(2)
+    def add_one(b: Any, a: Any) -> None:
+        old, more = (b.load(pointer(b, at), typ=v.element, align=v.size) for at in (a[0], a[1]))
+        b.store(b.fadd(old, more), pointer(b, a[0]), align=v.size)
+
+    @inner
+    def deliver(to: int, step: int, places: int, source: int, pitch: int, rows: int, channels: int) -> None:
+        if step == size:
+            whole, rest = channels // lanes * width, channels % lanes
+            for r in range(rows):
+                place, at = to + word(places, r), source + r * pitch
+                for j in range(0, whole, width):
+                    add(place + j, at + j)
+                if rest:
+                    add_part(place + whole, at + whole, rest)
+            return
+        for j in range(0, channels, lanes):
+            count = min(lanes, channels - j)
+            for r in range(0, rows, lanes):
+                many, at = min(lanes, rows - r), source + r * pitch + j * size
+                place = to + word(places, r) + j * step
+                together = word(places, r + many - 1) - word(places, r) == (many - 1) * size
+                if together and many == lanes and count == lanes:
+                    turn_add(place, step, at, pitch)
+                elif together:
+                    turn_add_part(place, step, at, pitch, many, count)
+                else:
+                    for i in range(many):
+                        for k in range(count):
+                            add_one(to + word(places, r + i) + (j + k) * step, at + i * pitch + k * size)
+
+    return deliver

@@ -1,0 +1,70 @@
+"""What all kernels of matrix products agree on: register tiles, panels of channels, and the lengths of sums.
+
+No Numba here: whoever cuts a problem into tasks needs these numbers, and a warm process never imports it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..geometry import ceil_div
+from .target import host
+
+#: Products summed in registers before they are rounded into memory, which keeps the error bound of long sums.
+CHUNK = 256
+#: Rows of the register tile that is 1, 2, 3, 4 vectors wide, by the bytes of a vector: sums, a row of columns and two
+#: scalars must fit the vector registers, the address of every row 14 general ones. AVX2 has half the registers.
+TILE_ROWS = {64: (8, 8, 8, 6), 32: (8, 6), 16: (8, 8, 8, 6)}
+#: Rows of the tile that finishes what those leave.
+REST = 2
+#: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
+SPARE = 16
+#: Bytes of a cache line: a vector that lies across two is loaded twice.
+LINE = 64
+
+
+def whole_lines(size: int) -> int:
+    """`size` bytes in whole cache lines."""
+    return ceil_div(size, LINE) * LINE
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How channels are laid over vectors: `count` panels of `columns` vectors, the last one perhaps narrower."""
+
+    count: int
+    columns: int
+    last: int
+    rest: int  # channels in the very last vector
+    lanes: int
+
+    @property
+    def vectors(self) -> int:
+        return self.columns * (self.count - 1) + self.last
+
+
+@lru_cache(maxsize=1)
+def vector_bytes() -> int:
+    """Bytes of a vector register of this machine."""
+    return host().width
+
+
+def widest() -> int:
+    """Vectors of the widest register tile."""
+    return len(TILE_ROWS[vector_bytes()])
+
+
+def tile_rows(columns: int) -> int:
+    """Rows of the register tile that is `columns` vectors wide."""
+    return TILE_ROWS[vector_bytes()][columns - 1]
+
+
+@lru_cache(maxsize=1024)
+def panels(channels: int, itemsize: int, most: int = 0) -> Panels:
+    """Panels of nearly equal width, as wide as registers allow or `most` vectors."""
+    lanes = vector_bytes() // itemsize
+    vectors = ceil_div(channels, lanes)
+    count = ceil_div(vectors, most or widest())
+    columns = ceil_div(vectors, count)
+    return Panels(count, columns, vectors - columns * (count - 1), channels - (vectors - 1) * lanes, lanes)

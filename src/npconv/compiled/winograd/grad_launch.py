@@ -1,0 +1,191 @@
+"""The launches of a weight gradient in the transformed domain: x and g into tiles, their products, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
+from .. import catalogue, threads
+from ..calls import Words, address, aligned
+from ..panels import CHUNK, SPARE, tile_rows, whole_lines, widest
+from .shape import (
+    FORMS,
+    TASKS,
+    Axes,
+    Cut,
+    axes,
+    cut,
+    empty,
+    image_table,
+    odd_lines,
+)
+
+#: Bytes of transformed inputs and gradients held at once.
+BATCH_BYTES = 16 << 20
+#: Tiles up to which one task sums over all of them and transforms back; a batch has no fewer.
+FEW_TILES = 64
+#: Most tiles of one task of a transform.
+RUN = 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the transformed arrays lie: x by (position, vector of channels, tile, plane), g by (position, panel, ...)."""
+
+    few: bool  # a block of channels is summed and transformed back at once; else in two launches
+    batch: int  # tiles transformed at once
+    run: int  # tiles of one task
+    columns: int
+    panels: int
+    rows: int  # input channels of one block
+    blocks: int
+    v_vector: int
+    v_step: int
+    z_row: int
+    z_panel: int
+    z_step: int
+    m_block: int
+    m_step: int
+    at_box: int
+    at_back: int
+    scratch: int  # bytes per thread
+
+    def bytes(self, positions: int, workers: int) -> Ints:
+        """Of the transformed x, the transformed g, the sums, and scratch."""
+        sums = 0 if self.few else positions * self.m_step
+        return positions * self.v_step, positions * self.z_step, sums, workers * self.scratch
+
+
+@lru_cache(maxsize=4096)
+def layout(geometry: ConvGeometry, n: int, itemsize: int) -> Layout:
+    """The layout of one geometry."""
+    a, c = axes(geometry, n), cut(geometry, n, itemsize)
+    if a is None:
+        raise ValueError(f"no axis to transform in {geometry}")
+    channels, outputs = geometry.per_group
+    width, planes = c.lanes * itemsize, a.planes_out
+    columns = ceil_div(c.vectors, ceil_div(c.vectors, widest()))
+    panels, tall = ceil_div(c.vectors, columns), tile_rows(columns)
+    z_row, in_vectors = columns * width, ceil_div(channels, c.lanes)
+    few = c.tiles * planes <= FEW_TILES
+    each = c.positions * (a.slices * in_vectors * width + planes * panels * z_row)
+    batch = c.tiles if few else ceil_div(c.tiles, ceil_div(c.tiles, max(FEW_TILES, BATCH_BYTES // max(1, each))))
+    v_vector, z_panel = odd_lines(batch * a.slices * width), odd_lines(batch * planes * z_row)
+    run = max(1, min(RUN, ceil_div(batch, TASKS)))
+    # with few tiles, as many blocks as all threads can share
+    rows = max(tall, min(4 * tall, ceil_div(channels * panels * a.kernel[0], TASKS))) if few else 4 * tall
+    rows = ceil_div(channels, ceil_div(channels, rows))
+    blocks = ceil_div(channels, rows) * panels * a.kernel[0]
+    block = (rows + SPARE) * z_row
+    m_step = odd_lines(block if few else blocks * block)
+    at_box = whole_lines((c.n_w**2 + 1) * width)
+    span = covered_size(c.n_w, c.m_w, min(run, c.tiles_w))
+    box = max(a.slices * c.n_h * channels, planes * c.m_h * outputs) * span * itemsize + width
+    at_back = at_box + (c.positions * m_step if few else 0)
+    scratch = max(at_box + box, at_back + (rows * a.kernel[1] * a.kernel[2] + c.lanes) * z_row)
+    return Layout(
+        few, batch, run, columns, panels, rows, blocks, v_vector, odd_lines(in_vectors * v_vector), z_row, z_panel,
+        odd_lines(panels * z_panel), block, m_step, at_box, at_back, whole_lines(scratch),
+    )  # fmt: skip
+
+
+def _transform(
+    geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, of_x: bool, strides: Ints, dtype: np.dtype
+) -> Words:
+    """The words of the kernel that transforms x, or g."""
+    channels = geometry.per_group[0 if of_x else 1]
+    steps, extent = a.steps(strides), (c.n_h, c.n_w) if of_x else (c.m_h, c.m_w)
+    images = image_table(a, geometry.batch, strides, strides).reshape(-1, 8)
+    if not of_x:  # g is read where y is written, without padding
+        images[:, 0], images[:, 2:4], images[:, 4:6] = images[:, 1], images[:, 6:8], 0
+    row = c.lanes * dtype.itemsize if of_x else at.z_row
+    in_place = strides[1] == dtype.itemsize and channels % c.lanes == 0
+    values = {
+        "which": a.kind if of_x else a.kind + len(FORMS), "row": row, "jump": (at.v_vector if of_x else at.z_panel) - row,
+        "step": at.v_step if of_x else at.z_step, "slices": a.slices if of_x else a.planes_out, "per": at.run,
+        "packs": int(not in_place), "at_box": at.at_box, "scratch_step": at.scratch, "channels": channels,
+        "x_c": strides[1], "x_d": steps[0], "x_h": steps[1], "x_w": steps[2],
+        "in_d": a.planes_in if of_x else a.planes_out, "lo_d": a.plane_low if of_x else 0,
+        "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "m_h": c.m_h, "m_w": c.m_w, "n_h": extent[0], "n_w": extent[1],
+    }  # fmt: skip
+    return Words(
+        catalogue.kernel("winograd_grad", "tiles", f"f{dtype.itemsize}"), values, {"images": images.reshape(-1)}
+    )
+
+
+def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints, dtype: np.dtype) -> Words:
+    """The words of the kernel that multiplies and transforms back."""
+    channels, outputs = geometry.per_group
+    size = dtype.itemsize
+    steps, width, taps, planes = a.pick(strides[2:]), c.lanes * size, a.kernel[1] * a.kernel[2], a.planes_out
+    places = [sum(i * step for i, step in zip(tap, steps, strict=True)) for tap in np.ndindex(*a.kernel)]
+    in_line = a.kernel[0] == 1 and strides[1] == taps * size and places == [i * size for i in range(taps)]
+    chunk = min(at.batch, CHUNK)
+    values = {
+        "kind": a.kind, "n_h": c.n_h, "n_w": c.n_w, "taps": a.kernel[0], "channels": channels, "per": at.rows,
+        "blocks": ceil_div(channels, at.rows), "panels": at.panels, "columns": at.columns,
+        "last_columns": c.vectors - at.columns * (at.panels - 1), "last_count": outputs - (c.vectors - 1) * c.lanes,
+        "chunk": chunk, "depths": planes, "chunk_depths": max(1, CHUNK // chunk), "v_step": at.v_step,
+        "v_tile": a.slices * width, "v_row": width, "tap_step": a.dilation[0], "stride_d": a.stride,
+        "z_step": at.z_step, "z_tile": planes * at.z_row, "z_row": at.z_row, "z_panel": at.z_panel, "m_row": at.z_row,
+        "m_step": at.m_step, "m_block": at.m_block, "w_o": strides[0], "w_c": strides[1], "plane_taps": taps,
+        "run": int(in_line), "at_sums": at.at_box, "at_back": at.at_back, "scratch_step": at.scratch,
+    }  # fmt: skip
+    channel = np.minimum(np.arange(channels + SPARE, dtype=np.int64), channels - 1)
+    tables = {
+        "rows": channel // c.lanes * at.v_vector + channel % c.lanes * size,
+        "sums_rows": np.arange(at.rows + SPARE, dtype=np.int64) * at.z_row,
+        "depth_x": np.arange(planes, dtype=np.int64) * (a.stride * width),
+        "depth_g": np.arange(planes, dtype=np.int64) * at.z_row,
+        "tap_places": np.array(places, np.int64),
+    }
+    return Words(catalogue.kernel("winograd_grad", "outer", f"f{size}"), values, tables)
+
+
+@lru_cache(maxsize=1024)
+def _words(
+    geometry: ConvGeometry, n: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype
+) -> tuple[Cut, Layout, tuple[Words, Words, Words]]:
+    a, c, at = axes(geometry, n), cut(geometry, n, dtype.itemsize), layout(geometry, n, dtype.itemsize)
+    if a is None:
+        raise ValueError(f"no axis to transform in {geometry}")
+    of_x = _transform(geometry, a, c, at, True, x_strides, dtype)
+    of_g = _transform(geometry, a, c, at, False, g_strides, dtype)
+    return c, at, (of_x, of_g, _products(geometry, a, c, at, w_strides, dtype))
+
+
+def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, out: np.ndarray) -> None:
+    """Add the gradient of the weights to `out`."""
+    if empty(geometry):
+        return
+    c, at, (of_x, of_g, outer) = _words(geometry, n, x.strides, g.strides, out.strides, out.dtype)
+    sizes = at.bytes(c.positions, threads.current())
+    held = aligned(sum(sizes))
+    data, slopes, sums, scratch = (address(held) + sum(sizes[:i]) for i in range(4))
+    channels, outputs = geometry.per_group
+    flops, parts = float(2 * geometry.macs), 1 if at.few else c.positions
+    for group in range(geometry.groups):
+        xs, gs = address(x) + group * channels * x.strides[1], address(g) + group * outputs * g.strides[1]
+        common = {"data": data, "slopes": slopes, "sums": 0 if at.few else sums, "scratch": scratch}
+        common["dw"] = address(out) + group * outputs * out.strides[0]
+        for begin in range(0, c.tiles, at.batch):
+            count = min(at.batch, c.tiles - begin)
+            runs = ceil_div(count, at.run)
+            of_x.run(runs, flops, x=xs, to=data, scratch=scratch, begin=begin, count=count)
+            of_g.run(runs, flops, x=gs, to=slopes, scratch=scratch, begin=begin, count=count)
+            start = 0 if begin else 2  # add to the sums of the batches before, or begin with zero
+            outer.run(
+                parts * at.blocks,
+                flops,
+                parts=parts,
+                multiplies=1,
+                returns=int(at.few),
+                start=start,
+                count=count,
+                **common,
+            )
+        if not at.few:
+            outer.run(at.blocks, flops, parts=1, multiplies=0, returns=1, start=2, count=0, **common)

@@ -1,0 +1,127 @@
+"""Fused Winograd convolution: tiles are transformed, multiplied and transformed back while they are in the cache.
+
+Lanes are channels throughout. A task is a run of tiles (over images, tile rows and tile columns; `depths` output planes
+each) and a run of panels of output channels:
+
+1. V = B^T x B for every tile;
+2. per panel and transformed position, the batch-reduce product M (+)= V U over input channels and depth taps;
+3. y = A^T M A + bias, written at once, or by way of scratch where y is not channels-innermost.
+
+Consecutive tasks share V. Axes come as (depth, height, width): depth taps are summed directly, the height may go
+untransformed (one tap), the width never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...algorithms.cook_toom import matrices
+from .. import products
+from ..emit import Vectors, word
+from ..target import Target
+from .shape import FORMS
+from .tiles import back, one_of, reader, spreader
+from .weights import weights
+
+
+def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
+    """The forward pass, and the weights on their way in."""
+    v = Vectors(dtype, target.width)
+    forms = [matrices(m, r) for m, r in FORMS]
+    read, ways_back = reader(v, [f.BT for f in forms]), [back(v, f.AT) for f in forms]
+    return {"forward": forward_kernel(v, read, ways_back), "weights": weights(v, [f.G for f in forms])}
+
+
+def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[..., Any]:
+    """The three steps, task by task."""
+    size, lanes, width = v.size, v.lanes, v.width
+    multiply, spread, way_back = products.multiply(v), spreader(v), one_of(ways_back)
+
+    def forward(
+        lo: int, hi: int, thread: int,
+        x: int, u: int, bias: int, y: int, scratch: int, scratch_step: int,
+        kind: int, m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, stride_d: int,
+        tiles: int, tiles_h: int, tiles_w: int, per: int, runs: int, deep: int, parts: int,
+        channels: int, outputs: int, images: int, in_d: int, lo_d: int, out_d: int,
+        x_c: int, x_d: int, x_h: int, x_w: int, y_c: int, y_d: int, y_h: int, y_w: int,
+        packs: int, direct: int, v_row: int, v_step: int, m_row: int, m_step: int, at_v: int, at_m: int, at_box: int,
+        at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, taps: int, chunk_taps: int,
+        chunk: int, panels: int, columns: int, last_columns: int, last_count: int, u_panel: int, u_group: int,
+    ) -> None:  # fmt: skip
+        """Tasks lo..hi of groups x depth blocks x runs of tiles x parts (runs of panels)."""
+        spare = scratch + thread * scratch_step
+        data, sums, box, staged = spare + at_v, spare + at_m, spare + at_box, spare + at_out
+        current = -1
+        for task in range(lo, hi):
+            part = task % parts
+            block = task // parts
+            run = block % runs
+            plane = block // runs % deep * depths
+            group = block // (runs * deep)
+            first, stop = per * run, min(tiles, per * (run + 1))
+            if current != block:
+                current = block
+                read(
+                    kind, data, v_step, v_row, 0, spare, box, first, stop, plane * stride_d, packs,
+                    x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d,
+                    tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices,
+                )  # fmt: skip
+            for panel in range(panels * part // parts, panels * (part + 1) // parts):
+                final = panel == panels - 1
+                these = last_columns if final else columns
+                step = these * width
+                weights = u + group * u_group + panel * u_panel
+                for position in range(n_h * n_w):
+                    tap = 0
+                    start = 2
+                    while tap < taps:
+                        many = min(chunk_taps, taps - tap)
+                        k = 0
+                        while k < channels:
+                            depth = min(chunk, channels - k)
+                            multiply(
+                                these, data + position * v_step + k * size, rows, tap_offsets + 8 * tap, size,
+                                weights + k * step, w_offsets + 8 * (tap + (taps if final else 0)), step, many, depth,
+                                sums + position * m_step, products_rows, (stop - first) * depths, lanes, start, 0,
+                            )  # fmt: skip
+                            start = 0
+                            k += depth
+                        tap += many
+                    weights += taps * channels * step
+                t = first
+                added = bias + (group * panels + panel) * columns * width
+                while t < stop:
+                    tx = t % tiles_w
+                    ty = t // tiles_w % tiles_h
+                    count = min(stop - t, tiles_w - tx)
+                    about = images + t // (tiles_w * tiles_h) * 64
+                    out_h, out_w = word(about, 6), word(about, 7)
+                    many_h, many_w = min(m_h, out_h - ty * m_h), min(count * m_w, out_w - tx * m_w)
+                    # of images of unequal size, the smaller ones may have no outputs here
+                    for d in range(min(depths, out_d - plane) if many_h > 0 and many_w > 0 else 0):
+                        corner = y + word(about, 1) + (plane + d) * y_d + ty * m_h * y_h + tx * m_w * y_w
+                        corner += (group * outputs + panel * columns * lanes) * y_c
+                        to, step_h, step_w = corner, y_h, y_w
+                        if not direct:
+                            to, step_h, step_w = staged, many_w * step, step
+                        for i in range(count):
+                            source = sums + ((t - first + i) * depths + d) * m_row
+                            valid = min(m_w, many_w - i * m_w)
+                            for j in range(these):
+                                held = last_count if direct and final and j == these - 1 else lanes
+                                way_back(
+                                    kind, to + j * width, step_h, step_w, source + j * width, m_step, n_h, many_h, valid,
+                                    held, added + j * width, spare,
+                                )  # fmt: skip
+                            to += m_w * step_w
+                        if not direct:
+                            held = (these - 1) * lanes + (last_count if final else lanes)
+                            if many_w == out_w and y_h == out_w * y_w:
+                                spread(corner, y_c, y_w, staged, step, many_h * many_w, held, spare)
+                            else:
+                                for i in range(many_h):
+                                    spread(corner + i * y_h, y_c, y_w, staged + i * step_h, step, many_w, held, spare)
+                    t += count
+
+    return forward

@@ -1,0 +1,220 @@
+"""How a convolution is cut for the Winograd kernels: which axes are transformed, runs of tiles, panels, tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, total
+from ..panels import LINE, REST, SPARE, tile_rows, vector_bytes, widest
+
+#: F(m, r) by the number that the kernels know it by. Transformed inputs n = m + r - 1 decide the transform of x.
+FORMS = ((2, 3), (4, 3), (3, 2), (2, 5))
+#: Dilations up to which outputs are taken apart into images of their own.
+MOST_DILATION = 16
+#: How much longer a vector multiplication takes in a narrower register tile, which loads more for each.
+NARROW = {1: 1.35, 2: 1.08, 3: 1.0, 4: 1.0}
+#: Output planes of a task where the depth has taps.
+DEPTHS = 4
+#: Bytes of transformed tiles and products that should stay in the second-level cache.
+CACHE_BYTES = 700 << 10
+#: Bytes of transformed weights that come in during one vector multiplication.
+STREAM = 24
+#: Of a task, how much longer the last thread works than the first.
+UNEVEN = 0.15
+#: Tasks below which a call is cut finer, so that all threads have work to the end.
+TASKS = 8
+
+
+def form(n: int, taps: int) -> int | None:
+    """The number of the form that transforms `n` inputs for a kernel of `taps`."""
+    return next((i for i, (m, r) in enumerate(FORMS) if r == taps and m + r - 1 == n), None)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A geometry along (depth, height, width); -1 stands for an axis that is not there.
+
+    The width is transformed, the height too or has one tap, the depth has any number, summed directly. Dilated axes
+    that are transformed come as several images: `height` and `width` list what `geometry.interleaved` says of each.
+    """
+
+    kind: int
+    order: Ints
+    kernel: Ints
+    stride: int  # of the depth
+    dilation: Ints
+    planes_in: int
+    planes_out: int
+    plane_low: int
+    slices: int  # input planes that all outputs read together
+    height: tuple[Ints, ...]
+    width: tuple[Ints, ...]
+
+    def pick(self, values: Ints) -> Ints:
+        """Steps of the spatial axes as (depth, height, width)."""
+        return tuple(0 if i < 0 else values[i] for i in self.order)
+
+    def steps(self, strides: Ints) -> Ints:
+        """From one input (or output) of an image to the next, of an array with these strides."""
+        depth, height, width = self.pick(strides[2:])
+        return depth, height * self.dilation[1], width * self.dilation[2]
+
+
+@lru_cache(maxsize=4096)
+def axes(geometry: ConvGeometry, n: int) -> Axes | None:
+    """The axes of a geometry that the kernels can compute with transforms of `n` inputs, or None."""
+    sizes = list(zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True))
+    able = [i for i, (k, s, d) in enumerate(sizes) if form(n, k) is not None and s == 1 and d <= MOST_DILATION]
+    if not able:
+        return None
+    width = able[-1]
+    kind = form(n, sizes[width][0]) or 0
+    rest = [i for i in range(geometry.rank) if i != width]
+    alike = [i for i in able[:-1] if sizes[i][0] == sizes[width][0]]
+    flat = [i for i in rest if sizes[i][0] == sizes[i][1] == 1]
+    height = (alike or flat or [-1])[-1]
+    rest = [i for i in rest if i != height]
+    if len(rest) > 1:
+        return None
+    order = (rest[0] if rest else -1, height, width)
+
+    def along(values: Ints, missing: int) -> Ints:
+        return tuple(missing if i < 0 else values[i] for i in order)
+
+    def images(k: int, size: int, lo: int, d: int, out: int) -> tuple[Ints, ...]:
+        # a tile may overhang what the windows read, and must not see (nor round) what lies there
+        parts = interleaved(size, lo, d, out)
+        return tuple((a, max(0, min(n, covered_size(k, 1, m) - low)), low, m) for a, n, low, m in parts)
+
+    kernel, inputs, outputs = along(geometry.kernel, 1), along(geometry.in_shape, 1), along(geometry.out_shape, 1)
+    lows, stride = along(tuple(lo for lo, _ in geometry.padding), 0), along(geometry.stride, 1)[0]
+    dilation = tuple(d if k > 1 else 1 for d, k in zip(along(geometry.dilation, 1), kernel, strict=True))
+    sides = [images(*values) for values in zip(kernel, inputs, lows, dilation, outputs, strict=True)][1:]
+    slices = covered_size(effective_kernel(kernel[0], dilation[0]), stride, outputs[0])
+    planes = max(0, min(inputs[0], slices - lows[0]))
+    return Axes(kind, order, kernel, stride, dilation, planes, outputs[0], lows[0], slices, sides[0], sides[1])
+
+
+def image_table(a: Axes, batch: int, x_strides: Ints, y_strides: Ints) -> np.ndarray:
+    """Eight words for each image: where it begins in x and in y, its input size, padding and output size (h, w)."""
+    (_, x_h, x_w), (_, y_h, y_w) = a.pick(x_strides[2:]), a.pick(y_strides[2:])
+    each = [
+        (i * x_h + j * x_w, p * y_h + q * y_w, in_h, in_w, lo_h, lo_w, out_h, out_w)
+        for p, (i, in_h, lo_h, out_h) in enumerate(a.height)
+        for q, (j, in_w, lo_w, out_w) in enumerate(a.width)
+    ]
+    table = np.tile(np.array(each, np.int64), (batch, 1, 1))
+    table[..., 0] += np.arange(batch)[:, None] * x_strides[0]
+    table[..., 1] += np.arange(batch)[:, None] * y_strides[0]
+    return table.reshape(-1)
+
+
+def odd_lines(count: int) -> int:
+    """At least `count` bytes, and an odd number of lines: steps of a power of two meet in the same places of a cache."""
+    return (ceil_div(count, LINE) | 1) * LINE
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The sizes of tiles, panels and tasks; steps in bytes."""
+
+    n_h: int
+    n_w: int
+    m_h: int
+    m_w: int
+    tiles_h: int
+    tiles_w: int
+    tiles: int
+    runs: int
+    per: int  # tiles of a run
+    depths: int  # output planes of a task
+    slices: int  # input planes of a task
+    deep: int
+    lanes: int
+    vectors: int
+    columns: int
+    panels: int
+    last_columns: int
+    parts: int
+    work: float  # vector multiplications in all that would take as long, on one thread
+    v_row: int
+    v_step: int
+    m_row: int
+    m_step: int
+
+    @property
+    def positions(self) -> int:
+        return self.n_h * self.n_w
+
+
+@lru_cache(maxsize=4096)
+def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns: int = 0) -> Cut:
+    """The cut that should take the least time; `columns` is the width of a panel, if that is settled already.
+
+    Raises
+    ------
+    ValueError
+        If the kernels cannot compute this geometry.
+    """
+    a = axes(geometry, n)
+    if a is None:
+        raise ValueError(f"no axis to transform in {geometry}")
+    width = vector_bytes()
+    lanes = width // itemsize
+    m, r = FORMS[a.kind]
+    m_h, n_h = (m, n) if a.kernel[1] == r else (1, 1)
+    tiles_h, tiles_w = (
+        ceil_div(max((out for *_, out in side), default=0), step) for side, step in ((a.height, m_h), (a.width, m))
+    )
+    tiles = max(1, geometry.batch * len(a.height) * len(a.width) * tiles_h * tiles_w)
+    depths = ceil_div(a.planes_out, max(1, ceil_div(a.planes_out, DEPTHS if a.kernel[0] > 1 else 1))) or 1
+    deep = ceil_div(a.planes_out, depths)
+    slices = a.slices - (a.planes_out - depths) * a.stride
+    c = max(1, geometry.per_group[0])
+    vectors = max(1, ceil_div(geometry.out_channels // geometry.groups, lanes))
+    in_vectors = ceil_div(c, lanes)
+    positions, blocks, products = n_h * n, geometry.groups * max(1, deep), a.kernel[0] * c
+
+    def price(columns: int, per: int, parts: int) -> tuple[float, tuple[int, int, int]]:
+        """Time of the longest thread in vector multiplications, roughly."""
+        panels, runs, rows = ceil_div(vectors, columns), ceil_div(tiles, per), per * depths
+        last = vectors - columns * (panels - 1)
+        multiplied = NARROW[columns] * columns * (panels - 1) * _padded(rows, tile_rows(columns))
+        multiplied += NARROW[last] * last * _padded(rows, tile_rows(last))
+        read = 8 * positions * per * slices * in_vectors
+        weights = positions * products * vectors * width / STREAM
+        work = positions * multiplied * (products + 4) + 5 * positions * rows * vectors + weights
+        if positions * per * (slices * c * itemsize + depths * columns * width) > CACHE_BYTES:
+            work *= 1.1
+        share = (1 + tiles / per / runs) / 2  # the last run may be short
+        rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
+        return rounds * (read + work / parts) * share, (columns, per, parts)
+
+    widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in range(1, widest() + 1)}
+    time, (columns, per, parts) = min(
+        price(wide, min(tiles, ceil_div(tile_rows(wide) * i, depths)), parts)
+        for wide in widths
+        for i in (1, 2, 3, 4, 6, 8)
+        for parts in {min(ceil_div(vectors, wide), 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}
+    )
+    panels = ceil_div(vectors, columns)
+    v_row, m_row = in_vectors * width, columns * width
+    return Cut(
+        n_h, n, m_h, m, tiles_h, tiles_w, tiles, ceil_div(tiles, per), per, depths, slices, deep, lanes, vectors,
+        columns, panels, vectors - columns * (panels - 1), parts, workers * time, v_row, odd_lines(per * slices * v_row),
+        m_row, odd_lines((per * depths + SPARE) * m_row),
+    )  # fmt: skip
+
+
+def _padded(rows: int, tall: int) -> int:
+    """The rows that register tiles compute to cover `rows`."""
+    left = rows % tall
+    return rows - left + (tall if left > tall - REST else ceil_div(left, REST) * REST)
+
+
+def empty(geometry: ConvGeometry) -> bool:
+    """Whether there is nothing to compute."""
+    return not total(geometry.y_shape) or not total(geometry.w_shape)
