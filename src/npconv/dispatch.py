@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -80,6 +80,7 @@ class Request:
     accuracy: str = "standard"
     algorithm: str = "auto"
     budget: int | None = None
+    prepared: bool = False  # the weights are brought in order once, for many calls
 
     @property
     def limit(self) -> int:
@@ -87,12 +88,16 @@ class Request:
         return machine_memory() if self.budget is None else self.budget
 
 
-def estimate(cost: Cost, dtype: np.dtype, table: dict[str, dict[str, float]] | None = None) -> float:
+def estimate(
+    cost: Cost, dtype: np.dtype, table: dict[str, dict[str, float]] | None = None, prepared: bool = False
+) -> float:
     """Seconds that `cost` takes on the machine of the table; doubles run at half speed, complex at a quarter of that."""
+    before = 0.0 if prepared or cost.preparation is None else estimate(cost.preparation, dtype, table)
     slower = {"f": dtype.itemsize / 4, "c": dtype.itemsize / 2, "i": 400.0}[dtype.kind]
     price = (table or prices())[cost.engine]
     return (
-        cost.flops * price["flop"] * slower
+        before
+        + cost.flops * price["flop"] * slower
         + cost.bytes * price["byte"]
         + cost.calls * price["call"]
         + cost.butterflies * price["butterfly"]
@@ -155,7 +160,8 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     reasons = {a.name: against(a, geometry, request) for a in family}
     able = [a for a in family if reasons[a.name] is None]
     if able:
-        return min(able, key=lambda a: estimate(whole_cost(a, geometry, dtype, direction, request.limit), dtype))
+        costs = {a: whole_cost(a, geometry, dtype, direction, request.limit) for a in able}
+        return min(able, key=lambda a: estimate(costs[a], dtype, prepared=request.prepared))
     everyone = {a.name: against(a, geometry, request) for a in registered()}
     others = [name for name, why in everyone.items() if why is None]
     listed = "; ".join(f"{name} {why}" for name, why in reasons.items())
@@ -187,13 +193,12 @@ def whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, di
     one = algorithm.cost(tile, dtype, direction)
     outputs = geometry.batch * total(geometry.out_shape)
     times = outputs / max(1, batch * total(out))
-    return Cost(
-        int(one.flops * times),
-        int(one.bytes * times),
-        int(one.calls * times),
-        one.workspace,
-        int(one.butterflies * times),
-        one.engine,
+    return replace(
+        one,
+        flops=int(one.flops * times),
+        bytes=int(one.bytes * times),
+        calls=int(one.calls * times),
+        butterflies=int(one.butterflies * times),
     )
 
 

@@ -91,7 +91,7 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool =
         cost = None
         if a.why_not(largest, dtype) is None:
             cost = whole_cost(a, largest, dtype, direction, request.limit)
-        seconds = estimate(cost, dtype) if cost else None
+        seconds = estimate(cost, dtype, prepared=request.prepared) if cost else None
         if a is chosen:
             best = seconds or 0.0
         candidates.append((a, why, cost, seconds))

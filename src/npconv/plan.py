@@ -81,7 +81,7 @@ def plan_conv(
     operands = {"w": operand(op, "w", w).copy()}
     if bias is not None:
         operands["bias"] = operand(op, "bias", bias).copy()
-    p = read(op, shape_of(op, "x_shape", x_shape), operands["w"].shape, full)
+    p = replace(read(op, shape_of(op, "x_shape", x_shape), operands["w"].shape, full), prepared=True)
     if bias is not None:
         check_bias(op, operands["bias"], p.geometry.out_channels)
     given = operands["w"].dtype if dtype is None else dtype_of(op, dtype)

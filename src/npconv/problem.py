@@ -46,6 +46,7 @@ class ConvProblem:
     algorithm: str
     accuracy: str
     max_workspace: int | None
+    prepared: bool = False  # weights are brought in order once, for many calls
 
     @cached_property
     def y_shape(self) -> Ints:
@@ -68,7 +69,8 @@ class ConvProblem:
                     f"{reserved} bytes"
                 )
             budget -= reserved
-        return dispatch.Request(working(dtypes, self.accuracy), direction, self.accuracy, self.algorithm, budget)
+        dtypes = working(dtypes, self.accuracy)
+        return dispatch.Request(dtypes, direction, self.accuracy, self.algorithm, budget, self.prepared)
 
     @cached_property
     def _passes(self) -> dict[tuple[Any, ...], execution.Pass]:

@@ -103,7 +103,8 @@ def fit(layers: list[Layer]) -> Table:
         for layer in layers:
             for name, cost in layer.costs.items():
                 if cost.engine == engine:
-                    rows.append([cost.flops, cost.bytes, cost.calls, cost.butterflies])
+                    both = [c for c in (cost, cost.preparation) if c is not None]
+                    rows.append([sum(getattr(c, unit) for c in both) for unit in ("flops", "bytes", "calls", "butterflies")])
                     times.append(layer.seconds[name])
         if len(rows) < ENOUGH:
             continue

@@ -32,6 +32,7 @@ class Cost:
     workspace : bytes allocated beyond the output.
     butterflies : floating-point operations inside fast Fourier transforms.
     engine : what does the work, and so which prices hold: "numpy" or "compiled".
+    preparation : what `prepare` does besides, which a plan pays once; its workspace counts above.
     """
 
     flops: int
@@ -40,6 +41,7 @@ class Cost:
     workspace: int
     butterflies: int = 0
     engine: str = "numpy"
+    preparation: Cost | None = None
 
 
 @dataclass(frozen=True)

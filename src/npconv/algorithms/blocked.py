@@ -71,11 +71,12 @@ class Blocked(Compiled):
         vectors = n * total(geometry.out_shape) * lanes
         chunks = ceil_div(geometry.terms, CHUNK)
         weights = lanes * geometry.terms
+        brought = Cost(0, 3 * weights * size, 1, 0, engine="compiled")
         padded = total(geometry.padded_shape) * geometry.in_channels * n
-        moved = 2 * padded + total(geometry.y_shape) + 3 * weights
+        moved = 2 * padded + total(geometry.y_shape)
         held = weights + BOX_BYTES // size * threads.current()
         flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
-        return Cost(flops, moved * size, 1, held * size, engine="compiled")
+        return Cost(flops, moved * size, 1, held * size, engine="compiled", preparation=brought)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)

@@ -75,7 +75,9 @@ class FusedWinograd(Compiled):
             moved = 2 * sum(held[:3]) * ceil_div(c.tiles, at.batch) + total(geometry.w_shape) * size
             return Cost(int(2 * c.lanes * c.work), moved, 4, sum(held), engine="compiled")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
-        return Cost(int(2 * c.lanes * c.work), 2 * weights * size, 2, weights * size + scratch, engine="compiled")
+        kept = weights * size
+        brought = Cost(0, 2 * kept, 1, 0, engine="compiled")
+        return Cost(int(2 * c.lanes * c.work), 0, 1, kept + scratch, engine="compiled", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w, workers = np.asarray(w, dtype), threads.current()
