@@ -2,6 +2,7 @@
 
     python -m benchmarks.accuracy                         10,000 cases: about half an hour
     python -m benchmarks.accuracy --minutes 15 --json F   as many as fit, and the numbers in F
+    python -m benchmarks.accuracy --compiled --torch      until each compiled algorithm has had 10,000; PyTorch beside
     python -m benchmarks.accuracy --only 1234             one case, printed pass by pass
 
 u is the unit roundoff; the columns are the largest err / (u scale) for four scales:
@@ -11,9 +12,10 @@ u is the unit roundoff; the columns are the largest err / (u scale) for four sca
     R       sum over channels of max |x| sum |w|, whatever the windows meet: what a transform sees
     Amp     S computed with the absolute values of Winograd's transforms
 
-Every algorithm runs at accuracy="fast", where it computes in the data's own precision, and where admitted at
-"strict", which computes float32 in float64. float32 is compared with float64; float64 with `math.fsum` over
-exact products.
+Every algorithm runs at accuracy="fast", where it computes in the data's own precision, and NumPy's where admitted at
+"strict", which computes float32 in float64. Integers must be exact where they are promised to be, and sums of nothing
+are 0: "0 window". The columns of torch are its err / (u S) in the same passes of the same cases, in both layouts, on one
+thread.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import argparse
 import json
 import math
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -31,200 +34,20 @@ import numpy as np
 import npconv
 from npconv import execution
 from npconv.algorithms import OWN
-from npconv.algorithms.base import DIRECTIONS, Algorithm, input_grad_weights
+from npconv.algorithms.base import DIRECTIONS, Algorithm, Compiled, input_grad_weights
 from npconv.algorithms.winograd import Winograd
-from npconv.geometry import ConvGeometry, closing_pad, effective_kernel, total
+from npconv.geometry import ConvGeometry, total
 
-UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
-KINDS = ("normal", "positive", "log-normal", "rows x1e4", "integer", "constant")
-MOST_CHANNELS, MOST_KERNEL, MOST_POSITIONS = 512, 7, 200_000
+from .cases import COMPILED, UNIT, Case, draw, reach, truth
+from .machine import machine
+
 SCALES = ("window", "plane", "transform", "norms")
 LOOPS_MACS = 30_000  # the nest of Python loops gets no more
+NUMPY_ALGORITHMS = tuple(a for a in OWN if not isinstance(a, Compiled))
+COMPILED_ALGORITHMS = tuple(a for a in OWN if isinstance(a, Compiled))
+ORDER = {name: i for i, name in enumerate(f"{a.name}{tier}" for a in OWN for tier in ("", " strict"))}
 
 
-@dataclass
-class Case:
-    """A drawn problem; ``arrays`` are x, w and g."""
-
-    number: int
-    geometry: ConvGeometry
-    kind: str
-    dtype: str
-    arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
-
-    def __str__(self) -> str:
-        g = self.geometry
-        options = f"stride {g.stride} dilation {g.dilation} padding {g.padding} groups {g.groups}"
-        return f"case {self.number}: {self.kind} {self.dtype} {g.x_shape} * {g.w_shape} {options}"
-
-
-# --------------------------------------------------------------------------- drawing
-def log_uniform(rng: np.random.Generator, high: float, low: float = 1) -> int:
-    return round(math.exp(rng.uniform(math.log(low), math.log(high))))
-
-
-def draw(number: int) -> Case:
-    """Case `number`, always the same one."""
-    rng = np.random.default_rng([20261121, number])
-    dtype = "float64" if rng.random() < 0.2 else "float32"
-    rank = int(rng.choice([1, 2, 2, 2, 3]))
-    budget = log_uniform(rng, 4e6 if dtype == "float32" else 4e5, 1e3)
-    plain = rng.random() < 0.6
-    kernel = tuple(int(k) for k in rng.integers(1, MOST_KERNEL + 1, rank))
-    if rng.random() < 0.3:
-        kernel = (3,) * rank
-    stride, dilation = ((1,) * rank if plain else tuple(int(v) for v in rng.integers(1, 4, rank)) for _ in range(2))
-    channels, outputs = log_uniform(rng, MOST_CHANNELS), log_uniform(rng, MOST_CHANNELS)
-    batch, positions = log_uniform(rng, 32), log_uniform(rng, MOST_POSITIONS)
-    longest = rng.random() < 0.1  # long reductions, whatever they cost
-    if longest and rng.random() < 0.5:
-        batch, positions, channels, outputs = log_uniform(rng, 8), MOST_POSITIONS, 1, int(rng.integers(1, 3))
-        positions, kernel = positions // batch, tuple(min(k, 3) for k in kernel)
-    elif longest:
-        batch, positions, channels = 1, int(rng.integers(1, 9)), MOST_CHANNELS
-        outputs = int(rng.integers(1, 5))
-    taps = total(kernel)
-    while not longest and batch * positions * taps * channels * outputs > budget:
-        which = int(rng.integers(4))
-        if which == 0:
-            batch = max(1, batch // 2)
-        elif which == 1:
-            positions = max(1, positions // 2)
-        elif which == 2:
-            outputs = max(1, outputs // 2)
-        else:
-            channels = max(1, channels // 2)
-        if batch * positions * channels * outputs == 1:
-            break
-    groups = 1
-    if not longest and rng.random() < 0.3:
-        groups = int(rng.choice([2, 3, channels]))
-        channels, outputs = (max(1, round(n / groups)) * groups for n in (channels, outputs))
-    out = spread(rng, positions, rank)
-    spans = [effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True)]
-    lows = [int(rng.integers(0, e)) if rng.random() < 0.6 else 0 for e in spans]
-    sizes = tuple(
-        max(1, closing_pad(0, lo, e, s, n) - int(rng.integers(0, e)))
-        for lo, e, s, n in zip(lows, spans, stride, out, strict=True)
-    )
-    pads = tuple(
-        (lo, closing_pad(size, lo, e, s, n)) for size, lo, e, s, n in zip(sizes, lows, spans, stride, out, strict=True)
-    )
-    geometry = ConvGeometry(batch, channels, outputs, sizes, kernel, stride, dilation, pads, (1,) * rank, groups)
-    kind = str(rng.choice(KINDS))
-    shapes = (geometry.x_shape, geometry.w_shape, geometry.y_shape)
-    x, w, g = (values(rng, shape, kind, rows=i != 1).astype(dtype) for i, shape in enumerate(shapes))
-    return Case(number, geometry, kind, dtype, (x, w, g))
-
-
-def spread(rng: np.random.Generator, positions: int, rank: int) -> tuple[int, ...]:
-    """About `positions` outputs on `rank` axes of random proportions."""
-    shares = rng.dirichlet([3] * rank)
-    return tuple(max(1, round(positions**share)) for share in shares)
-
-
-def values(rng: np.random.Generator, shape: tuple[int, ...], kind: str, *, rows: bool) -> np.ndarray:
-    if kind == "constant":  # a flat image under a box filter: every rounding error has the same sign
-        return np.full(shape, rng.uniform(0.1, 1))
-    if kind == "positive":
-        return rng.uniform(0, 1, shape)
-    if kind == "log-normal":
-        return np.exp(2 * rng.standard_normal(shape))
-    if kind == "integer":
-        return rng.integers(-8, 9, shape).astype(float)
-    data = rng.standard_normal(shape)
-    if kind == "rows x1e4" and rows:
-        data[:, :, ::2] *= 1e4
-    return data
-
-
-# --------------------------------------------------------------------------- the truth, by other means
-Pair = tuple[np.ndarray, np.ndarray]
-
-
-def windows(x: np.ndarray, pads: Any, kernel: Any, stride: Any, dilation: Any, out: Any) -> np.ndarray:
-    """(N, C, *in) -> (N, C, *out, *k), by padding and a strided view."""
-    padded = np.pad(x, ((0, 0), (0, 0), *((max(0, lo), max(0, hi)) for lo, hi in pads)))
-    crop = tuple(slice(max(0, -lo), n - max(0, -hi)) for n, (lo, hi) in zip(padded.shape[2:], pads, strict=True))
-    padded = padded[(..., *crop)]
-    steps = padded.strides[2:]
-    strides = (*padded.strides[:2], *(a * s for a, s in zip(steps, stride, strict=True)))
-    strides += tuple(a * d for a, d in zip(steps, dilation, strict=True))
-    return np.lib.stride_tricks.as_strided(padded, (*padded.shape[:2], *out, *kernel), strides, writeable=False)
-
-
-def factors(case: Case, direction: str) -> tuple[Pair, tuple[int, ...], tuple[int, ...]]:
-    """The pass as products, ``result[group] = a[group] @ b[group]``; its shape; the order of its axes."""
-    geometry = case.geometry
-    x, w, g = (array.astype(np.float64) for array in case.arrays)
-    rank, group, n = geometry.rank, geometry.groups, geometry.batch
-    if direction == "input_grad":
-        turned = geometry.transposed()
-        dense = np.zeros((*g.shape[:2], *turned.dilated_shape))
-        dense[(..., *(slice(None, None, s) for s in geometry.stride))] = g
-        x, w, geometry = dense, input_grad_weights(w, group), turned
-    seen = windows(x, geometry.padding, geometry.kernel, geometry.stride, geometry.dilation, geometry.out_shape)
-    per_in, positions = geometry.in_channels // group, total(geometry.out_shape)
-    seen = seen.reshape(n, group, per_in, *seen.shape[2:])
-    if direction == "weight_grad":  # (G, O/G, N p) @ (G, N p, C/G t)
-        order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
-        columns = seen.transpose(order).reshape(group, n * positions, per_in * geometry.taps)
-        rows = g.reshape(n, group, -1, positions).transpose(1, 2, 0, 3).reshape(group, -1, n * positions)
-        return (rows, columns), geometry.w_shape, ()
-    # (G, O/G, C/G t) @ (G, C/G t, N p)
-    order = (1, 2, *range(3 + rank, 3 + 2 * rank), 0, *range(3, 3 + rank))
-    columns = seen.transpose(order).reshape(group, per_in * geometry.taps, n * positions)
-    rows = w.reshape(group, -1, per_in * geometry.taps)
-    return (rows, columns), (geometry.out_channels, n, *geometry.out_shape), (1, 0, *range(2, 2 + rank))
-
-
-def truth(case: Case, direction: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The results and S of every output; for float64 the results are NaN but for a sample, which is exact."""
-    (a, b), shape, order = factors(case, direction)
-    result, sums = a @ b, np.abs(a) @ np.abs(b)
-    if case.dtype == "float64":
-        wanted = rng.choice(result.size, min(result.size, max(1, 100_000 // max(1, a.shape[2])), 64), replace=False)
-        exact = np.full(result.shape, np.nan)
-        for flat in wanted:
-            i, row, column = np.unravel_index(int(flat), result.shape)
-            exact[i, row, column] = exact_dot(a[i, row], b[i, :, column])
-        result = exact
-    result, sums = result.reshape(shape), sums.reshape(shape)
-    return (result.transpose(order), sums.transpose(order)) if order else (result, sums)
-
-
-def reach(case: Case, direction: str) -> np.ndarray:
-    """R of every plane: (N, O), (N, C) or (O, C/G), with two or more axes of length 1."""
-    x, w, g = (np.abs(array).astype(np.float64) for array in case.arrays)
-    rank, group = case.geometry.rank, case.geometry.groups
-    space = tuple(range(2, 2 + rank))
-    slid, slides = (g, input_grad_weights(w, group)) if direction == "input_grad" else (x, w)
-    largest = slid.max(space, initial=0).reshape(slid.shape[0], group, -1).swapaxes(0, 1)  # (G, N, C/G)
-    if direction == "weight_grad":
-        sums = g.sum(space).reshape(g.shape[0], group, -1).transpose(1, 2, 0)  # (G, O/G, N)
-        result = (sums @ largest).reshape(w.shape[:2])
-    else:
-        sums = slides.sum(space).reshape(group, -1, largest.shape[2])  # (G, O/G, C/G)
-        result = (largest @ sums.swapaxes(1, 2)).swapaxes(0, 1).reshape(slid.shape[0], -1)
-    return result.reshape(*result.shape, *(1,) * rank)
-
-
-def exact_dot(a: np.ndarray, b: np.ndarray) -> float:
-    """The sum of products, rounded once: products as sums of two floats (Dekker 1971), then `math.fsum`."""
-    highs, lows = zip(*(split(v) for v in (a, b)), strict=True)
-    product = a * b
-    rest = ((highs[0] * highs[1] - product) + highs[0] * lows[1] + lows[0] * highs[1]) + lows[0] * lows[1]
-    return math.fsum((*product.tolist(), *rest.tolist()))
-
-
-def split(a: np.ndarray) -> Pair:
-    """a = high + low with 26 bits each (Veltkamp)."""
-    scaled = a * (2.0**27 + 1)
-    high = scaled - (scaled - a)
-    return high, a - high
-
-
-# --------------------------------------------------------------------------- measuring
 class Magnitudes(Winograd):
     """Winograd with the absolute values of its matrices: from |x| and |w| it computes Amp."""
 
@@ -275,30 +98,61 @@ def run(case: Case, direction: str, name: str, accuracy: str) -> np.ndarray | No
         return None
 
 
-def promise(case: Case, direction: str, algorithm: Algorithm) -> str:
-    """The bound that holds for every part of the pass: its constant and its scale."""
+def run_torch(case: Case, direction: str, last: bool) -> np.ndarray:
+    """The pass by PyTorch; zeros are put around x where it cannot."""
+    import torch
+    from torch.nn import functional
+
+    geometry, form = case.geometry, {2: torch.channels_last, 3: torch.channels_last_3d}.get(case.geometry.rank)
+    even = all(lo == hi for lo, hi in geometry.padding)
+    pads = [0 if even else n for pair in geometry.padding[::-1] for n in pair]
+    x, w, g = map(torch.from_numpy, case.arrays)
+    x = functional.pad(x, pads)
+    if last and form:
+        x, w, g = (array.contiguous(memory_format=form) for array in (x, w, g))
+    padding = [lo if even else 0 for lo, _ in geometry.padding]
+    options = (geometry.stride, padding, geometry.dilation, False, [0] * geometry.rank, geometry.groups)
+    if direction == "forward":
+        return torch.convolution(x, w, None, *options).numpy()
+    wanted = [direction == "input_grad", direction == "weight_grad", False]
+    dx, dw, _ = torch.ops.aten.convolution_backward(g, x, w, None, *options, wanted)
+    inner = (slice(pads[i], pads[i] + n) for i, n in zip(range(len(pads) - 2, -1, -2), geometry.in_shape, strict=True))
+    return dw.numpy() if dx is None else dx[(..., *inner)].numpy()
+
+
+def torch_errors(case: Case, direction: str, expected: np.ndarray, sums: np.ndarray) -> dict[str, float]:
+    """PyTorch's columns."""
+    found = {}
+    for name in ("torch", "torch last")[: 1 + (case.geometry.rank > 1)]:
+        y = run_torch(case, direction, name != "torch")
+        found[name] = ratio(np.abs(y - expected), sums, UNIT[case.dtype])
+    return found
+
+
+def promise(case: Case, direction: str, algorithm: Algorithm, largest: float) -> str:
+    """The bound that holds for every part of the pass: its constant and its scale. `largest` is the largest S."""
+    if case.kind == "integer" and algorithm.exact_on_integers and largest < 1 / UNIT[case.dtype]:
+        return "0 window"
     parts = [part.geometry for part in execution.parts(case.geometry, direction) if part.geometry]
     bounds = {algorithm.error_bound(part, np.dtype(case.dtype)) for part in parts}
     if not bounds:
-        return "1 window"  # no output reads an input: all are zero
+        return "0 window"  # no output reads an input: all are zero
     weakest = max(bounds, key=lambda bound: (SCALES.index(bound.scale), bound.constant))
     return "log2 norms" if weakest.scale == "norms" else f"{weakest.constant:g} {weakest.scale}"
 
 
 def ratio(error: np.ndarray, scale: np.ndarray, u: float) -> float:
     """The largest error in units of u scale; where the scale is 0 the error must be."""
-    if not error.size:
-        return 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(error == 0, 0.0, error / (u * scale))
-    return float(np.nanmax(ratios, initial=0))
+    return float(np.nan_to_num(ratios, nan=np.inf, posinf=np.inf).max(initial=0))
 
 
-def measure(case: Case) -> list[dict[str, Any]]:
+def measure(case: Case, algorithms: Sequence[Algorithm], torch: bool) -> list[dict[str, Any]]:
     """One row per algorithm and pass that ran."""
-    rng, rows = np.random.default_rng(case.number), []
+    rows = []
     for direction in DIRECTIONS:
-        expected, sums = truth(case, direction, rng)
+        expected, sums = truth(case, direction)
         plane = np.broadcast_to(sums.max(tuple(range(2, sums.ndim)), keepdims=True, initial=0), sums.shape)
         reached = np.broadcast_to(reach(case, direction), sums.shape)
         terms = case.geometry.terms
@@ -306,15 +160,16 @@ def measure(case: Case) -> list[dict[str, Any]]:
             terms = case.geometry.batch * total(case.geometry.out_shape)
         elif direction == "input_grad":
             terms = case.geometry.taps * case.geometry.out_channels // case.geometry.groups
-        for algorithm, accuracy in product(OWN, ("fast", "strict")):
+        beside = torch_errors(case, direction, expected, sums) if torch else {}
+        for algorithm, accuracy in product(algorithms, ("fast", "strict")):
             if algorithm.name == "loops" and case.geometry.macs > LOOPS_MACS:
                 continue
-            if accuracy == "strict" and case.dtype == "float64":
+            if accuracy == "strict" and (case.dtype == "float64" or isinstance(algorithm, Compiled)):
                 continue  # it computes as "fast" does
             y = run(case, direction, algorithm.name, accuracy)
             if y is None:
                 continue
-            error = np.abs(y.astype(np.float64) - expected)  # NaN where float64 has no exact value
+            error = np.abs(y - expected)
             u = UNIT[case.dtype]
             row = {
                 "algorithm": algorithm.name + (" strict" if accuracy == "strict" else ""),
@@ -326,7 +181,8 @@ def measure(case: Case) -> list[dict[str, Any]]:
                 "window": ratio(error, sums, u),
                 "plane": ratio(error, plane, u),
                 "reach": ratio(error, reached, u),
-                "promise": promise(case, direction, algorithm),
+                "promise": promise(case, direction, algorithm, sums.max(initial=0)),
+                **beside,
             }
             if isinstance(algorithm, Winograd):
                 row["Amp"] = ratio(error, amplified(case, direction, algorithm), u)
@@ -335,7 +191,14 @@ def measure(case: Case) -> list[dict[str, Any]]:
 
 
 # --------------------------------------------------------------------------- reporting
-COLUMNS = {"window": "err/(u S)", "plane": "err/(u max S)", "reach": "err/(u R)", "Amp": "err/(u Amp)"}
+COLUMNS = {
+    "window": "err/(u S)",
+    "plane": "err/(u max S)",
+    "reach": "err/(u R)",
+    "Amp": "err/(u Amp)",
+    "torch": "torch",
+    "torch last": "torch, channels last",
+}
 
 
 def table(rows: list[dict[str, Any]], *keys: str) -> list[str]:
@@ -343,11 +206,35 @@ def table(rows: list[dict[str, Any]], *keys: str) -> list[str]:
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
-    lines = ["| " + " | ".join((*keys, "results", *COLUMNS.values(), "kept")) + " |"]
-    lines.append("|" + "---|" * (len(keys) + 2 + len(COLUMNS)))
+    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+    lines = ["| " + " | ".join((*keys, "results", *(COLUMNS[name] for name in columns), "kept", "worst case")) + " |"]
+    lines.append("|" + "---|" * (len(keys) + 3 + len(columns)))
     for key, group in found.items():
-        cells = [f"{max(r[name] for r in group):.3g}" if name in group[0] else "" for name in COLUMNS]
-        lines.append("| " + " | ".join((*key, str(len(group)), *cells, kept(group))) + " |")
+        worst = max(group, key=lambda r: (broken(r), r["window"]))["case"]
+        most = (max((r[name] for r in group if name in r), default=None) for name in columns)
+        cells = ["" if value is None else f"{value:.3g}" for value in most]
+        lines.append("| " + " | ".join((*key, str(len(group)), *cells, kept(group), str(worst))) + " |")
+    return lines
+
+
+def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of docs/accuracy.md: per pass the largest error in the unit of its promise, its case, and torch's."""
+    heads = ("err / u scale (case)", "torch", "channels last")
+    lines = ["| | algorithm | pass | results | " + " | ".join((*heads, *(f"constant: {h}" for h in heads))) + " |"]
+    lines.append("|" + "---|" * (4 + 2 * len(heads)))
+    keys = {(row["dtype"], row["algorithm"], row["direction"]) for row in rows}
+    for key in sorted(keys, key=lambda key: (key[0], ORDER[key[1]], DIRECTIONS.index(key[2]))):
+        group = [row for row in rows if (row["dtype"], row["algorithm"], row["direction"]) == key]
+        scale = "window" if all(row["promise"].endswith("window") for row in group) else "reach"
+        cells = [*key, f"{len(group):,}"]
+        for constant in (False, True):
+            some = [row for row in group if (row["kind"] == "constant") == constant]
+            worst = max(some, key=lambda row: row[scale], default=None)
+            cells.append(
+                "" if worst is None else f"{worst[scale]:.3g} {'R' if scale == 'reach' else 'S'} ({worst['case']})"
+            )
+            cells += [f"{max((row.get(name, 0) for row in some), default=0):.3g}" for name in ("torch", "torch last")]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -356,7 +243,8 @@ def broken(row: dict[str, Any]) -> float:
     constant, scale = row["promise"].split()
     if scale == "norms":
         return 0.0
-    return row[{"window": "window", "plane": "reach", "transform": "Amp"}[scale]] / float(constant)
+    error = row[{"window": "window", "plane": "reach", "transform": "Amp"}[scale]]
+    return error and (error / float(constant) if float(constant) else math.inf)
 
 
 def kept(rows: list[dict[str, Any]]) -> str:
@@ -366,12 +254,11 @@ def kept(rows: list[dict[str, Any]]) -> str:
 
 
 def report(rows: list[dict[str, Any]], cases: int) -> str:
-    order = {name: i for i, name in enumerate(f"{a.name}{tier}" for a in OWN for tier in ("", " strict"))}
     rows = sorted(
         rows,
-        key=lambda r: (r["dtype"], order[r["algorithm"]], r["promise"], DIRECTIONS.index(r["direction"])),
+        key=lambda r: (r["dtype"], ORDER[r["algorithm"]], r["promise"], DIRECTIONS.index(r["direction"])),
     )
-    lines = [f"{cases} cases, {len(rows)} results"]
+    lines = [f"{cases:,} cases, {len(rows):,} results; {machine()}", "", *summary(rows)]
     even = [row for row in rows if row["kind"] != "constant"]
     lines += ["", "Data of five kinds:", "", *table(even, "dtype", "algorithm", "promise", "direction")]
     lines += [
@@ -382,7 +269,7 @@ def report(rows: list[dict[str, Any]], cases: int) -> str:
     ]
     lines += ["", "By kind:", "", *table(rows, "algorithm", "promise", "kind")]
     lines += ["", "The worst by algorithm and pass, as a multiple of its bound:"]
-    for name in order:
+    for name in ORDER:
         for direction in DIRECTIONS:
             group = [r for r in rows if r["algorithm"] == name and r["direction"] == direction and broken(r) > 1]
             for row in sorted(group, key=broken, reverse=True)[:3]:
@@ -395,16 +282,23 @@ def report(rows: list[dict[str, Any]], cases: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--first", type=int, default=0, help="the number of the first case")
+    parser.add_argument("--cases", type=int, default=10_000, help="how many; with --compiled, for each algorithm")
+    parser.add_argument("--first", type=int, help="the number of the first case")
+    parser.add_argument("--compiled", action="store_true", help="the compiled algorithms, on cases that suit them")
+    parser.add_argument("--torch", action="store_true", help="measure PyTorch on the same data")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--json", help="write every row here")
     parser.add_argument("--merge", nargs="*", help="report on files that --json wrote, instead of running")
     parser.add_argument("--only", type=int, help="run and print one case")
     options = parser.parse_args()
+    if options.torch:
+        import torch
+
+        torch.set_num_threads(1)
+    algorithms = COMPILED_ALGORITHMS if options.compiled else NUMPY_ALGORITHMS
     if options.only is not None:
         case = draw(options.only)
-        print(case, *measure(case), sep="\n")
+        print(case, *measure(case, OWN, options.torch), sep="\n")
         return
     rows: list[dict[str, Any]] = []
     cases, end = 0, time.monotonic() + 60 * options.minutes
@@ -415,8 +309,15 @@ def main() -> None:
             rows += part["rows"]
             cases += part["cases"]
     else:
-        while cases < options.cases and time.monotonic() < end:
-            rows += measure(draw(options.first + cases))
+        first = options.first if options.first is not None else COMPILED if options.compiled else 0
+        each: Counter[str] = Counter()
+        while (
+            time.monotonic() < end
+            and (min(each[a.name] for a in algorithms) if options.compiled else cases) < options.cases
+        ):
+            found = measure(draw(first + cases), algorithms, options.torch)
+            each.update({row["algorithm"] for row in found})
+            rows += found
             cases += 1
     print(report(rows, cases))
     if options.json:

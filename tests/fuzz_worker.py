@@ -1,6 +1,7 @@
 """Call npconv with random arguments, valid and invalid mixed, and report every outcome that is not allowed.
 
-    python fuzz_worker.py FIRST COUNT        prints one JSON object: failures, outcomes, growth in MiB
+    python fuzz_worker.py FIRST COUNT          prints one JSON object: failures, outcomes, growth in MiB
+    python fuzz_worker.py FIRST COUNT more     the same for the operators of fuzz_more.py
 
 Allowed are a right result, or a TypeError, ValueError or MemoryError that begins with the operation and names
 an argument that was made odd.  What is right is found without npconv: fuzz_reading.py reads the arguments by
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 
 import fuzz_arguments
+import fuzz_more
 import fuzz_reading
 import npconv
 from fuzz_arguments import ARRAYS, ODD, Dice, odd_array, odd_out
@@ -111,35 +113,57 @@ def play(seed: int) -> tuple[str, str | None]:
         options[dice.pick(("strides", "data_format", "kernal", "x1"))] = 1
         odd, verdict = ["keyword"], "bad"
     told = f"{name}, odd {odd}, { ({k: shown(v) for k, v in arguments.items()}) }"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            signal.alarm(SECONDS)
-            actual = getattr(npconv, name)(*(arguments[p] for p in positional), **options)
-    except (TypeError, ValueError, MemoryError) as error:
-        return type(error).__name__, judge(error, name, odd, verdict, told)
-    except BaseException as error:
-        return type(error).__name__, f"{type(error).__name__}: {error}; {told}"
-    finally:
-        signal.alarm(0)
+    actual, failure = tried(lambda: getattr(npconv, name)(*(arguments[p] for p in positional), **options))
+    if failure is not None:
+        return type(failure).__name__, judge(failure, name, odd, verdict, told)
     if verdict == "unknown":
         return "unknown", None
     wrong = "accepted what the specification refuses" if verdict == "bad" else disagreement(actual, expected)
     return "result", wrong and f"{wrong}; {told}"
 
 
-def judge(error: Exception, name: str, odd: list[str], verdict: str, told: str) -> str | None:
-    """What is wrong with a refusal."""
+def play_more(seed: int) -> tuple[str, str | None]:
+    """The same for an operator whose arguments are not read: only what none may accept is known to be bad."""
+    name, operands, options, odd, bad, dice = fuzz_more.draw(seed)
+    told = f"{name}, odd {odd}, { ({k: shown(v) for k, v in (operands | options).items()}) }"
+    _, failure = tried(lambda: fuzz_more.call(name, dice, operands, options, odd))
+    if failure is not None:
+        verdict = "bad" if bad else "unknown"
+        also = (*operands, *options, *(fuzz_more.CALLED[key] for key in operands if key in fuzz_more.CALLED))
+        return type(failure).__name__, judge(failure, name, odd, verdict, told, also)
+    return "result", f"accepted what no operator takes; {told}" if bad else None
+
+
+def tried(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """The result of a call, or what it raised; a warning counts as an error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            signal.alarm(SECONDS)
+            return call(), None
+    except BaseException as error:
+        return None, error
+    finally:
+        signal.alarm(0)
+
+
+def judge(
+    error: BaseException, name: str, odd: list[str], verdict: str, told: str, also: tuple[str, ...] = ()
+) -> str | None:
+    """What is wrong with a refusal; it may name `also` other arguments, where an odd one is at odds with them."""
     text = str(error)
     where = f"{type(error).__name__}: {text}; {told}"
+    if not isinstance(error, (TypeError, ValueError, MemoryError)):
+        return where
     if not odd:
         return f"refused a valid call: {where}"
     allowed = isinstance(error, MemoryError) or CAPABILITY & set(odd) or "sums of these integers" in text
     if verdict == "valid" and not allowed:
         return f"refused what the specification allows: {where}"
-    if not text.startswith(f"{name}: ") or "\n" in text:
+    if not text.startswith(tuple(f"{each}: " for each in (name, *fuzz_more.MADE_OF.get(name, ())))) or "\n" in text:
         return f"not one line that begins with the operation: {where}"
-    if not any(re.search(rf"\b{word}\b", text) for word in odd):
+    general = "sums of these integers" in text or "out of memory" in text
+    if not general and not any(re.search(rf"\b{word}\b", text) for word in (*odd, *also)):
         return f"names none of the odd arguments: {where}"
     return None
 
@@ -152,18 +176,18 @@ def too_long(number: int, frame: Any) -> None:
     raise TooLong
 
 
-def main(first: int, count: int) -> None:
+def main(first: int, count: int, player: Callable[[int], tuple[str, str | None]]) -> None:
     outcomes: Counter[str] = Counter()
     failures: list[str] = []
     os.sysconf = {"SC_PHYS_PAGES": MEMORY >> 12, "SC_PAGE_SIZE": 4096}.__getitem__
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     signal.signal(signal.SIGALRM, too_long)
     for seed in range(first, first + 20):  # what importing and first calls take is not growth
-        play(seed)
+        player(seed)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in range(first, first + count):
         sys.stderr.write(f"{seed}\n")
-        outcome, wrong = play(seed)
+        outcome, wrong = player(seed)
         outcomes[outcome] += 1
         if wrong:
             failures.append(f"seed {seed}: {wrong}")
@@ -172,4 +196,4 @@ def main(first: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), play_more if sys.argv[3:] == ["more"] else play)

@@ -109,6 +109,19 @@ def test_the_micro_kernel_is_a_loop_of_its_tile(family, dtype, cpu):
     assert max(sum("mm" not in line for line in lines) for lines in loops) <= 12  # counters, and a pointer per row
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_half_a_vector_is_multiplied_in_half_a_register(dtype):
+    """A tile whose last vector is half empty: one narrow product for each of its rows."""
+    from npconv.compiled.emit import Vectors
+
+    v = Vectors(dtype, TARGETS["znver4"])
+    found = set()
+    for lines in products(text("blocked", dtype, "znver4")).values():
+        sums = [line for line in lines if FMA.match(line)]
+        found.add((sum("%ymm" in line for line in sums), len(sums)))
+    assert {(v.tile_rows(n), v.tile_rows(n) * n) for n in range(1, v.widest + 1)} <= found
+
+
 def test_a_spill_would_be_seen():
     lines = [
         "\tvfmadd231ps\t%zmm1, %zmm2, %zmm3",

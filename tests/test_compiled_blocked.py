@@ -7,7 +7,7 @@ import pytest
 
 import npconv
 import reference
-from npconv.algorithms import named
+from npconv.algorithms import blocked, named
 from npconv.algorithms.base import input_grad_weights
 from npconv.compiled import catalogue, threads
 from npconv.geometry import ConvGeometry
@@ -33,6 +33,13 @@ SHAPES = {
     "a line": geometry(2, 20, 33, (501,), (9,), 2, 3, (5, 20)),
     "a volume": geometry(1, 7, 19, (6, 5, 9), (3, 2, 3), 2, 1, (1, 1)),
     "no space": geometry(5, 37, 70, (), ()),
+    "whole vectors": geometry(2, 9, 48, (11, 10), (3, 3), pads=(1, 1)),
+    "whole panels": geometry(1, 70, 128, (9, 9), (3, 3), 2),
+    "whole vectors of a group": geometry(1, 8, 64, (9, 9), (2, 2), groups=2),
+    "half a vector more": geometry(1, 40, 72, (14, 15), (3, 3)),
+    "few pixels": geometry(1, 300, 160, (7, 7), (1, 1)),
+    "few pixels and zeros": geometry(1, 24, 40, (7, 7), (3, 3), pads=(1, 1)),
+    "a kernel of many chunks": geometry(1, 30, 5, (9, 9), (7, 7), pads=(3, 3)),
     "large image": geometry(1, 16, 24, (130, 61), (3, 3), pads=(1, 1)),
 }
 
@@ -48,6 +55,11 @@ def layouts(array: np.ndarray):
     wide = np.full((*array.shape[:-1], 2 * array.shape[-1] + 1), np.nan, array.dtype)
     wide[..., 1::2] = array
     yield "with gaps", wide[..., 1::2]
+
+
+def taps_first(w: np.ndarray) -> np.ndarray:
+    """The same weights in the memory order of channels last: (*k, C/G, O)."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(w, (0, 1), (-1, -2))), (-1, -2), (0, 1))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -67,13 +79,14 @@ def test_against_the_loops_in_every_layout_and_on_any_number_of_threads(name: st
     assert (np.abs(y - right) <= 128 * np.finfo(kind).eps / 2 * scale).all()
     for count in (1, 2, 3, 5):
         with threads.num_threads(count):
-            again = np.full(g.y_shape, np.nan, kind)
-            algorithm.forward(x, algorithm.prepare(w, g, kind), g, again)
-        assert np.array_equal(y, again)
+            for bring in (algorithm.prepare, algorithm.borrow):
+                again = np.full(g.y_shape, np.nan, kind)
+                algorithm.forward(x, bring(w, g, kind), g, again)
+                assert np.array_equal(y, again)
     if not g.rank:
         return
     for of_x, xs in layouts(x):
-        for of_w, ws in (*layouts(w), ("kernel last", np.ascontiguousarray(w.T).T)):
+        for of_w, ws in (*layouts(w), ("kernel last", np.ascontiguousarray(w.T).T), ("taps first", taps_first(w))):
             for of_y, ys in layouts(np.full(g.y_shape, np.nan, kind)):
                 algorithm.forward(xs, algorithm.borrow(ws, g, kind), g, ys)
                 assert np.array_equal(ys, y), (of_x, of_w, of_y)
@@ -120,6 +133,28 @@ def test_weights_of_the_input_gradient_are_packed_from_their_view() -> None:
         packed = named("blocked").prepare(view, g, np.dtype("f4"))
         copied = named("blocked").prepare(np.ascontiguousarray(view), g, np.dtype("f4"))
         assert np.array_equal(packed.weights, copied.weights)
+
+
+def test_whole_vectors_of_weights_are_read_where_they_lie() -> None:
+    g, kind = SHAPES["whole vectors"], np.dtype("f4")
+    w = taps_first(np.random.default_rng(4).standard_normal(g.w_shape).astype(kind))
+    assert np.shares_memory(named("blocked").borrow(w, g, kind).weights, w)
+    x = np.ones(g.x_shape, kind)
+    y_strides = np.empty(g.y_shape, kind).strides
+    launch = blocked.plan(g, x.strides, y_strides, w.strides, kind, 2)
+    assert launch is not None
+    told = dict(zip(launch.words.kernel.arguments, launch.words.words.tolist(), strict=True))
+    assert (told["fresh"], told["w_row"]) == (0, 48 * 4)
+
+
+def test_small_calls_have_work_for_all_threads() -> None:
+    for o, size in ((64, 7), (16, 14), (160, 7), (960, 7)):
+        g = geometry(1, 64, o, (size, size), (3, 3), pads=(1, 1))
+        strides = np.empty(g.x_shape, "f4").strides, np.empty(g.y_shape, "f4").strides
+        alone, shared = (blocked.plan(g, *strides, None, np.dtype("f4"), workers) for workers in (1, 2))
+        assert alone is not None
+        assert shared is not None
+        assert alone.blocks <= 2 <= shared.blocks
 
 
 def test_half_precision_and_integers_run_on_it() -> None:

@@ -11,7 +11,9 @@ import npconv
 import reference
 from npconv.algorithms import named
 from npconv.compiled import catalogue, threads
+from npconv.compiled.outer import arrange
 from npconv.compiled.outer import launch as outer_launch
+from npconv.compiled.outer.bias import channel_sums
 from npconv.geometry import ConvGeometry
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
@@ -65,7 +67,10 @@ def checked(g: ConvGeometry, dtype: str, rng: np.random.Generator) -> None:
         xs, gs, out = views(x, rng), views(grad, rng), views(np.zeros(g.w_shape, dtype), rng)
         with threads.num_threads(count):
             outer_launch.weight_grad(xs, gs, g, out)
-        assert np.array_equal(out, first), (count, xs.strides, gs.strides, out.strides)
+            assert np.array_equal(out, first), (count, xs.strides, gs.strides, out.strides)
+            out[...] = np.nan
+            outer_launch.weight_grad(xs, gs, g, out, more=False)
+            assert np.array_equal(out, first), (count, xs.strides, gs.strides, out.strides)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -92,6 +97,69 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_sizes_at_the_edges_of_the_method(name: str) -> None:
     checked(SHAPES[name], "float32", np.random.default_rng(len(name)))
+
+
+ROWS_OF_CHANNELS = {
+    "few": geometry(2, 3, 5, (9, 8), (3, 3), pads=(1, 1)),
+    "one channel": geometry(1, 1, 6, (12, 13), (5, 4), 2, pads=(2, 0)),
+    "a little more than a vector": geometry(1, 17, 19, (7, 30), (3, 3), pads=(1, 1)),
+    "cropped and strided": geometry(3, 6, 4, (10, 11), (2, 3), 3, pads=(-1, 2)),
+    "several panels": geometry(1, 40, 12, (5, 9), (1, 7), pads=(0, 3)),
+    "a line": geometry(2, 7, 3, (70,), (9,), 2, pads=(4, 4)),
+    "a volume": geometry(1, 5, 9, (4, 5, 6), (3, 2, 3), pads=(1, 1)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ROWS_OF_CHANNELS)
+def test_the_channels_of_neighbouring_pixels_as_lanes(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels last in x, and lanes (tap, channel) in one step in the gradient: kernels as HWIO and as OHWI."""
+    g, rng = ROWS_OF_CHANNELS[name], np.random.default_rng(7)
+    x, grad = rng.standard_normal(g.x_shape).astype(dtype), rng.standard_normal(g.y_shape).astype(dtype)
+    first, last = np.full(g.w_shape, np.nan, dtype), np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    outer_launch.weight_grad(x, grad, g, first, more=False)
+    spatial, runs = tuple(range(2, 2 + g.rank)), []
+
+    def joined(*given):
+        runs.append(arrange.arrange(*given).run)
+        return arrange._arranged(*given, True, True, g.kernel[-1])
+
+    monkeypatch.setattr(outer_launch, "plan", outer_launch.plan.__wrapped__)
+    monkeypatch.setattr(outer_launch, "arrange", joined)
+    orders = [(*spatial, 1, 0), (0, *spatial, 1)]
+    if g.in_channels == 1:
+        orders.append((0, 1, *spatial))
+    for order in orders:
+        out = np.full([g.w_shape[axis] for axis in order], np.nan, dtype).transpose(np.argsort(order))
+        outer_launch.weight_grad(np.moveaxis(last, -1, 1), grad, g, out, more=False)
+        assert np.array_equal(out, first), order
+    assert name != "few" or g.kernel[-1] in runs  # it is chosen, too
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_gradient_of_a_bias(dtype: str) -> None:
+    rng = np.random.default_rng(8)
+    shapes = [(1, 1), (2, 3, 5), (1, 64, 7, 7), (3, 65, 20, 31), (2, 130, 3, 4, 5), (1, 17, 1, 1), (2, 3, 300, 301)]
+    for shape in shapes:
+        for last in (False, True):
+            g = rng.standard_normal(shape).astype(dtype)
+            if last:
+                g = np.moveaxis(np.ascontiguousarray(np.moveaxis(g, 1, -1)), -1, 1)
+            axes = (0, *range(2, g.ndim))
+            right, scale = (a.astype(np.longdouble).sum(axes) for a in (g, np.abs(g)))
+            found = []
+            for count in (1, 2, 3):
+                with threads.num_threads(count):
+                    found.append(channel_sums(g))
+            assert all(np.array_equal(one, found[0]) for one in found)
+            assert (np.abs(found[0] - right) <= 8 * np.finfo(np.float64).eps * scale).all(), (shape, last)
+    g[0, 1, 2, 3], g[1, 2, 0, 0] = np.nan, np.inf
+    sums = channel_sums(g)
+    assert np.isfinite(sums[0])
+    assert np.isnan(sums[1])
+    assert sums[2] == np.inf
+    assert channel_sums(g[:, :, ::2]) is None
+    assert channel_sums(g.astype(np.float16)) is None
 
 
 def test_it_adds_and_writes_nothing_else() -> None:

@@ -161,9 +161,10 @@ x = np.arange(2 * 5 * 9 * 9, dtype=np.float32).reshape(2, 5, 9, 9) % 7
 w = np.arange(3 * 5 * 3 * 3, dtype=np.float32).reshape(3, 5, 3, 3) % 5
 y = npconv.conv(x, w, padding=1, algorithm="blocked")
 assert np.array_equal(y, npconv.conv(x, w, padding=1, algorithm="direct"))
+assert np.array_equal(y, npconv.plan_conv(x.shape, w, padding=1, algorithm="blocked")(x))  # weights by another kernel
 print("numba" in sys.modules)
 """
-needs_kernels = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
+needs_jit = pytest.mark.skipif(catalogue.path() != "jit", reason="nothing is compiled here")
 
 
 def start(folder: Path, code: str = CALL, **environment: str) -> subprocess.Popen[str]:
@@ -181,7 +182,7 @@ def outcome(process: subprocess.Popen[str]) -> tuple[str, str]:
     return err, out.strip()
 
 
-@needs_kernels
+@needs_jit
 def test_a_warm_store_needs_no_numba_and_damage_is_mended(folder):
     assert outcome(start(folder)) == ("", "True")
     assert outcome(start(folder)) == ("", "False")
@@ -194,7 +195,7 @@ def test_a_warm_store_needs_no_numba_and_damage_is_mended(folder):
     assert outcome(start(folder)) == ("", "False")
 
 
-@needs_kernels
+@needs_jit
 def test_eight_processes_find_an_empty_store_at_once(folder):
     processes = [start(folder) for _ in range(8)]
     assert [outcome(process)[0] for process in processes] == [""] * 8
@@ -202,13 +203,13 @@ def test_eight_processes_find_an_empty_store_at_once(folder):
     assert list(folder.glob("*.part")) == []
 
 
-@needs_kernels
+@needs_jit
 @pytest.mark.parametrize("environment", [{"NPCONV_CACHE_DIR": "off"}, {"NPCONV_CACHE_DIR": "/dev/null/kernels"}])
 def test_calls_work_without_a_store(folder, environment):
     assert outcome(start(folder, **environment)) == ("", "True")
 
 
-@needs_kernels
+@needs_jit
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="elsewhere a process needs more of its environment")
 def test_calls_work_without_a_home(folder):
     process = subprocess.run(
@@ -221,7 +222,7 @@ def test_calls_work_without_a_home(folder):
     assert (process.stderr, process.stdout.strip()) == ("", "True")
 
 
-@needs_kernels
+@needs_jit
 @pytest.mark.parametrize("change", ["source", "cpu", "features", "width", "numba"])
 def test_a_key_has_everything_in_it_that_decides_what_the_code_is(change, monkeypatch, tmp_path):
     from dataclasses import replace
@@ -248,7 +249,7 @@ def test_a_key_has_everything_in_it_that_decides_what_the_code_is(change, monkey
     assert catalogue.key("blocked", "forward", "f4") != before
 
 
-@needs_kernels
+@needs_jit
 def test_the_sources_of_a_family_are_all_it_imports():
     names = {path.name for path in catalogue._sources("blocked")}
     assert {"blocked.py", "packing.py", "products.py", "emit.py", "build.py", "target.py"} <= names
@@ -286,7 +287,7 @@ except ValueError as error:
 """
 
 
-@needs_kernels
+@needs_jit
 @pytest.mark.parametrize("first", ["conv", "weights", "pool", "plan", "depthwise"])
 def test_where_compiling_fails_numpy_does_the_work_after_one_warning(folder, first):
     err, out = outcome(start(folder, BROKEN.replace("sys.argv[1:]", f"[{first!r}, *calls]")))
@@ -294,12 +295,12 @@ def test_where_compiling_fails_numpy_does_the_work_after_one_warning(folder, fir
     assert out.endswith("True")
 
 
-@needs_kernels
+@needs_jit
 @pytest.mark.parametrize(("found", "why"), [("0.61.2", "this is 0.61.2"), ("0.62.0rc1", None), ("1.0", None)])
 def test_an_old_numba_is_named(found, why, monkeypatch):
     import importlib.metadata
 
     monkeypatch.setattr(importlib.metadata, "version", lambda name: found)
-    monkeypatch.delenv("NPCONV_COMPILED", raising=False)
+    monkeypatch.delenv("NPCONV_KERNELS", raising=False)
     said = catalogue._missing.__wrapped__()
     assert (said is None) if why is None else (why in said)

@@ -16,9 +16,6 @@ import numpy as np
 import pytest
 
 import npconv
-
-pytest.importorskip("numba", reason="machine code needs numba")
-
 from npconv.compiled import catalogue, threads
 
 if catalogue.unavailable():
@@ -81,6 +78,7 @@ def test_the_environment_sets_the_number(given, expected):
 @pytest.fixture(scope="module")
 def tally():
     """A kernel that counts: block i adds one to counts[i], notes its thread, and passes some time."""
+    pytest.importorskip("numba", reason="a kernel of the test's own is compiled here")
     from llvmlite import binding as llvm
 
     from npconv.compiled.build import argument_names, compile_family

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
 from npconv.compiled import catalogue, threads
 from npconv.compiled.winograd import grad_launch as winograd_grad_launch
+from npconv.compiled.winograd import launch as winograd_launch
+from npconv.compiled.winograd import shape as winograd_shape
 from npconv.geometry import ConvGeometry, interleaved
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
@@ -100,6 +104,80 @@ def test_random_problems(name: str, dtype: str) -> None:
         scale = sums(slopes, (0, *space)).reshape(g.groups, per_o, 1) * largest.max(0).reshape(g.groups, 1, -1)
         scale = 1 + scale.reshape(*g.w_shape[:2], *(1,) * g.rank)
         assert (np.abs(dw - (right_dw + begun)) <= MEASURED * u * scale).all(), g
+        dw[...] = np.nan
+        algorithm.write_weight_grad(x, slopes, g, dw)
+        assert (np.abs(dw - right_dw) <= MEASURED * u * scale).all(), g
+
+
+@pytest.fixture
+def always_late(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Weights that serve one call are transformed where they are used, however few they are, in small pieces."""
+    monkeypatch.setattr(winograd_shape, "LATE_BYTES", 0)
+    monkeypatch.setattr(winograd_shape, "PIECE_BYTES", 1 << 17)
+    caches = (winograd_shape.late, winograd_shape.cut, winograd_launch.forward_launch, winograd_launch.weight_launch)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    monkeypatch.undo()
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("always_late")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_for_one_call(name: str, dtype: str) -> None:
+    """Transformed where they are used, for any number of threads to the same bits, and not written to."""
+    algorithm, direct, kind, wide = named(name), named("direct"), np.dtype(dtype), np.dtype("f8")
+    rng, u = np.random.default_rng(len(name + dtype) + 1), np.finfo(dtype).eps / 2
+    for i in range(100):
+        g = random_geometry(rng, name)
+        x, w = (rng.standard_normal(s).astype(kind) for s in (g.x_shape, g.w_shape))
+        ws, last = weights_in_memory(w, int(rng.integers(4))), rng.integers(0, 2, 2)
+        ws.flags.writeable = False
+        right, found = np.empty(g.y_shape), []
+        direct.forward(x.astype(wide), direct.prepare(w.astype(wide), g, wide), g, right)
+        x = in_memory(x, last[0])
+        for count in (1, 2, 3) if i % 4 == 0 else (2,):
+            with threads.num_threads(count):
+                found.append(in_memory(np.full(g.y_shape, np.nan, kind), last[1]))
+                algorithm.forward(x, algorithm.borrow(ws, g, kind), g, found[-1])
+        largest = np.abs(x).max(tuple(range(2, 2 + g.rank))).reshape(g.batch, g.groups, -1)
+        per_o = g.out_channels // g.groups
+        scale = np.einsum("ngc,goc->ngo", largest, sums(w, range(2, 2 + g.rank)).reshape(g.groups, per_o, -1))
+        assert (np.abs(found[0] - right) <= MEASURED * u * scale.reshape(g.batch, -1, *(1,) * g.rank)).all(), g
+        assert all(np.array_equal(found[0], other) for other in found[1:]), g
+
+
+def test_few_tiles_and_many_weights_are_transformed_where_they_are_used() -> None:
+    for g, expected in (
+        (geometry(1, 512, 512, (7, 7), (3, 3)), True),
+        (geometry(1, 64, 64, (7, 7), (3, 3)), False),  # that fit the cache
+        (geometry(1, 256, 256, (112, 112), (3, 3)), False),  # again and again
+    ):
+        w = np.zeros(g.w_shape, "f4")
+        for name in NAMES:
+            borrowed = named(name).borrow(w, g, w.dtype)
+            assert (borrowed.weights is w) == expected == (borrowed.strides is not None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("step", [2, 3])
+def test_outputs_with_others_between(step: int, dtype: str) -> None:
+    """Channels first, every other pixel, as the phases of a transposed convolution: what lies between keeps its value."""
+    algorithm, rng, kind = named("fused_winograd_f2"), np.random.default_rng(9), np.dtype(dtype)
+    for o in (1, 15, 17, 32, 40):
+        for width in (1, 2, 8, 9, 33, 67):
+            g = geometry(1, 7, o, (5, width), (2, 2), (0, 1))
+            x, w = (rng.standard_normal(s).astype(kind) for s in (g.x_shape, g.w_shape))
+            alone, frame = np.empty(g.y_shape, kind), np.full((1, o, 5 * step, width * step), 7.0, kind)
+            prepared = algorithm.prepare(w, g, kind)
+            algorithm.forward(x, prepared, g, alone)
+            inside = frame[..., ::step, ::step]
+            algorithm.forward(x, prepared, g, inside)
+            assert np.array_equal(inside, alone)
+            inside[...] = 7.0
+            assert (frame == 7.0).all()
 
 
 SHAPES = {
@@ -192,7 +270,10 @@ def test_weights_of_any_strides_are_transformed_alike(name: str) -> None:
         g = geometry(1, 34, 36, (6, 6), (3, 3))
         views = [input_grad_weights(w, 1)]
         views += [weights_in_memory(np.ascontiguousarray(views[0]), i) for i in range(4)]
-        same = [named(name).prepare(view, g, np.dtype(dtype)).weights for view in views]
+        x, same = rng.standard_normal(g.x_shape).astype(dtype), []
+        for view in views:
+            same.append(np.empty(g.y_shape, dtype))
+            named(name).forward(x, named(name).prepare(view, g, np.dtype(dtype)), g, same[-1])
         assert all(np.array_equal(same[0], other) for other in same)
 
 

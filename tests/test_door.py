@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -178,3 +181,91 @@ def test_a_bias_reaches_outputs_that_no_tap_does(algorithm):
     x, w, bias = np.ones((1, 1, 3)), np.full((1, 1, 1), 2.0), np.array([0.5])
     y = npconv.conv_transpose(x, w, bias, stride=3, algorithm=algorithm)
     assert y.ravel().tolist() == [2.5, 0.5, 0.5, 2.5, 0.5, 0.5, 2.5]
+
+
+# ------------------------------------------------------------------------------------------------ the short way
+needs_kernels = pytest.mark.skipif(bool(catalogue.unavailable()), reason=str(catalogue.unavailable()))
+
+
+def single(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+@needs_kernels
+@pytest.mark.parametrize("algorithm", ["blocked", "fused_winograd_f2", "auto"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_warm_plan_allocates_nothing(algorithm, threads):
+    """Scratch waits from call to call: NumPy, which tells tracemalloc of every array, asks for no more than a few words."""
+    x, w = single(1, 32, 40, 40), single(32, 32, 3, 3)
+    plan = npconv.plan_conv(x.shape, w, single(32), padding=1, algorithm=algorithm, activation="relu")
+    out = np.empty(plan.output_shape, np.float32)
+    with npconv.num_threads(threads):
+        for _ in range(3):
+            plan(x, out)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(5):
+                plan(x, out)
+            peak = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+    assert peak < 4096
+
+
+@needs_kernels
+@pytest.mark.parametrize("algorithm", ["blocked", "fused_winograd_f2", "fused_winograd_f4"])
+def test_nan_stay_in_place_on_the_short_way(algorithm):
+    x, w = single(2, 8, 12, 12), single(8, 8, 3, 3)
+    plan, how = npconv.plan_conv(x.shape, w, padding=1, algorithm=algorithm), {"padding": 1, "algorithm": algorithm}
+    out = plan(x)
+    x[0, 3, 5, 6] = np.nan
+    expected = np.isnan(npconv.conv(x, w, padding=1, algorithm="direct"))
+    assert expected.sum() == 8 * 9
+    for _ in range(2):
+        assert np.array_equal(np.isnan(plan(x, out)), expected)
+        assert np.array_equal(np.isnan(npconv.conv(x, w, **how)), expected)
+        dx = npconv.conv_input_grad(x, w, input_shape=x.shape, **how)
+        assert np.array_equal(np.isnan(dx), expected)
+        dw = npconv.conv_weight_grad(x, out, kernel_shape=w.shape, **how)
+        assert np.isnan(dw[:, 3]).all()
+
+
+def test_a_plan_takes_any_strides_one_after_the_other():
+    x, w = single(2, 6, 9, 9), single(5, 6, 3, 3)
+    plan, expected = npconv.plan_conv(x.shape, w), npconv.conv(x, w)
+    out = np.empty_like(expected)
+    views = [x, np.asfortranarray(x), x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2), x[::-1].copy()[::-1]]
+    for _ in range(2):
+        for view in views:
+            out.fill(np.nan)
+            np.testing.assert_allclose(plan(view, out), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_memory_of_a_result_is_given_to_nobody_while_a_view_lives():
+    """What a dead array leaves is used again; a view, of a view, of its base keeps it."""
+    x, w = single(1, 4, 70, 70), single(4, 4, 3, 3)
+    first = npconv.conv(x, w)
+    expected = first.copy()
+    view = first[0, 1:, 2:]
+    base = first.base[::2] if first.base is not None else None
+    del first
+    others = [npconv.conv(x * k, w) for k in range(20)]
+    assert np.array_equal(view, expected[0, 1:, 2:])
+    assert not any(np.may_share_memory(view, other) for other in others)
+    del base
+    others += [npconv.conv(x * k, w) for k in range(20)]
+    assert np.array_equal(view, expected[0, 1:, 2:])
+    assert not any(np.may_share_memory(a, b) for a, b in itertools.pairwise(others))
+
+
+def test_what_waits_for_the_next_call_is_bounded():
+    from npconv.compiled import calls
+
+    held = [calls.aligned(5 << 20) for _ in range(40)]
+    del held
+    assert sum(piece.size for piece in calls._shelf) <= calls.KEPT <= 64 << 20
+    assert len(calls._shelf) <= calls.PIECES
+    again = calls.aligned((3, 1 << 20), np.float32)
+    assert again.shape == (3, 1 << 20)
+    assert calls.address(again) % 64 == 0

@@ -23,9 +23,9 @@ ORDER: list[set[str]] = [
     {"npconv.algorithms.base", "npconv.algorithms.products", "npconv.indices", "npconv.image_kernels"},
     {"npconv.algorithms.*", "npconv.definition"},
     {"npconv.algorithms"},
-    {"npconv.epilogue"},
+    {"npconv.epilogue", "npconv.joining"},
     {"npconv.execution"},
-    {"npconv.dispatch"},
+    {"npconv.dispatch", "npconv.single"},
     {"npconv.problem", "npconv.pool_problem", "npconv.explanation"},
     {"npconv.conv_arguments"},
     {"npconv.convolution", "npconv.gradients", "npconv.transposed_problem", "npconv.local_problem"}
@@ -175,7 +175,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         "print(*set(sys.modules) - before)"
     )
     elsewhere, environment = tmp_path_factory.mktemp("elsewhere"), {**os.environ, "PYTHONPATH": str(SRC)}
-    environment["NPCONV_COMPILED"] = "0"  # kernels load llvmlite, where it is installed
+    environment["NPCONV_KERNELS"] = "numpy"  # kernels load llvmlite, where it is installed
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=elsewhere, env=environment)
     by_import, by_use = (set(line.split()) for line in done.stdout.splitlines())

@@ -191,8 +191,8 @@ for name in ("relu", "gelu", "tanh"):
     sys.stdout.buffer.write(plan(x).tobytes())
 """
     run = [
-        subprocess.run([sys.executable, "-c", code], env=os.environ | {"NPCONV_COMPILED": on}, capture_output=True)
-        for on in "01"
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"NPCONV_KERNELS": path}, capture_output=True)
+        for path in ("", "numpy")
     ]
     assert [r.stderr for r in run] == [b"", b""]
     a, b = (np.frombuffer(r.stdout, np.float32) for r in run)
@@ -264,3 +264,87 @@ def test_out_must_fit():
 def test_a_budget_too_small_is_refused_when_planning():
     with pytest.raises(npconv.MemoryLimitError, match="plan_conv: max_workspace=10 bytes is too little"):
         npconv.plan_conv((1, 64, 64, 64), np.ones((64, 64, 3, 3), np.float32), max_workspace=10)
+
+
+# ------------------------------------------------------------------------------------------------ transposed
+@pytest.mark.parametrize("start", range(0, 200, 50))
+def test_a_transposed_plan_is_bit_equal_to_the_call(start):
+    """Every dtype and layout that the dice know, by the same algorithm; one that cannot do all parts is not asked."""
+    compared = 0
+    for seed in range(start, start + 50):
+        problem = draw("conv_transpose", seed)
+        x, w, bias = operands(problem)
+        for algorithm in ("auto", "direct", "blocked"):
+            options = {**problem.options, "algorithm": algorithm}
+            try:
+                expected = npconv.conv_transpose(x, w, bias, **options)
+            except ValueError:
+                assert algorithm == "blocked"
+                continue
+            plan = npconv.plan_conv_transpose(x.shape, w, bias, dtype=x.dtype, **options)
+            assert (plan.input_shape, plan.output_shape) == (x.shape, expected.shape)
+            assert plan.dtype == expected.dtype
+            out = np.empty_like(expected)
+            assert plan(x, out) is out
+            again = pickle.loads(pickle.dumps(plan))(x)
+            assert again.tobytes() == out.tobytes(), str(problem)
+            if algorithm == "auto":  # weights cost a plan nothing, so it may choose another algorithm than the call
+                continue
+            assert out.tobytes() == expected.tobytes(), str(problem)
+            compared += 1
+    assert compared > 50
+
+
+def test_a_transposed_plan_takes_bias_activation_and_another_layout_along():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 6, 9, 7)).astype(np.float32), rng.standard_normal((6, 5, 4, 4)).astype(np.float32)
+    bias = rng.standard_normal(5).astype(np.float32)
+    how = {"stride": 2, "padding": 1, "output_padding": (1, 0)}
+    plan = npconv.plan_conv_transpose(x.shape, w, bias, activation="relu", out_layout="channels_last", **how)
+    expected = np.maximum(npconv.conv_transpose(x, w, bias, **how), 0).transpose(0, 2, 3, 1)
+    assert plan.output_shape == expected.shape == (2, 19, 14, 5)
+    w[...], bias[...] = 7, 7
+    for each in (plan, pickle.loads(pickle.dumps(plan))):
+        np.testing.assert_allclose(each(x), expected, rtol=1e-4, atol=1e-4)
+    text = str(plan.explain())
+    assert "plan: channels_first (2, 6, 9, 7) -> channels_last (2, 19, 14, 5); then bias" in text
+    assert "4 parts without input dilation" in text
+
+
+def test_threads_share_a_transposed_plan():
+    rng = np.random.default_rng(0)
+    plan = npconv.plan_conv_transpose((1, 24, 15, 15), rng.standard_normal((24, 16, 4, 4)).astype(np.float32), stride=2)
+    xs = rng.standard_normal((6, 1, 24, 15, 15)).astype(np.float32)
+    expected, wrong = [plan(x).tobytes() for x in xs], []
+
+    def work(i: int) -> None:
+        wrong.extend(i for _ in range(30) if plan(xs[i]).tobytes() != expected[i])
+
+    callers = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"strides": 2}, TypeError, "plan_conv_transpose: unknown keyword 'strides'"),
+        ({"padding_mode": "reflect"}, TypeError, "plan_conv_transpose: unknown keyword 'padding_mode'"),
+        ({"bias": np.ones(2)}, ValueError, "plan_conv_transpose: bias.shape is (2,), expected (1,)"),
+        ({"activation": 3}, TypeError, "plan_conv_transpose: activation must be a string"),
+        ({"output_padding": 1}, ValueError, "plan_conv_transpose: output_padding 1 on axis 0 must be less than"),
+    ],
+)
+def test_a_transposed_plan_refuses(options, kind, message):
+    with pytest.raises(kind) as found:
+        npconv.plan_conv_transpose(SHAPE, ONE, **options)
+    assert str(found.value).startswith(message)
+
+
+def test_a_transposed_plan_names_itself_for_another_shape():
+    plan = npconv.plan_conv_transpose(SHAPE, ONE)
+    with pytest.raises(ValueError, match=r"use plan_conv_transpose\(\(1, 1, 5\), \.\.\.\)"):
+        plan(np.ones((1, 1, 5), np.float32))

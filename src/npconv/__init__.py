@@ -18,7 +18,7 @@ _HOME = {
     "gradients": ("ConvGrads", "conv_grads", "conv_input_grad", "conv_weight_grad"),
     "tangents": ("conv_jvp",),
     "explaining": ("explain",),
-    "plan": ("ConvPlan", "plan_conv"),
+    "plan": ("ConvPlan", "plan_conv", "plan_conv_transpose"),
     "transposed": ("conv_transpose",),
     "transposed_grads": ("conv_transpose_grads", "conv_transpose_input_grad", "conv_transpose_weight_grad"),
     "depthwise": ("depthwise_conv", "depthwise_conv_grads"),

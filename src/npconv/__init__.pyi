@@ -28,6 +28,7 @@ from .local_grads import local_conv_grads as local_conv_grads
 from .memory import MemoryLimitError as MemoryLimitError
 from .plan import ConvPlan as ConvPlan
 from .plan import plan_conv as plan_conv
+from .plan import plan_conv_transpose as plan_conv_transpose
 from .pooling import avg_pool as avg_pool
 from .pooling import lp_pool as lp_pool
 from .pooling import max_pool as max_pool

@@ -74,7 +74,7 @@ def with_defaults(op: str, options: Mapping[str, Any], extra: tuple[str, ...] = 
 
 def label(op: str, name: str) -> str:
     """What the caller calls the shape of x or w: gradients and `explain` take shapes instead of arrays."""
-    if op == "explain" or (op == "plan_conv" and name == "x"):
+    if op == "explain" or (op.startswith("plan_conv") and name == "x"):
         return f"{name}_shape"
     if op.endswith("input_grad") and name == "x":
         return "input_shape"
@@ -208,7 +208,7 @@ def _read_mode(op: str, options: Mapping[str, Any], pads: Pads, dilated: Ints, g
                 f"{op}: padding_mode={mode!r} on spatial axis {i} has nothing to copy, its size is 0; "
                 "use padding_mode='zeros'"
             )
-    return Padded(pads, mode, value)
+    return Padded(pads, mode, value if value.imag else value.real)
 
 
 def _check_channels(

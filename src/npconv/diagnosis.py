@@ -11,13 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from . import __version__, dispatch
-from .compiled import catalogue, store, threads
+from .compiled import ahead, catalogue, store, threads
 from .convolution import conv
 
 #: What to do about a reason that begins like this.
 HINTS = {
-    "NPCONV_COMPILED": "unset NPCONV_COMPILED",
+    "NPCONV_KERNELS": "unset NPCONV_KERNELS",
     "compiling": "report it with the lines above, please",
+    "loading": "install npconv again, or compile here: NPCONV_KERNELS=jit",
 }
 
 
@@ -32,10 +33,12 @@ def report() -> Iterator[tuple[str, str]]:
         seconds = _first_call()
         why = catalogue.unavailable()
         if why is None:
-            yield "compiled kernels", f"used; ready after {seconds:.2f} s"
+            yield "compiled kernels", f"used, {catalogue.provenance()}; ready after {seconds:.3f} s"
     if why is not None:
         yield "compiled kernels", f"not used: {why}"
         yield "", next((hint for start, hint in HINTS.items() if why.startswith(start)), "NumPy does all the work")
+    if ahead.loaded() is None:
+        yield "ahead of time", f"no kernels: {ahead.why_not()}"
     yield "kept in", store.state()
     if "not used" in store.state():
         yield "", "NPCONV_CACHE_DIR names another directory, which should be yours alone"
@@ -61,6 +64,8 @@ def _processor() -> str:
         return "unknown without llvmlite"
     except UnsupportedCPUError as error:
         return str(error)
+    if (made := ahead.loaded()) is not None:
+        return f"kernels for {made.kind.name}, vectors of {8 * target.width} bits"
     asked = " (asked for by NPCONV_VECTOR_BYTES)" if os.environ.get("NPCONV_VECTOR_BYTES") else ""
     return f"{target.cpu}, vectors of {8 * target.width} bits{asked}"
 

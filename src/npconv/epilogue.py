@@ -9,10 +9,11 @@ import numpy as np
 from .activations import Activation
 from .compiled import catalogue
 from .compiled.calls import Words, address
+from .compiled.panels import vector_bytes
 from .geometry import ceil_div, total
 
-#: Elements below which NumPy is as fast as a launch: to look at them, to add to them.
-FEW_TO_SEE, FEW_TO_ADD = 1 << 16, 1 << 15
+#: Elements below which NumPy adds to them as fast as a launch does.
+FEW_TO_ADD = 1 << 15
 #: Elements that one thread takes at a time.
 BLOCK = 4096
 #: The least elements of a row that repeats the biases of a pixel.
@@ -39,13 +40,11 @@ def finish(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Act
 
 def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Activation | None) -> None:
     """Both at once: `work` as rows of one length, and for each the vectors of numbers to add."""
-    from .compiled.target import host
-
-    lanes = host().width // work.itemsize
+    lanes = vector_bytes() // work.itemsize
     pixels = total(work.shape[axis + 1 :])
     patterns = step = 0
     if bias is None:
-        length, table = BLOCK, np.full(lanes, -0.0, work.dtype)  # which changes no number
+        length, table = BLOCK, None
     elif pixels > 1:
         length, table = pixels, np.repeat(bias, lanes)
         patterns = bias.size
@@ -55,7 +54,8 @@ def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Act
     name, slope = (activation.name, activation.slope) if activation else ("linear", 0.0)
     words = _words(work.dtype, name, slope, lanes, work.size, length, patterns, step)
     rows = ceil_div(work.size, length)
-    words.run(rows, work.size * KINDS[name], ceil_div(BLOCK, length), y=address(work), bias=address(table))
+    given = {} if table is None else {"bias": address(table)}
+    words.run(rows, work.size * KINDS[name], ceil_div(BLOCK, length), y=address(work), **given)
 
 
 @lru_cache(maxsize=1024)
@@ -71,7 +71,8 @@ def _words(
         "kind": list(KINDS).index(name),
     }
     kernel = catalogue.kernel("epilogue", "finish", f"f{dtype.itemsize}")
-    return Words(kernel, values, {"slope": np.full(1, slope, dtype)})
+    nothing = {} if patterns or step else {"bias": np.full(lanes, -0.0, dtype)}  # which changes no number
+    return Words(kernel, values, {"slope": np.full(1, slope, dtype), **nothing})
 
 
 def _compiled(array: np.ndarray) -> bool:
@@ -81,13 +82,12 @@ def _compiled(array: np.ndarray) -> bool:
 
 def all_finite(array: np.ndarray) -> bool:
     """Whether no element is NaN or infinite; outside of machine code a sum tells, unless it overflows itself."""
-    if array.size > FEW_TO_SEE:
-        flat = array.ravel(order="K")
-        if _compiled(flat) and np.may_share_memory(flat, array):
-            rows = ceil_div(flat.size, BLOCK)
-            found = np.empty(rows, np.int64)
-            _look(flat.dtype, flat.size).run(rows, 4 * flat.size, y=address(flat), found=address(found))
-            return not found.any()
+    flat = array if array.flags.c_contiguous else array.ravel(order="K")
+    if flat.size and _compiled(flat) and (flat is array or np.may_share_memory(flat, array)):
+        rows = ceil_div(flat.size, BLOCK)
+        found = np.empty(rows, np.int64)
+        _look(flat.dtype, flat.size).run(rows, 4 * flat.size, y=address(flat), found=address(found))
+        return not (found.any() if rows > 1 else found[0])
     return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 

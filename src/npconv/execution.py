@@ -6,7 +6,7 @@ A tile of a convolution is a convolution of the same x with other padding, so sp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 
 from .algorithms.base import Algorithm
+from .compiled.calls import aligned
 from .epilogue import all_finite
-from .geometry import ConvGeometry, Ints, Phase, ceil_div, total
+from .geometry import ConvGeometry, Ints, Joint, Phase, ceil_div, joint, total
+from .joining import apart as weights_apart
+from .joining import interleave
+from .joining import weights as joint_weights
 
 #: The algorithm for a geometry; with True, one whose non-finite outputs are exactly those it should have.
 Pick = Callable[[ConvGeometry, bool], Algorithm]
+#: The seconds that a geometry should take with the algorithm picked for it, and with so many bytes copied besides.
+Price = Callable[[ConvGeometry, int], float]
 Tile = tuple[slice, tuple[slice, ...], ConvGeometry]
+#: Bytes of joint outputs that wait to be interleaved: they should not leave the cache.
+JOINT_BYTES = 2 << 20
 
 
 def problem(geometry: ConvGeometry, direction: str) -> ConvGeometry:
@@ -81,6 +89,10 @@ class Step:
     algorithm: Algorithm
     tile: tuple[int, Ints] | None  # None: all at once
 
+    def exact(self, direction: str) -> bool:
+        """Whether non-finite inputs reach exactly the outputs that read them."""
+        return direction in self.algorithm.exact_footprint
+
     def tiles(self) -> Iterable[Tile]:
         """The boxes to compute one after the other."""
         return tiles(self.geometry, *(self.tile or (self.geometry.batch, self.geometry.out_shape)))
@@ -90,10 +102,22 @@ class Step:
         """The first tile."""
         return self.geometry if self.tile is None else next(iter(self.tiles()))[2]
 
+    def workspace(self, dtype: np.dtype) -> int:
+        """Bytes that it allocates beyond the output, prepared weights included."""
+        return self.algorithm.cost(self.largest, dtype).workspace
+
     def prepare(self, w: np.ndarray, dtype: np.dtype, once: bool = False) -> Any:
         """The weights as the algorithm wants them, for one call or many."""
+        return self.make(w if self.taps is None else w[self.taps], dtype, once)
+
+    def make(self, own: np.ndarray, dtype: np.dtype, once: bool) -> Any:
+        """The same from the weights of this part alone."""
         make = self.algorithm.borrow if once and self.tile is None else self.algorithm.prepare
-        return make(w if self.taps is None else w[self.taps], self.largest, dtype)
+        return make(own, self.largest, dtype)
+
+    def with_bias(self, prepared: Any, bias: np.ndarray) -> Any:
+        """`prepared` with a bias that the algorithm adds on its way; None: it cannot."""
+        return self.algorithm.with_bias(prepared, bias, self.geometry)
 
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
         """Write this part of the convolution into its part of the output."""
@@ -104,9 +128,47 @@ class Step:
             self.algorithm.forward(x[batch], prepared, tile, target[(batch, slice(None), *box)])
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, into: np.ndarray) -> None:
-        """Add this part of the weight gradient to its part of the weights."""
+        """Write this part of the weight gradient into its part of the weights."""
+        if self.tile is None:
+            self.algorithm.write_weight_grad(x, g, self.geometry, into)
+            return
+        take = self.algorithm.write_weight_grad
         for batch, box, tile in self.tiles():
-            self.algorithm.weight_grad(x[batch], g[(batch, slice(None), *box)], tile, into)
+            take(x[batch], g[(batch, slice(None), *box)], tile, into)
+            take = self.algorithm.weight_grad
+
+
+@dataclass(frozen=True)
+class Joined(Step):
+    """All parts of a pass as one convolution; see `npconv.joining`."""
+
+    joint: Joint
+
+    def exact(self, direction: str) -> bool:
+        return super().exact(direction) and all(
+            phase.geometry is None or phase.geometry.kernel == self.geometry.kernel for phase in self.joint.phases
+        )
+
+    def workspace(self, dtype: np.dtype) -> int:
+        return super().workspace(dtype) + (total(self.largest.y_shape) + total(self.geometry.w_shape)) * dtype.itemsize
+
+    def prepare(self, w: np.ndarray, dtype: np.dtype, once: bool = False) -> Any:
+        return super().prepare(joint_weights(self.joint, w, dtype), dtype, once)
+
+    def with_bias(self, prepared: Any, bias: np.ndarray) -> Any:
+        groups = self.geometry.groups
+        each = np.repeat(bias.reshape(groups, 1, -1), len(self.joint.phases), 1)
+        return super().with_bias(prepared, each.reshape(-1))
+
+    def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
+        shape = self.largest.y_shape
+        last = target.strides[1] == target.itemsize < target.strides[-1]
+        room = aligned(total(shape), target.dtype).reshape((shape[0], *shape[2:], shape[1]) if last else shape)
+        parts = np.moveaxis(room, -1, 1) if last else room
+        for batch, _, tile in self.tiles():
+            here = parts[: tile.batch]
+            self.algorithm.forward(x[batch], prepared, tile, here)
+            interleave(self.joint, here, target[batch])
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,23 +186,29 @@ class Pass:
 
     steps: tuple[Step, ...]
     zeros: tuple[tuple[Any, ...], ...]  # outputs that no tap reaches
-    repair: Callable[[Step], Step]  # the same part by an algorithm that spreads NaN no further than it should
+    repair: Callable[[Step], list[Step]]  # the same by algorithms that spread NaN no further than they should
     dtype: np.dtype
     compiled: bool  # machine code does it all: it reads operands of any strides, to the same bits
+    joint: Joint | None = None  # of the parts, whose weights may be brought in order together
 
     @property
     def workspace(self) -> int:
         """Bytes that the algorithms allocate beyond the output, prepared weights included."""
-        return max((s.algorithm.cost(s.largest, self.dtype).workspace for s in self.steps), default=0)
+        turned = 0 if self.joint is None else total(self.joint.geometry.w_shape) * self.dtype.itemsize
+        return turned + max((s.workspace(self.dtype) for s in self.steps), default=0)
 
     def prepare(self, w: np.ndarray, bias: np.ndarray | None = None, once: bool = False) -> Weights:
         """All that depends on the weights, and on the bias where every algorithm can add it; for one call or many."""
-        plain = tuple([step.prepare(w, self.dtype, once) for step in self.steps])
+        each = None if self.joint is None else weights_apart(self.joint, w, self.dtype)
+        if each is None:
+            plain = tuple([step.prepare(w, self.dtype, once) for step in self.steps])
+        else:
+            plain = tuple([s.make(part, self.dtype, once) for s, part in zip(self.steps, each, strict=True)])
         if bias is None:
             return Weights(w, plain)
         both = []
         for step, prepared in zip(self.steps, plain, strict=True):
-            both.append(step.algorithm.with_bias(prepared, bias, step.geometry))
+            both.append(step.with_bias(prepared, bias))
             if both[-1] is None:
                 return Weights(w, plain)
         return Weights(w, tuple(both), bias)
@@ -151,25 +219,31 @@ class Pass:
         for where in self.zeros:
             out[where] = bias
         for step, prepared in zip(self.steps, weights.parts, strict=True):
-            target = out if step.out is None else out[step.out]
-            step.forward(x, prepared, target)
-            if "forward" not in step.algorithm.exact_footprint and not all_finite(target):
-                again = self.repair(step)
+            step.forward(x, prepared, out if step.out is None else out[step.out])
+        doubtful = [step for step in self.steps if not step.exact("forward")]
+        if not doubtful or all_finite(out):
+            return
+        for step in doubtful:
+            if len(self.steps) > 1 and all_finite(out[step.out]):
+                continue
+            for again in self.repair(step):
+                target = out if again.out is None else out[again.out]
                 again.forward(x, again.prepare(weights.given, self.dtype, once=True), target)
                 if weights.bias is not None:
                     target += bias
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Write the gradient of the weights into `out`, (O, C/G, *k)."""
-        out[...] = 0
+        only = len(self.steps) == 1 and self.steps[0].taps is None
+        if not only:
+            out[...] = 0
         for step in self.steps:
             into = out if step.taps is None else out[step.taps]
             gs = g if step.out is None else g[step.out]
-            part = into if len(self.steps) == 1 else np.zeros(into.shape, out.dtype)
+            part = into if only else np.empty(into.shape, out.dtype)
             step.weight_grad(x, gs, part)
-            if "weight_grad" not in step.algorithm.exact_footprint and not all_finite(part):
-                part[...] = 0
-                self.repair(step).weight_grad(x, gs, part)
+            if not step.exact("weight_grad") and not all_finite(part):
+                self.repair(step)[0].weight_grad(x, gs, part)
             if part is not into:
                 into += part
 
@@ -179,32 +253,63 @@ def _index(where: tuple[slice, ...]) -> tuple[Any, ...] | None:
     return None if all(s == slice(None) for s in where) else (..., *where)
 
 
-def ready(pick: Pick, phases: list[Phase], direction: str, dtype: np.dtype, budget: int) -> Pass:
-    """Choose an algorithm and tiles for each of `phases`; "input_grad" counts as the forward pass that it is."""
+def ready(
+    pick: Pick, phases: list[Phase], direction: str, dtype: np.dtype, budget: int, price: Price | None = None
+) -> Pass:
+    """Choose algorithms and tiles for `phases`, one by one or, where the price is less, for all in one convolution.
+
+    "input_grad" counts as the forward pass that it is.
+    """
     direction = "weight_grad" if direction == "weight_grad" else "forward"
-
-    def step(geometry: ConvGeometry, out: tuple[Any, ...] | None, taps: tuple[Any, ...] | None, exact: bool) -> Step:
-        algorithm = pick(geometry, exact)
-        found = fit_tile(algorithm, geometry, dtype, direction, budget)
-        if isinstance(found, int):
-            raise MemoryError(f"{algorithm.name} needs {found} bytes")  # dispatch refuses this before
-        whole = found == (geometry.batch, geometry.out_shape)
-        return Step(out, taps, geometry, algorithm, None if whole else found)
-
-    steps, zeros = [], []
+    zeros, real = [], []
     for phase in phases:
         geometry = phase.geometry
         if geometry is None or not geometry.terms:
             zeros.append((..., *phase.out))
         elif total(geometry.w_shape if direction == "weight_grad" else geometry.y_shape) and geometry.batch:
-            steps.append(step(geometry, _index(phase.out), _index(phase.taps), False))
-    return Pass(
-        tuple(steps),
-        tuple(zeros),
-        lambda s: step(s.geometry, s.out, s.taps, True),
-        dtype,
-        all(s.algorithm.cost(s.geometry, dtype, direction).engine == "compiled" for s in steps),
-    )
+            real.append(phase)
+    whole = None if direction == "weight_grad" or zeros else joined(pick, real, dtype, budget, price)
+    steps: list[Step] = [whole] if whole else [_step(pick, phase, direction, dtype, budget) for phase in real]
+
+    def repair(step: Step) -> list[Step]:
+        again = step.joint.phases if isinstance(step, Joined) else [real[steps.index(step)]]
+        return [_step(pick, phase, direction, dtype, budget, exact=True) for phase in again]
+
+    compiled = all(s.algorithm.cost(s.geometry, dtype, direction).engine == "compiled" for s in steps)
+    run = Pass(tuple(steps), tuple(zeros), repair, dtype, compiled)
+    if whole or direction == "weight_grad" or not compiled:
+        return run
+    together = replace(run, joint=joint(real))
+    return together if together.workspace <= budget else run
+
+
+def _step(pick: Pick, phase: Phase, direction: str, dtype: np.dtype, budget: int, exact: bool = False) -> Step:
+    if phase.geometry is None:
+        raise ValueError(f"nothing to compute in {phase}")
+    algorithm = pick(phase.geometry, exact)
+    found = fit_tile(algorithm, phase.geometry, dtype, direction, budget)
+    if isinstance(found, int):
+        raise MemoryError(f"{algorithm.name} needs {found} bytes")  # dispatch refuses this before
+    whole = found == (phase.geometry.batch, phase.geometry.out_shape)
+    return Step(_index(phase.out), _index(phase.taps), phase.geometry, algorithm, None if whole else found)
+
+
+def joined(pick: Pick, phases: list[Phase], dtype: np.dtype, budget: int, price: Price | None) -> Joined | None:
+    """All phases in one convolution; None where that is impossible, slower or too large."""
+    all_of = joint(phases) if price is not None else None
+    if all_of is None or price is None:
+        return None
+    geometry, size = all_of.geometry, dtype.itemsize
+    try:
+        apart = sum(price(phase.geometry, 0) for phase in phases if phase.geometry is not None)
+        if price(geometry, 2 * total(geometry.y_shape) * size) > apart:
+            return None
+    except (ValueError, MemoryError):  # the algorithm asked for cannot, or none within the budget
+        return None
+    one = total(geometry.y_shape[1:]) * size
+    tile = min(geometry.batch, max(1, JOINT_BYTES // one)), geometry.out_shape
+    step = Joined(None, None, geometry, pick(geometry, False), None if tile[0] == geometry.batch else tile, all_of)
+    return step if step.workspace(dtype) <= budget else None
 
 
 def correlate(pick: Pick, x: np.ndarray, w: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:

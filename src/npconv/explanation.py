@@ -11,7 +11,7 @@ from . import execution
 from .algorithms import registered
 from .algorithms.base import Algorithm, Cost, ErrorBound
 from .compiled import catalogue, threads
-from .dispatch import Request, against, choose, estimate, whole_cost
+from .dispatch import Request, against, choose, estimate, picker, whole_cost
 from .geometry import ConvGeometry
 
 
@@ -39,13 +39,14 @@ class Explanation:
     candidates: tuple[Candidate, ...]
     engine: str = ""
     notes: tuple[str, ...] = ()
+    each: str = "each of"  # or "one convolution of all"
 
     def __str__(self) -> str:
         g, r = self.geometry, self.request
         head = [
             f"{r.direction} of {g.x_shape} * {g.w_shape} -> {g.y_shape}, {r.dtypes.result}, accuracy {r.accuracy!r}",
             f"choice: {self.choice}"
-            + (f", for each of {self.parts} parts without input dilation" if self.parts > 1 else ""),
+            + (f", for {self.each} {self.parts} parts without input dilation" if self.parts > 1 else ""),
             f"engine: {self.engine}",
             *self.notes,
         ]
@@ -82,6 +83,11 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool =
     every = execution.parts(geometry, request.direction)
     real = [p.geometry for p in every if p.geometry is not None]
     largest = max(real, key=lambda g: g.macs, default=execution.problem(geometry, request.direction))
+    whole = None
+    if request.direction != "weight_grad":
+        pick = picker(op, request)
+        whole = execution.joined(pick, every, request.dtypes.compute, request.limit, pick.seconds)
+        largest = largest if whole is None else whole.geometry
     chosen = choose(op, largest, request)
     dtype = request.dtypes.compute
     direction = "weight_grad" if request.direction == "weight_grad" else "forward"
@@ -110,7 +116,8 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool =
             verdict = f"no: estimated {(seconds or 0) / best:.2g} times the time" if best else "no: slower"
         bound = a.error_bound(largest, dtype) if cost else None
         rows.append(Candidate(a.name, verdict, why is None, cost, bound, seconds, measured))
-    return Explanation(geometry, request, chosen.name, len(every), tuple(rows), _engine(chosen, largest, request))
+    engine, each = _engine(chosen, largest, request), "each of" if whole is None else "one convolution of all"
+    return Explanation(geometry, request, chosen.name, len(every), tuple(rows), engine, each=each)
 
 
 def _engine(algorithm: Algorithm, geometry: ConvGeometry, request: Request) -> str:
@@ -118,7 +125,7 @@ def _engine(algorithm: Algorithm, geometry: ConvGeometry, request: Request) -> s
     direction = "weight_grad" if request.direction == "weight_grad" else "forward"
     if algorithm.cost(geometry, request.dtypes.compute, direction).engine == "compiled":
         count = threads.get_num_threads()
-        return f"machine code, {count} thread{'s' * (count > 1)}"
+        return f"machine code, {catalogue.provenance()}, {count} thread{'s' * (count > 1)}"
     return f"NumPy; {catalogue.unavailable() or 'the verdicts say why no machine code'}"
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import choice, operand
+from .arguments import choice, dtype_of, operand
 from .border_modes import modes
 from .convolution import conv
 from .image_kernels import (
@@ -291,7 +291,7 @@ def _dtypes(image: np.ndarray, kernel: np.ndarray) -> tuple[np.dtype, np.dtype]:
 
 
 def _target(op: str, dtype: Any) -> np.dtype:
-    target = np.dtype(dtype)
+    target = dtype_of(op, dtype)
     if target.kind not in "iuf" and target.name != "bfloat16":
         raise TypeError(f"{op}: dtype={target} is no real number, needs an integer or a float dtype")
     return target

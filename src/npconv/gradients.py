@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 import numpy as np
 
 from .arguments import common_dtypes, flag, operand, operation, shape_of
+from .compiled.outer.bias import channel_sums
 from .conv_arguments import ConvOptions, check_gradient, read, with_defaults
 from .memory import output
 from .problem import ConvProblem
@@ -206,5 +207,7 @@ def bias_grad(p: ConvProblem, g: Array) -> Array:
     wide = np.result_type(dtypes.result, np.int64 if dtypes.exact else np.float64)
     axes = (0, *range(2, 2 + p.geometry.rank))
     (g,), _ = p.settled(g)
+    view = p.x_layout.canonical(g)
     with np.errstate(all="ignore"):
-        return p.x_layout.canonical(g).sum(axes, dtype=wide).astype(dtypes.result)
+        sums = channel_sums(view)
+        return (view.sum(axes, dtype=wide) if sums is None else sums).astype(dtypes.result)

@@ -8,8 +8,9 @@ import numpy as np
 
 from .arguments import Dtypes, integer_compute, largest_magnitude
 from .conv_arguments import DEFAULTS, read
-from .geometry import ConvGeometry, Ints
+from .geometry import ConvGeometry, Ints, total
 from .layouts import channels_are_last
+from .memory import check_memory
 from .problem import ConvProblem
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def read_local(
         raise ValueError(
             f"{op}: w.shape is {w_shape}, expected {needed} with out = {p.geometry.out_shape}, got {canonical[2 + rank :]}"
         )
+    g = p.geometry
+    check_memory(op, 8 * g.batch * g.in_channels * total(g.padded_shape), f"an x padded to {g.padded_shape}")
     return LocalProblem(p, order)
 
 

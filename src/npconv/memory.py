@@ -95,20 +95,32 @@ def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, 
     if out is None:
         check_output(op, shape, dtype)
         size = total(shape)
-        return aligned(size, dtype).reshape(shape) if size >= ALIGNED_FROM else np.empty(shape, dtype)
-    fresh = f"out=np.empty({shape}, {dtype.name!r})"
+        return aligned(shape, dtype) if size >= ALIGNED_FROM else np.empty(shape, dtype)
+    error = _unfit(out, shape, dtype, operands)
+    if error is not None:
+        kind, why = error
+        raise kind(f"{op}: out{why}; use out=np.empty({shape}, {dtype.name!r})")
+    checked: np.ndarray = out
+    return checked
+
+
+def _unfit(
+    out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, np.ndarray]
+) -> tuple[type[Exception], str] | None:
+    """Why `out` cannot take a result, or None."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"{op}: out must be a NumPy array, got a {type(out).__name__}; use {fresh}")
+        return TypeError, f" must be a NumPy array, got a {type(out).__name__}"
     if out.shape != shape:
-        raise ValueError(f"{op}: out.shape is {out.shape}, expected {shape}; use {fresh}")
+        return ValueError, f".shape is {out.shape}, expected {shape}"
     if out.dtype != dtype:
-        raise TypeError(f"{op}: out.dtype is {out.dtype}, expected {dtype}; use {fresh}")
-    if not out.flags.writeable:
-        raise ValueError(f"{op}: out is read-only, needs a writable array; use {fresh}")
-    if not (out.flags.c_contiguous and out.flags.aligned):
-        order = f"strides are {out.strides}" if out.flags.aligned else "data are unaligned"
-        raise ValueError(f"{op}: out must be C-contiguous and aligned, its {order}; use {fresh}")
+        return TypeError, f".dtype is {out.dtype}, expected {dtype}"
+    flags = out.flags
+    if not flags.writeable:
+        return ValueError, " is read-only, needs a writable array"
+    if not (flags.c_contiguous and flags.aligned):
+        order = f"strides are {out.strides}" if flags.aligned else "data are unaligned"
+        return ValueError, f" must be C-contiguous and aligned, its {order}"
     for name, array in operands.items():
         if np.may_share_memory(out, array):
-            raise ValueError(f"{op}: out overlaps {name} in memory, needs an array of its own; use {fresh}")
-    return out
+            return ValueError, f" overlaps {name} in memory, needs an array of its own"
+    return None

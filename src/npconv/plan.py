@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from .activations import EXACT, SLOPE, TABLE, Activation
+from .algorithms.base import input_grad_weights
 from .arguments import Dtypes, choice, common_dtypes, dtype_of, operand, operation, shape_of, working
 from .compiled import threads
+from .compiled.calls import Bound, address
 from .compiled.catalogue import KernelError
 from .conv_arguments import ConvOptions, check_bias, read, with_defaults
+from .epilogue import all_finite, finish
 from .execution import Pass, Weights
 from .explanation import Explanation, explanation
 from .geometry import Ints
@@ -19,11 +23,21 @@ from .layouts import NAMES, Layout, input_layout
 from .memory import output
 from .problem import ConvProblem
 from .reading import shown
+from .transposed_problem import TransposeOptions, read_transpose
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[Any]
+
+#: What decides whether a launch fits a call: the strides of x and of the output, and the number of threads.
+Key = tuple[Ints, Ints, int]
+#: Memory layouts for which a plan keeps its launch.
+MOST_BOUND = 16
+
+
+#: The keywords of a plan that its call does not have.
+FOLLOWING = ("activation", "slope", "dtype", "out_layout")
 
 
 @operation
@@ -77,24 +91,90 @@ def plan_conv(
     array([[[0. , 0. , 1.5]]])
     """
     op = "plan_conv"
-    full = with_defaults(op, options, ("activation", "slope", "dtype", "out_layout"))
-    operands = {"w": operand(op, "w", w).copy()}
+    full = with_defaults(op, options, FOLLOWING)
+    own = operand(op, "w", w).copy()
+    p = read(op, shape_of(op, "x_shape", x_shape), own.shape, full)
+    return _made(p, False, own, bias, full, activation, slope, dtype, out_layout)
+
+
+@operation
+def plan_conv_transpose(
+    x_shape: tuple[int, ...],
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: str | None = None,
+    slope: float = SLOPE,
+    dtype: Any = None,
+    out_layout: str | None = None,
+    **options: Unpack[TransposeOptions],
+) -> ConvPlan:
+    """Prepare the transposed convolution of inputs of one shape with weights that stay: ``plan(x)`` then runs it.
+
+        activation((N, C, *in) * (C, O/G, *k) + bias) -> (N, O, *out)
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        Shape of the inputs.
+    w, bias : array_like
+        As in `npconv.conv_transpose`; copied, so later changes to them do not matter.
+    activation, slope, dtype, out_layout
+        As in `npconv.plan_conv`.
+    **options
+        The keywords of `npconv.conv_transpose`.
+
+    Returns
+    -------
+    ConvPlan
+        Call it with x, and `out` if wanted. It may be shared by threads, and pickled.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryLimitError
+        As `npconv.conv_transpose`; also if the activation has no meaning for the dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, npconv
+    >>> plan = npconv.plan_conv_transpose((1, 1, 2), np.array([[[1.0, -2.0]]]), stride=2, activation="relu")
+    >>> plan(np.array([[[3.0, -1.0]]]))
+    array([[[3., 0., 0., 2.]]])
+    """
+    op = "plan_conv_transpose"
+    own = operand(op, "w", w).copy()
+    p = read_transpose(op, shape_of(op, "x_shape", x_shape), own.shape, options)
+    return _made(p, True, own, bias, options, activation, slope, dtype, out_layout)
+
+
+def _made(
+    p: ConvProblem,
+    transposed: bool,
+    w: Array,
+    bias: Any,
+    options: Mapping[str, Any],
+    activation: Any,
+    slope: Any,
+    dtype: Any,
+    out_layout: Any,
+) -> ConvPlan:
+    op = p.op
+    operands = {"w": w}
     if bias is not None:
         operands["bias"] = operand(op, "bias", bias).copy()
-    p = replace(read(op, shape_of(op, "x_shape", x_shape), operands["w"].shape, full), prepared=True)
-    if bias is not None:
-        check_bias(op, operands["bias"], p.geometry.out_channels)
+        check_bias(op, operands["bias"], p.geometry.in_channels if transposed else p.geometry.out_channels)
     given = operands["w"].dtype if dtype is None else dtype_of(op, dtype)
     dtypes = common_dtypes(op, {"x": given, **{name: a.dtype for name, a in operands.items()}})
     layout = p.x_layout if out_layout is None else _output_layout(op, out_layout, p.x_layout)
     done = _activation(op, activation, slope, dtypes.result)
-    plan = ConvPlan(p, operands["w"], operands.get("bias"), done, given, dtypes, layout)
-    plan._arguments = {**full, "activation": activation, "slope": slope, "dtype": given, "out_layout": out_layout}
+    p = replace(p, prepared=True)
+    plan = ConvPlan(p, w, operands.get("bias"), done, given, dtypes, layout, transposed)
+    plan._arguments = {**options, "activation": activation, "slope": slope, "dtype": given, "out_layout": out_layout}
     return plan
 
 
 class ConvPlan:
-    """A prepared convolution, made by `plan_conv`; call it with x.
+    """A prepared convolution, made by `plan_conv` or `plan_conv_transpose`; call it with x.
 
     Attributes
     ----------
@@ -103,7 +183,7 @@ class ConvPlan:
     dtype : numpy.dtype
         Of the result.
     algorithm : str
-        What runs; several names where a strided input makes several parts.
+        What runs; several names where strides make several parts.
     workspace : int
         Bytes that the algorithm holds and allocates beyond the output, by its own count.
     """
@@ -119,56 +199,77 @@ class ConvPlan:
         dtype: np.dtype,
         dtypes: Dtypes,
         layout: Layout,
+        transposed: bool = False,
     ) -> None:
         self._problem, self._w, self._bias, self._activation = problem, w, bias, activation
         self._given, self._dtypes, self._layout = dtype, dtypes, layout
-        self.input_shape, self.dtype = problem.x_shape, dtypes.result
-        self.output_shape = _shape(problem, layout)
+        self._transposed, self._direction = transposed, "input_grad" if transposed else "forward"
+        self.input_shape, self.dtype = problem.y_shape if transposed else problem.x_shape, dtypes.result
+        self.output_shape = _shape(problem, layout, transposed)
         self._prepared: dict[Pass, Weights] = {}
-        run = problem.make("forward", working(dtypes, problem.accuracy), dtype.itemsize)
+        self._bound: dict[Key, tuple[Bound, bool]] = {}
+        run = problem.make(self._direction, working(dtypes, problem.accuracy), dtype.itemsize)
         self._weights(run)
         self.algorithm = ", ".join(dict.fromkeys(step.algorithm.name for step in run.steps)) or "none"
         self.workspace = run.workspace
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The convolution of x, which has the shape and dtype planned for; `out` as in `npconv.conv`."""
-        threads.begin()
+        workers = threads.begin()
         x = operand("plan", "x", x)
         if x.shape != self.input_shape:
             raise ValueError(
-                f"plan: x.shape is {x.shape}, the plan is for {self.input_shape}; use plan_conv({x.shape}, ...) for a plan "
-                "of that shape"
+                f"plan: x.shape is {x.shape}, the plan is for {self.input_shape}; use "
+                f"{self._problem.op}({x.shape}, ...) for a plan of that shape"
             )
         if x.dtype != self._given:
             raise TypeError(
                 f"plan: x has dtype {x.dtype}, the plan is for {self._given}; use x.astype({self._given.name!r})"
             )
         y = output("plan", out, self.output_shape, self.dtype, {"x": x})
+        key = x.strides, y.strides, workers
+        bound = self._bound.get(key)
+        if bound is not None:
+            launch, exact = bound
+            launch.run(address(x), address(y))
+            if exact or all_finite(y):
+                finish(y, self._layout.order[self._layout.batch_axes], None, self._activation)
+                return y
         try:
-            self._write(x, y)
+            self._write(x, y, key)
         except KernelError:  # machine code was chosen and could not be made: it will not be chosen again
-            self._write(x, y)
+            self._write(x, y, key)
         return y
 
-    def _write(self, x: np.ndarray, y: np.ndarray) -> None:
+    def _write(self, x: np.ndarray, y: np.ndarray, key: Key) -> None:
+        """The pass step by step; if it is one launch, that is kept for arrays of the same strides."""
         problem = self._problem
-        run, x, _ = problem.ready("forward", problem.computing(self._dtypes, x, self._w, self._bias), x, self._w)
+        dtypes = problem.computing(self._dtypes, x, self._w, self._bias, transposed=self._transposed)
+        run, x, _ = problem.ready(self._direction, dtypes, x, self._w)
         with np.errstate(all="ignore"):
             weights = self._weights(run)
-            problem.write(run, problem.inputs(x), weights, self._bias, self._layout, y, self._activation)
+            inputs = problem.x_layout.canonical(x) if self._transposed else problem.inputs(x)
+            problem.write(run, inputs, weights, self._bias, self._layout, y, self._activation)
+        if weights.bias is not None or self._bias is None:
+            short = problem.alone(run, self._direction, x, self._layout, y)
+            bound = None if short is None else short.bind(weights.parts[0])
+            if short is not None and bound is not None and len(self._bound) < MOST_BOUND:
+                self._bound[key] = bound, short.exact
 
     def _weights(self, run: Pass) -> Weights:
         """The weights as this pass wants them; passes differ for strided x, and for integers by their size."""
         found = self._prepared.get(run)
         if found is None:
             bias = None if self._bias is None else self._bias.astype(run.dtype)
-            found = self._prepared[run] = run.prepare(self._problem.weights(self._w), bias)
+            w = self._problem.weights(self._w)
+            w = input_grad_weights(w, self._problem.geometry.groups) if self._transposed else w
+            found = self._prepared[run] = run.prepare(w, bias)
         return found
 
     def explain(self) -> Explanation:
         """What runs and why, as `npconv.explain` prints it, and what follows it."""
         problem = self._problem
-        found = explanation("plan_conv", problem.geometry, problem.request(self._dtypes, "forward"))
+        found = explanation(problem.op, problem.geometry, problem.request(self._dtypes, self._direction))
         fused = any(weights.bias is not None for weights in self._prepared.values())
         then = [] if self._bias is None else ["bias (by the algorithm itself)" if fused else "bias"]
         then += [] if self._activation is None else [str(self._activation)]
@@ -180,18 +281,19 @@ class ConvPlan:
         return f"ConvPlan({self.input_shape} -> {self.output_shape}, {self.dtype}, {self.algorithm}{then})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.input_shape, self._w, self._bias, self._arguments)
+        return _again, (self._transposed, self.input_shape, self._w, self._bias, self._arguments)
 
 
-def _again(x_shape: Ints, w: Array, bias: Array | None, arguments: dict[str, Any]) -> ConvPlan:
-    return plan_conv(x_shape, w, bias, **arguments)
+def _again(transposed: bool, x_shape: Ints, w: Array, bias: Array | None, arguments: dict[str, Any]) -> ConvPlan:
+    return (plan_conv_transpose if transposed else plan_conv)(x_shape, w, bias, **arguments)
 
 
-def _shape(problem: ConvProblem, layout: Layout) -> Ints:
+def _shape(problem: ConvProblem, layout: Layout, transposed: bool) -> Ints:
     """The output's shape in `layout`."""
     inputs, geometry = problem.x_layout, problem.geometry
     batch = [problem.x_shape[axis] for axis in inputs.order[: inputs.batch_axes]]
-    sizes = dict(zip(layout.order, (*batch, geometry.out_channels, *geometry.out_shape), strict=True))
+    _, *rest = geometry.x_shape if transposed else geometry.y_shape
+    sizes = dict(zip(layout.order, (*batch, *rest), strict=True))
     return tuple(sizes[axis] for axis in range(len(sizes)))
 
 

@@ -17,7 +17,11 @@ from .epilogue import finish
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
 from .memory import MemoryLimitError, check_memory, contiguous, machine_memory
+from .single import Single, single
 from .windows import pad, pad_mode, pad_mode_adjoint
+
+#: Memory layouts of operands for which a problem remembers whether there is a short way.
+MOST_SINGLES = 64
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class ConvProblem:
             reserved = copied + self.reserved(itemsize, dtypes.compute, dtypes.result, result)
             request = self.request(dtypes, direction, reserved)
             pick, phases = dispatch.picker(self.op, request), execution.parts(self.geometry, direction)
-            found = execution.ready(pick, phases, direction, request.dtypes.compute, request.limit)
+            found = execution.ready(pick, phases, direction, request.dtypes.compute, request.limit, pick.seconds)
             self._passes[key] = found
         return found
 
@@ -99,6 +103,34 @@ class ConvProblem:
             return run, a, b
         (a, b), copied = self.settled(a, b)
         return self.make(direction, dtypes, a.itemsize, copied), a, b
+
+    @cached_property
+    def _singles(self) -> dict[tuple[Any, ...], Single | None]:
+        """The passes that can go the short way, and those that cannot, by what the caller's arrays are like."""
+        return {}
+
+    def single(self, direction: str, dtypes: Dtypes, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Single | None:
+        """The short way of a pass over these operands, if there is one."""
+        key = (direction, a.strides, b.strides, out.strides, a.dtype, b.dtype, catalogue.unavailable())
+        if key in self._singles:
+            return self._singles[key]
+        if len(self._singles) >= MOST_SINGLES:
+            self._singles.clear()
+        found = None
+        if not dtypes.exact and a.dtype == b.dtype:
+            run = self.make(direction, working(dtypes, self.accuracy), a.itemsize)
+            layout = self.w_layout if direction == "weight_grad" else self.x_layout
+            found = self.alone(run, direction, a, layout, out)
+        self._singles[key] = found
+        return found
+
+    def alone(
+        self, run: execution.Pass, direction: str, a: np.ndarray, layout: Layout | KernelLayout, out: np.ndarray
+    ) -> Single | None:
+        """A pass as one that goes the short way from `a` to `out` of that layout, if it can."""
+        if self.padded is not None or (self.flip and direction == "weight_grad"):
+            return None
+        return single(run, direction, (a, self.x_layout.canonical(a)), (out, layout.canonical(out)))
 
     # ------------------------------------------------------------------ views
     def inputs(self, x: np.ndarray) -> np.ndarray:
@@ -129,6 +161,9 @@ class ConvProblem:
     # ------------------------------------------------------------------ passes, on the caller's arrays
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray) -> None:
         """Write conv(x, w) + bias into y."""
+        short = self.single("forward", dtypes, x, w, y)
+        if short is not None and short.forward(x, self.weights(w), bias, y):
+            return
         dtypes = self.computing(dtypes, x, w, bias)
         run, x, w = self.ready("forward", dtypes, x, w)
         with np.errstate(all="ignore"):
@@ -165,6 +200,11 @@ class ConvProblem:
         bias: np.ndarray | None = None,
     ) -> None:
         """Write the gradient of x into dx; not `adjoint`: the transpose, complex w not conjugated, + bias."""
+        short = self.single("input_grad", dtypes, g, w, dx)
+        if short is not None:
+            flat = input_grad_weights(self.weights(w), self.geometry.groups)
+            if short.forward(g, flat, bias, dx):
+                return
         dtypes = self.computing(dtypes, g, w, bias, transposed=True)
         run, g, w = self.ready("input_grad", dtypes, g, w)
         flat = input_grad_weights(self.weights(w), self.geometry.groups)
@@ -184,9 +224,11 @@ class ConvProblem:
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dtypes: Dtypes, dw: np.ndarray) -> None:
         """Write the gradient of w into dw."""
+        canonical, short = self.w_layout.canonical(dw), self.single("weight_grad", dtypes, x, g, dw)
+        if short is not None and short.weight_grad(self.x_layout.canonical(x), self.x_layout.canonical(g), canonical):
+            return
         dtypes = self.computing(dtypes, x, g, None, weights=True)
         run, x, g = self.ready("weight_grad", dtypes, x, g)
-        canonical = self.w_layout.canonical(dw)
         direct = run.compiled and run.dtype == dw.dtype and not self.flip
         work = canonical if direct else np.empty(canonical.shape, run.dtype)
         xs, gs = self.inputs(x), self.x_layout.canonical(g)
@@ -212,7 +254,8 @@ class ConvProblem:
         if transposed:
             terms = g.taps * (g.out_channels // g.groups)
         largest = largest_magnitude(a)
-        if not weights and self.padded is not None and self.padded.mode == "constant":
+        if not (weights or transposed) and self.padded is not None and self.padded.mode == "constant":
+            check_fill(self.op, self.padded.value, a.dtype)
             largest = max(largest, abs(int(self.padded.value)))
         bound = largest * largest_magnitude(b) * terms
         if bound > 2**53 and not weights and not transposed and b.size:

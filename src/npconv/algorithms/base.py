@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..compiled import catalogue
+from ..compiled.calls import Bound
 from ..geometry import ConvGeometry, Ints, total
 from ..windows import pad_geometry
 
@@ -112,6 +113,12 @@ class Algorithm:
         """Write the convolution of x with the prepared weights into `out`, (N, O, *out)."""
         raise NotImplementedError
 
+    def bind(
+        self, prepared: Any, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        """The one launch that is `forward` for arrays of `dtype` and these strides; None: there is no such."""
+        return None
+
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         """Add the weight gradient of this tile to `out`, (O, C/G, *k).
 
@@ -126,6 +133,11 @@ class Algorithm:
             part = np.empty((c, o, *geometry.kernel), out.dtype)
             self.forward(xs, self.borrow(gs, problem, out.dtype), problem, part)
             out[i * o : (i + 1) * o] += part.swapaxes(0, 1)
+
+    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        """Write it, whatever `out` holds: what a pass needs unless tiles follow each other."""
+        out[...] = 0
+        self.weight_grad(x, g, geometry, out)
 
 
 class Compiled(Algorithm):

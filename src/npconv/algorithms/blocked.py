@@ -16,25 +16,23 @@ from itertools import product
 
 import numpy as np
 
-from ..compiled import catalogue, threads
-from ..compiled.calls import Words, address, aligned
+from ..compiled import catalogue, tasks, threads
+from ..compiled.calls import Bound, Words, address, aligned
 from ..compiled.outer import launch as outer_launch
 from ..compiled.panels import CHUNK, SPARE, Panels, panels
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
 from .base import Compiled, Cost, ErrorBound, elements
 
-#: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
-BOX_BYTES = 192 << 10
-#: Boxes x parts below which a call is cut finer, so that all threads have work to the end.
-TASKS = 8
 #: Bytes of scratch for one thread that packs weights: a square of vectors.
 SPARE_BYTES = 1024
 #: Input channels below which packing is not cut further.
 MIN_CUT = 16
-#: Taps up to which a chunk of products runs over all of them.
-MOST_TAPS = 32
-#: Outputs per channel up to which borrowed weights are packed as they are used: no box packs them a second time.
-FEW_PIXELS = 112
+#: Pieces that packing is cut into; the cycles that it takes: to begin with, and for each vector into its place.
+PIECES, LAUNCH_CYCLES, PACK_CYCLES = 8, 30_000, 8
+#: Cycles to bring a vector of weights in order in the middle of a kernel: copied, transposed, one by one.
+COPY_CYCLES, TRANSPOSE_CYCLES, GATHER_CYCLES = 3, 8, 40
+#: Bytes between rows of weights above which they are not read in place: too many would share a line of the cache.
+PLACE_BYTES = 1024
 #: Writing one output of a tile takes the time of this many floating-point operations.
 STORE_FLOPS = 8
 
@@ -64,22 +62,26 @@ class Blocked(Compiled):
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         n, size, group = geometry.batch, dtype.itemsize, geometry.groups
         if direction == "weight_grad":
-            scratch, moved = outer_launch.workspace(geometry, dtype), 2 * sum(elements(geometry))
-            return Cost(outer_launch.flops(geometry, dtype), moved * size, 3, scratch, engine="compiled")
+            scratch, moved = outer_launch.workspace(geometry, dtype), sum(elements(geometry))
+            return Cost(outer_launch.flops(geometry, dtype), moved * size, 2, scratch, engine="compiled")
         p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
-        lanes = group * p.vectors * p.lanes  # channels computed, whole vectors
+        lanes = group * p.computed
         vectors = n * total(geometry.out_shape) * lanes
         chunks = ceil_div(geometry.terms, CHUNK)
         weights = lanes * geometry.terms
         brought = Cost(0, 3 * weights * size, 1, 0, engine="compiled")
         padded = total(geometry.padded_shape) * geometry.in_channels * n
         moved = 2 * padded + total(geometry.y_shape)
-        held = weights + BOX_BYTES // size * threads.current()
+        box = min(padded // n, 4 * tasks.BOX_BYTES // size) if n else 0
+        held = weights + box * threads.current()
         flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
         return Cost(flops, moved * size, 1, held * size, engine="compiled", preparation=brought)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)
+
+    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        outer_launch.weight_grad(x, g, geometry, out, more=False)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
@@ -94,12 +96,7 @@ class Blocked(Compiled):
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        pixels = geometry.batch * total(geometry.out_shape)
-        if (
-            pixels <= FEW_PIXELS
-            and geometry.taps <= MOST_TAPS
-            and (dtype.itemsize in w.strides[:2] or _is_run(w.strides, w.shape[2:], w.itemsize))
-        ):
+        if _borrows(geometry, w.strides, w.itemsize, threads.current()):
             return Prepared(w, fresh=True)
         return self.prepare(w, geometry, dtype)
 
@@ -112,21 +109,19 @@ class Blocked(Compiled):
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
+        bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
+        if bound is not None:
+            bound.run(address(x), address(out))
+
+    def bind(
+        self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
         w_strides = prepared.weights.strides if prepared.fresh else None
-        launch = plan(geometry, x.strides, out.strides, w_strides, out.dtype, threads.current())
+        launch = plan(geometry, x_strides, out_strides, w_strides, dtype, threads.current())
         if launch is None:
-            return
-        bias = 0 if prepared.bias is None else address(prepared.bias)
-        scratch = aligned(launch.scratch * launch.threads)
-        launch.words.run(
-            launch.blocks,
-            launch.flops,
-            x=address(x),
-            w=address(prepared.weights),
-            bias=bias,
-            y=address(out),
-            scratch=address(scratch),
-        )
+            return None
+        bias, scratch = 0 if prepared.bias is None else address(prepared.bias), launch.scratch * launch.threads
+        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=address(prepared.weights), bias=bias)
 
 
 @dataclass(frozen=True)
@@ -143,16 +138,14 @@ def _packing(group: int, shape: Ints, strides: Ints, dtype: np.dtype) -> Packing
     size, c, taps = dtype.itemsize, shape[1], total(shape[2:])
     o = shape[0] // group
     p = panels(o, size)
-    steps = np.array(
-        [sum(t * s for t, s in zip(at, strides[2:], strict=True)) for at in np.ndindex(*shape[2:])], np.int64
-    )
+    steps = _tap_steps(strides, shape[2:])
     full, last = (columns * p.lanes * size * c * taps for columns in (p.columns, p.last))
-    run = _runs(strides[1], steps, size)
-    cuts = max(1, min(c // MIN_CUT, ceil_div(TASKS, group * p.count)))
+    run, along = _order(strides[1], steps, size)
+    cuts = max(1, min(c // MIN_CUT, ceil_div(PIECES, group * p.count)))
     values = {
         "step_g": o * strides[0], "step_o": strides[0], "step_c": strides[1], "taps": taps, "channels": c, "outputs": o,
         "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": full,
-        "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "scratch_step": SPARE_BYTES,
+        "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "along": along, "scratch_step": SPARE_BYTES,
     }  # fmt: skip
     words = Words(catalogue.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
     return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
@@ -175,28 +168,43 @@ def _tap_steps(strides: Ints, kernel: Ints) -> np.ndarray:
     return np.array([int(np.array(at, np.int64) @ steps) if at else 0 for at in np.ndindex(*kernel)], np.int64)
 
 
-def _runs(step_c: int, tap_steps: np.ndarray, size: int) -> bool:
-    """Whether the taps of an input channel, and then the next channel's, follow each other in memory."""
-    return step_c == len(tap_steps) * size and bool((tap_steps == np.arange(len(tap_steps)) * size).all())
+def _order(step_c: int, tap_steps: np.ndarray, size: int) -> tuple[bool, int]:
+    """Whether the taps of an input channel, and then the next channel's, follow each other in memory; and the taps' step.
+
+    The step is 0 unless it is that of neighbours, up or down.
+    """
+    numbers = np.arange(len(tap_steps))
+    up, down = (bool((tap_steps == numbers * step).all()) for step in (size, -size))
+    along = 0 if len(tap_steps) == 1 else size if up else -size if down else 0
+    return up and step_c == len(tap_steps) * size, along
 
 
-@lru_cache(maxsize=1024)
-def _is_run(strides: Ints, kernel: Ints, size: int) -> bool:
-    return _runs(strides[1], _tap_steps(strides, kernel), size)
+def _in_place(strides: Ints, geometry: ConvGeometry, p: Panels, merged: int, size: int) -> bool:
+    """Whether the caller's weights are rows of whole vectors, near each other."""
+    together = merged == 1 or strides[-1] == geometry.per_group[0] * strides[1]
+    return strides[0] == size and p.rest == p.lanes and 0 < strides[1] <= PLACE_BYTES and together
 
 
-def _borrowed(strides: Ints, kernel: Ints, outputs: int, size: int) -> dict[str, int]:
-    """How the kernel finds the caller's weights."""
-    run = _runs(strides[1], _tap_steps(strides, kernel), size)
-    return {"w_g": outputs * strides[0], "w_o": strides[0], "w_c": strides[1], "w_run": int(run)}
-
-
-def _chunk(taps: int, channels: int) -> tuple[int, int]:
-    """Taps and input channels of one chunk: all taps of some channels, where there are few taps."""
-    if taps <= MOST_TAPS:
-        return taps, ceil_div(channels, ceil_div(channels * taps, CHUNK // taps * taps))
-    depth = min(channels, 16)
-    return CHUNK // depth, depth
+@lru_cache(maxsize=4096)
+def _borrows(geometry: ConvGeometry, strides: Ints, size: int, workers: int) -> bool:
+    """Whether a kernel that brings the caller's weights in order as it goes is faster than one more launch."""
+    if not total(geometry.y_shape):
+        return False
+    n, (c, o) = geometry.batch * geometry.groups, geometry.per_group
+    p = panels(o, size)
+    kernel, dilation, stride = (three_axes(a, 1) for a in (geometry.kernel, geometry.dilation, geometry.stride))
+    if _in_place(strides, geometry, p, tasks.chunks(kernel, dilation, c)[0], size):
+        return True
+    outputs = three_axes(geometry.out_shape, 1)
+    effective = tuple(effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True))
+    packs = any(lo > 0 or hi > 0 for lo, hi in geometry.padding)
+    boxes, parts, cuts = tasks.split(outputs, effective, stride, geometry.taps, c * size, n, p, packs, 0, True, workers)
+    times = geometry.batch * cuts * total([ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True)])
+    along = _order(strides[1], _tap_steps(strides, geometry.kernel), size)[1]
+    each = COPY_CYCLES if strides[0] == size else TRANSPOSE_CYCLES if along or strides[1] == size else GATHER_CYCLES
+    vectors = geometry.groups * p.vectors * geometry.terms
+    busy = min(workers, geometry.groups * parts * times)
+    return vectors * times * each // busy < LAUNCH_CYCLES + vectors * PACK_CYCLES // workers
 
 
 @lru_cache(maxsize=4096)
@@ -219,136 +227,81 @@ def plan(
     batch_step, y_batch_step = x_strides[0], y_strides[0]
     plain = all(lo <= 0 and hi <= 0 for lo, hi in geometry.padding)
     if plain and geometry.taps == 1 and all(s == 1 for s in stride) and not any(lows):
-        merged = _merged((n, *outputs), (batch_step, *steps), (y_batch_step, *y_steps))
-        (n, *sizes), (batch_step, *xs), (y_batch_step, *ys) = merged
+        folded = tasks.merged((n, *outputs), (batch_step, *steps), (y_batch_step, *y_steps))
+        (n, *sizes), (batch_step, *xs), (y_batch_step, *ys) = folded
         inputs = outputs = three_axes(tuple(sizes), 1)
         steps, y_steps = three_axes(tuple(xs), 0), three_axes(tuple(ys), 0)
-    packs = not plain or x_strides[1] != size
+    merged, chunk_taps, depth = tasks.chunks(kernel, dilation, c)
+    # a convolution has the same sums wherever x lies
+    packs = not plain or x_strides[1] != size or (merged > 1 and steps[2] != c * size)
     direct = y_strides[1] == size
     p = panels(o, size)
+    place = w_strides is not None and _in_place(w_strides, geometry, p, merged, size)
+    fresh = w_strides is not None and not place
     effective = tuple(effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True))
-    boxes = _boxes(outputs, effective, stride, c * size, n * group)
+    boxes, parts, cuts = tasks.split(
+        outputs,
+        effective,
+        stride,
+        geometry.taps,
+        c * size,
+        n * group,
+        p,
+        packs,
+        0 if direct else p.columns * p.lanes * size,
+        fresh,
+        workers,
+    )
     counts = tuple(ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True))
     box = tuple(covered_size(e, s, b) for e, s, b in zip(effective, stride, boxes, strict=True))
     row = c * size
-    packed = (box[1] * box[2] * row, box[2] * row, row)
-    within = packed if packs else steps
-    parts = min(p.count, max(1, ceil_div(TASKS, n * group * total(counts))))
-    tables = _tables(outputs, boxes, counts, stride, within, y_steps, steps, lows, p.columns * p.lanes * size)
-    taps = [
+    within = (box[1] * box[2] * row, box[2] * row, row) if packs else steps
+    tables = tasks.tables(
+        outputs, boxes, counts, cuts, stride, within, y_steps, steps, lows, p.columns * p.lanes * size
+    )
+    offsets = [
         sum(t * d * step for t, d, step in zip(at, dilation, within, strict=True))
         for at in product(*(range(k) for k in kernel))
-    ]
-    full, last = c * p.columns * p.lanes * size, c * p.last * p.lanes * size
-    chunk_taps, depth = _chunk(len(taps), c)
-    chunk = depth * p.columns * p.lanes * size  # bytes of one tap of a chunk of weights
-    borrowed = _borrowed(w_strides, geometry.kernel, o, size) if w_strides else {}
+    ][::merged]
+    taps = np.arange(len(offsets), dtype=np.int64)
+    wide, last = (k * p.lanes * size for k in (p.columns, p.last))  # bytes of a row of weights
+    deep = merged * c
+    w_steps = _tap_steps(w_strides, geometry.kernel) if w_strides is not None else np.zeros(1, np.int64)
+    run, along = _order(w_strides[1], w_steps, size) if w_strides is not None else (False, 0)
+    w_g, w_o, w_c = (o * w_strides[0], w_strides[0], w_strides[1]) if w_strides is not None else (0, 0, 0)
+    if place:
+        w_offsets, w_row, panel_step, group_step = np.tile(w_steps[::merged], 2), w_c, wide, w_g
+    else:
+        w_offsets, w_row = np.concatenate([taps * deep * wide, taps * deep * last]), 0
+        panel_step = deep * wide * len(taps)
+        group_step = panel_step * (p.count - 1) + deep * last * len(taps)
+    some = taps[:chunk_taps] * depth
     arrays = {
-        "tap_offsets": np.array(taps, np.int64),
-        "w_offsets": np.array([i * full for i in range(len(taps))] + [i * last for i in range(len(taps))], np.int64),
-        "chunk_offsets": np.array(
-            [i * depth * k * p.lanes * size for k in (p.columns, p.last) for i in range(chunk_taps)], np.int64
-        ),
+        "tap_offsets": np.array(offsets, np.int64),
+        "w_offsets": w_offsets,
+        "chunk_offsets": np.concatenate([some * wide, some * last]),
+        "w_taps": w_steps,
         **tables,
     }
-    if w_strides:
-        arrays["w_taps"] = _tap_steps(w_strides, geometry.kernel)
     pack_bytes = -(-total(box) * row // 64) * 64 + 64 if packs else 0
-    staged = 0 if direct else (total(boxes) + SPARE) * p.columns * p.lanes * size
+    staged = 0 if direct else (total(boxes) + SPARE) * wide
     at_weights = -(-(pack_bytes + staged) // 64) * 64 + SPARE_BYTES
     values = {
         "boxes_d": counts[0], "boxes_h": counts[1], "boxes_w": counts[2],
         "size_d": boxes[0], "size_h": boxes[1], "size_w": boxes[2],
-        "parts": parts, "groups": group, "panels": p.count, "columns": p.columns, "last_columns": p.last,
+        "parts": parts, "cuts": cuts, "groups": group, "panels": p.count, "columns": p.columns, "last_columns": p.last,
         "last_count": p.rest, "batch_step": batch_step, "y_batch_step": y_batch_step,
         "step_c": x_strides[1], "step_d": steps[0], "step_h": steps[1], "step_w": steps[2], "step_o": y_strides[1],
         "channels": c, "outputs": o, "in_d": inputs[0], "in_h": inputs[1], "in_w": inputs[2],
         "lo_d": lows[0], "lo_h": lows[1], "lo_w": lows[2],
         "stride_d": stride[0], "stride_h": stride[1], "stride_w": stride[2],
         "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": y_steps[2], "packs": pack_bytes,
-        "direct": int(direct), "taps": len(taps), "chunk_taps": chunk_taps, "chunk_depth": depth,
-        "panel_step": full * len(taps), "group_step": (full * (p.count - 1) + last) * len(taps), "at_weights": at_weights,
-        "scratch_step": -(-(at_weights + (chunk_taps * chunk if w_strides else 0) + 256) // 64) * 64,
-        "fresh": int(w_strides is not None), "w_g": 0, "w_o": 0, "w_c": 0, "w_run": 0, **borrowed,
+        "direct": int(direct), "taps": len(taps), "merged": merged, "chunk_taps": len(some), "chunk_depth": depth,
+        "w_row": w_row, "panel_step": panel_step, "group_step": group_step,
+        "fresh": int(fresh), "w_g": w_g, "w_o": w_o, "w_c": w_c, "w_run": int(run and len(some) == len(taps)),
+        "w_along": along, "at_weights": at_weights,
+        "scratch_step": -(-(at_weights + (len(some) * depth * wide if fresh else 0) + 256) // 64) * 64,
     }  # fmt: skip
-    if w_strides is None:
-        values["w_taps"] = 0
     words = Words(catalogue.kernel("blocked", "forward", f"f{size}"), values, arrays)
-    blocks = n * group * total(counts) * parts
+    blocks = n * group * total(counts) * parts * cuts
     return Launch(words, blocks, 2 * geometry.macs, values["scratch_step"], min(workers, blocks))
-
-
-def _merged(sizes: Ints, x_steps: Ints, y_steps: Ints) -> tuple[list[int], list[int], list[int]]:
-    """Fold axes that follow each other in memory, in x and in y, into the last: fewer and longer runs of pixels."""
-    sizes, x_steps, y_steps = list(sizes), list(x_steps), list(y_steps)  # type: ignore[assignment]
-    for i in (2, 1, 0):
-        j = 3
-        if x_steps[i] == sizes[j] * x_steps[j] and y_steps[i] == sizes[j] * y_steps[j]:
-            sizes[j] *= sizes[i]  # type: ignore[index]
-            sizes[i] = 1  # type: ignore[index]
-        elif sizes[i] != 1:
-            break
-    return list(sizes), list(x_steps), list(y_steps)
-
-
-def _boxes(outputs: Ints, effective: Ints, stride: Ints, pixel: int, images: int) -> Ints:
-    """The outputs of one task along each axis: whole rows where they fit, and enough tasks for all threads."""
-    boxes = list(outputs)
-    wanted = ceil_div(TASKS, images)
-
-    def bytes_of(shape: list[int]) -> int:
-        return total([covered_size(e, s, b) for e, s, b in zip(effective, stride, shape, strict=True)]) * pixel
-
-    def tasks(shape: list[int]) -> int:
-        return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
-
-    for axis, least in ((0, 1), (1, 1), (2, 28)):
-        while boxes[axis] > least and (bytes_of(boxes) > BOX_BYTES or (tasks(boxes) < wanted and total(boxes) > 56)):
-            boxes[axis] = ceil_div(boxes[axis], 2)
-    return tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
-
-
-def _tables(
-    outputs: Ints,
-    boxes: Ints,
-    counts: Ints,
-    stride: Ints,
-    within: Ints,
-    y_steps: Ints,
-    x_steps: Ints,
-    lows: Ints,
-    staged_row: int,
-) -> dict[str, np.ndarray]:
-    """Where each pixel of a box starts to read, and where it is written; one table for every size a box can have."""
-    rows: list[np.ndarray] = []
-    places: list[np.ndarray] = []
-    staged: list[np.ndarray] = []
-    starts: dict[Ints, int] = {}
-    corners = np.empty((*counts, 4), np.int64)
-    at = 0
-    for index in np.ndindex(*counts):
-        first = tuple(i * b for i, b in zip(index, boxes, strict=True))
-        shape = tuple(min(b, m - f) for b, m, f in zip(boxes, outputs, first, strict=True))
-        if shape not in starts:
-            starts[shape] = at
-            grid = np.indices(shape, np.int64).reshape(3, -1)
-            steps = np.array([s * w for s, w in zip(stride, within, strict=True)], np.int64)
-            for table, values in (
-                (rows, steps @ grid),
-                (places, np.array(y_steps, np.int64) @ grid),
-                (staged, np.arange(grid.shape[1], dtype=np.int64) * staged_row),
-            ):
-                table.append(np.concatenate([values, np.full(SPARE, values[-1])]))
-            at += grid.shape[1] + SPARE
-        corners[index] = (
-            total(shape),
-            starts[shape],
-            sum((f * s - lo) * step for f, s, lo, step in zip(first, stride, lows, x_steps, strict=True)),
-            sum(f * step for f, step in zip(first, y_steps, strict=True)),
-        )
-    return {
-        "rows": np.concatenate(rows),
-        "places": np.concatenate(places),
-        "staged_rows": np.concatenate(staged),
-        "corners": np.ascontiguousarray(corners.reshape(-1)),
-    }

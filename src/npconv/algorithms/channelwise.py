@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..compiled import threads
-from ..compiled.calls import address, aligned
+from ..compiled.calls import Bound, address, aligned
 from ..compiled.channelwise.launch import lay_out, packing_of, plan, plan_gradient, workspace
-from ..geometry import ConvGeometry, total
+from ..geometry import ConvGeometry, Ints, total
 from .base import Compiled, Cost, ErrorBound
 
 #: Channels of a group, in or out, at most: wider groups fill the lanes of a matrix product.
@@ -24,6 +24,8 @@ WIDEST_GROUP = 8
 FEW_IMAGES = 4
 #: What writing an output costs, in products.
 STORE_PRODUCTS = 8
+#: What moving an input or an output costs where groups do not fill their lanes, one element at a time: in products.
+GAP_PRODUCTS = 32
 #: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
 FAR = 2**40
 
@@ -62,8 +64,9 @@ class Channelwise(Compiled):
         lanes, taps = at.vectors * at.lanes, geometry.taps
         pixels = geometry.batch * total(geometry.out_shape)
         inputs, outputs = total(geometry.x_shape), total(geometry.y_shape)
+        gaps = 0 if set(geometry.per_group) == {at.wide} else GAP_PRODUCTS * (inputs + outputs)
         return Cost(
-            2 * pixels * lanes * (at.wide * taps + STORE_PRODUCTS),
+            2 * pixels * lanes * (at.wide * taps + STORE_PRODUCTS) + 2 * gaps,
             (inputs + outputs) * size,
             2 if direction == "weight_grad" else 1,
             workspace(geometry, dtype, direction, threads.current()),
@@ -91,27 +94,36 @@ class Channelwise(Compiled):
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
         x = np.asarray(x, out.dtype)
+        bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
+        if bound is not None:
+            bound.run(address(x), address(out))
+
+    def bind(
+        self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
         w_strides = prepared.weights.strides if prepared.fresh else None
-        launch = plan(geometry, x.strides, out.strides, w_strides, out.dtype)
+        launch = plan(geometry, x_strides, out_strides, w_strides, dtype)
         if launch is None:
-            return
-        scratch = np.empty(launch.scratch * min(threads.current(), launch.blocks), np.uint8)
-        launch.words.run(
-            launch.blocks,
-            launch.flops,
-            x=address(x),
-            w=address(prepared.weights),
-            bias=0 if prepared.bias is None else address(prepared.bias),
-            y=address(out),
-            scratch=address(scratch),
-        )
+            return None
+        scratch = launch.scratch * min(threads.current(), launch.blocks)
+        bias = 0 if prepared.bias is None else address(prepared.bias)
+        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=address(prepared.weights), bias=bias)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        self._weight_grad(x, g, geometry, out, 0)
+
+    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        self._weight_grad(x, g, geometry, out, 1)
+
+    def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, fresh: int) -> None:
+        """Add it to `out`, or write it there."""
         if not total(geometry.y_shape):
+            if fresh:
+                out[...] = 0
             return
         x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
         launch = plan_gradient(geometry, x.strides, g.strides, out.strides, out.dtype)
         parts, run = aligned(launch.size, out.dtype), launch.parts
-        scratch = np.empty(run.scratch * min(threads.current(), run.blocks), np.uint8)
+        scratch = aligned(run.scratch * min(threads.current(), run.blocks))
         run.words.run(run.blocks, run.flops, x=address(x), g=address(g), to=address(parts), scratch=address(scratch))
-        launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out))
+        launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out), fresh=fresh)

@@ -13,21 +13,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..compiled import threads
-from ..compiled.calls import address, aligned
+from ..compiled.calls import Bound, address, aligned
 from ..compiled.winograd import grad_launch as winograd_grad_launch
 from ..compiled.winograd.launch import forward_launch, weight_launch
-from ..compiled.winograd.shape import FORMS, axes, cut, empty
-from ..geometry import ConvGeometry, ceil_div, total
+from ..compiled.winograd.shape import FORMS, axes, cut, empty, late
+from ..geometry import ConvGeometry, Ints, ceil_div, total
 from .base import Compiled, Cost, ErrorBound
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Transformed weights (G, panel, position, depth tap, C/G, lanes); the bias in the order of the lanes."""
+    """Weights, transformed (G, panel, position, depth tap, C/G, lanes) or as they were given; the bias in the order of lanes."""
 
     weights: np.ndarray
     bias: np.ndarray
     columns: int  # vectors of a panel
+    strides: Ints | None = None  # of weights as they were given
 
 
 class FusedWinograd(Compiled):
@@ -73,7 +74,8 @@ class FusedWinograd(Compiled):
             at = winograd_grad_launch.layout(geometry, self.n, size)
             held = at.bytes(c.positions, 2)
             moved = 2 * sum(held[:3]) * ceil_div(c.tiles, at.batch) + total(geometry.w_shape) * size
-            return Cost(int(2 * c.lanes * c.work), moved, 4, sum(held), engine="compiled")
+            work = winograd_grad_launch.flops(geometry, self.n, size)
+            return Cost(work, moved, 3 * geometry.groups, sum(held), engine="compiled")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
         kept = weights * size
         brought = Cost(0, 2 * kept, 1, 0, engine="compiled")
@@ -91,27 +93,43 @@ class FusedWinograd(Compiled):
         launch.words.run(launch.blocks, launch.flops, w=address(w), u=address(weights), scratch=address(scratch))
         return Prepared(weights, bias, c.columns)
 
+    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        if empty(geometry) or not late(geometry, self.n, dtype.itemsize):
+            return self.prepare(w, geometry, dtype)
+        w, c = np.asarray(w, dtype), cut(geometry, self.n, dtype.itemsize, threads.current(), late=True)
+        return Prepared(w, np.zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype), c.columns, w.strides)
+
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         padded = np.zeros_like(prepared.bias).reshape(geometry.groups, -1)
         padded[:, : geometry.out_channels // geometry.groups] = bias.reshape(geometry.groups, -1)
         return replace(prepared, bias=padded)
 
     def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
-        x, workers = np.asarray(x, out.dtype), threads.current()
-        launch = forward_launch(geometry, self.n, prepared.columns, x.strides, out.strides, out.dtype, workers)
-        if launch is None:
-            return
-        scratch = aligned(launch.scratch * min(workers, launch.blocks))
-        launch.words.run(
-            launch.blocks,
-            launch.flops,
-            x=address(x),
-            u=address(prepared.weights),
-            bias=address(prepared.bias),
-            y=address(out),
-            scratch=address(scratch),
+        x = np.asarray(x, out.dtype)
+        bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
+        if bound is not None:
+            bound.run(address(x), address(out))
+
+    def bind(
+        self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        workers = threads.current()
+        launch = forward_launch(
+            geometry, self.n, prepared.columns, x_strides, prepared.strides, out_strides, dtype, workers
         )
+        if launch is None:
+            return None
+        u, bias, scratch = (
+            address(prepared.weights),
+            address(prepared.bias),
+            launch.scratch * min(workers, launch.blocks),
+        )
+        return Bound(launch.words, launch.blocks, launch.flops, scratch, u=u, bias=bias)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
         winograd_grad_launch.weight_grad(x, g, geometry, self.n, out)
+
+    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+        winograd_grad_launch.weight_grad(x, g, geometry, self.n, out, more=False)

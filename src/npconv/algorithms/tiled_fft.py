@@ -119,9 +119,6 @@ class TiledFft(Compiled):
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> steps.Spectra:
         return steps.prepare(np.asarray(w, dtype), geometry, plan(geometry, dtype))
 
-    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> steps.Spectra:
-        return steps.prepare(np.asarray(w, dtype), geometry, plan(geometry, dtype), borrowed=True)
-
     def forward(self, x: np.ndarray, prepared: steps.Spectra, geometry: ConvGeometry, out: np.ndarray) -> None:
         if not out.size:
             return

@@ -1,1 +1,1 @@
-"""Compiled kernels: machine code made from Python functions, where numba is installed. The only place that imports it."""
+"""Compiled kernels: machine code made from Python functions, ahead of time or here. The only place that imports numba."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from . import packing, products, weights
 from .emit import Vectors, word
+from .panels import HALVED
 from .target import Target
 
 
@@ -26,26 +27,33 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass and the packing of its weights."""
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, (pack_box, spread), pack_vector = products.multiply(v), packing.boxes(v), weights.vectors(v)
+    multiply, (pack_box, spread), pack_panel = products.multiply(v), packing.boxes(v), weights.panel(v)
+    multiply_narrow = products.multiply(v, narrow=True) if width == HALVED else multiply
 
     def forward(
         lo: int, hi: int, thread: int, x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
         boxes_d: int, boxes_h: int, boxes_w: int, size_d: int, size_h: int, size_w: int,
-        parts: int, groups: int, panels: int, columns: int, last_columns: int, last_count: int,
+        parts: int, cuts: int, groups: int, panels: int, columns: int, last_columns: int, last_count: int,
         batch_step: int, y_batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, step_o: int,
         channels: int, outputs: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int,
         stride_d: int, stride_h: int, stride_w: int, box_d: int, box_h: int, box_w: int, y_step_p: int,
         packs: int, direct: int, rows: int, places: int, staged_rows: int, corners: int,
-        taps: int, tap_offsets: int, w_offsets: int, chunk_taps: int, chunk_depth: int, panel_step: int, group_step: int,
-        fresh: int, w_g: int, w_o: int, w_c: int, w_taps: int, w_run: int, chunk_offsets: int, at_weights: int,
+        taps: int, merged: int, tap_offsets: int, w_offsets: int, chunk_taps: int, chunk_depth: int, w_row: int,
+        panel_step: int, group_step: int, fresh: int, w_g: int, w_o: int, w_c: int, w_taps: int, w_run: int, w_along: int,
+        chunk_offsets: int, at_weights: int,
     ) -> None:  # fmt: skip
-        """Tasks lo..hi of batch x boxes x groups x parts (runs of panels); the last two innermost."""
+        """Tasks lo..hi of batch x boxes x groups x parts (runs of panels) x cuts (runs of pixels), the last innermost.
+
+        `merged` taps lie side by side in x and count as one tap of so many times the channels.
+        """
+        depths = merged * channels
         mine = scratch + thread * scratch_step
         staged = mine + packs
         packed = -1
         for task in range(lo, hi):
-            part = task % parts
-            rest = task // parts
+            cut = task % cuts
+            part = task // cuts % parts
+            rest = task // (cuts * parts)
             group = rest % groups
             box = rest // groups
             corner = box % (boxes_d * boxes_h * boxes_w)
@@ -53,7 +61,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             bw = corner % boxes_w
             bh = corner // boxes_w % boxes_h
             bd = corner // (boxes_w * boxes_h)
-            corner *= 4
+            corner = (corner * cuts + cut) * 4
             count_pixels = word(corners, corner)
             table = word(corners, corner + 1)
             base = x + n * batch_step + group * channels * step_c
@@ -80,30 +88,40 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 else:
                     c, c_rows = staged, staged_rows + 8 * table
                     count = lanes
+                narrow = width == HALVED and final and 2 * last_count <= lanes
+                if narrow:
+                    count = min(count, lanes // 2)
+                row_step = w_row if w_row else row
                 started = 1 if bias else 2
                 first_bias = bias + (group * panels + panel) * columns * width
                 tap = 0
                 while tap < taps:
                     many = min(chunk_taps, taps - tap)
                     k = 0
-                    while k < channels:
-                        depth = min(chunk_depth, channels - k)
+                    while k < depths:
+                        depth = min(chunk_depth, depths - k)
                         if fresh:
                             at = mine + at_weights
-                            for j in range(these):
-                                o = (panel * columns + j) * lanes
-                                pack_vector(
-                                    at + j * width, row, chunk_depth * row, w + group * w_g + o * w_o + k * w_c, w_o, w_c,
-                                    w_taps + 8 * tap, many, depth, min(lanes, outputs - o), w_run, at - lanes * width,
-                                )  # fmt: skip
+                            first = panel * columns * lanes
+                            pack_panel(
+                                at, row, chunk_depth // merged * row, w + group * w_g + first * w_o + k * w_c, w_o, w_c,
+                                w_taps + 8 * tap * merged, many * merged, depth // merged,
+                                min(these * lanes, outputs - first), w_run, w_along, at - lanes * width,
+                            )  # fmt: skip
                             offsets = chunk_offsets + 8 * (chunk_taps if final else 0)
                         else:
-                            at = w + group * group_step + panel * panel_step + k * row
+                            at = w + group * group_step + panel * panel_step + k * row_step
                             offsets = w_offsets + 8 * (tap + (taps if final else 0))
-                        multiply(
-                            these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row, many, depth,
-                            c, c_rows, count_pixels, count, started, first_bias,
-                        )  # fmt: skip
+                        if narrow:
+                            multiply_narrow(
+                                these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
+                                many, depth, c, c_rows, count_pixels, count, started, first_bias,
+                            )  # fmt: skip
+                        else:
+                            multiply(
+                                these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
+                                many, depth, c, c_rows, count_pixels, count, started, first_bias,
+                            )  # fmt: skip
                         started = 0
                         k += depth
                     tap += many

@@ -1,7 +1,7 @@
-"""Kernels ready to call: families are compiled, or read from the store, when first used.
+"""Kernels ready to call: made ahead of time, or else compiled, or read from the store, when first used.
 
-`kernel(family, name)` gives the address of an entry point and the names of its arguments. Loading an object file takes
-LLVM alone: where the store is warm, Numba is never imported.
+`kernel(family, name)` gives the address of an entry point and the names of its arguments. What was made ahead needs
+neither Numba nor LLVM. Loading an object file of the store takes LLVM alone: where it is warm, Numba is never imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from . import store
+from . import ahead, store
 
 #: family -> module that defines `kernels(dtype, target)`, a dict of functions by name.
 FAMILIES = {
@@ -35,6 +35,7 @@ FAMILIES = {
     "fourier": "fourier.kernels",
     "pools": "pools.kernels",
     "epilogue": "epilogue",
+    "interleave": "interleave",
     "peak": "peak",
 }
 #: The first Numba whose LLVM has opaque pointers only.
@@ -66,10 +67,27 @@ def unavailable() -> str | None:
     return _failure or _missing()
 
 
+def path() -> str:
+    """Which of the three paths calls take: "ahead", "jit" or "numpy"."""
+    if unavailable():
+        return "numpy"
+    return "jit" if ahead.loaded() is None else "ahead"
+
+
+def provenance() -> str:
+    """Where the machine code of calls comes from, in words."""
+    made = ahead.loaded()
+    return "compiled here" if made is None else f"compiled ahead of time for {made.kind.name}"
+
+
 @cache
 def _missing() -> str | None:
-    if os.environ.get("NPCONV_COMPILED", "1") == "0":
-        return "NPCONV_COMPILED=0 turns compiled kernels off"
+    if ahead.asked() == "numpy":
+        return "NPCONV_KERNELS=numpy turns compiled kernels off"
+    if ahead.loaded() is not None:
+        return None
+    if ahead.asked() not in ("", "jit"):
+        return f"NPCONV_KERNELS={ahead.asked()} wants kernels made ahead of time, and {ahead.why_not()}"
     if find_spec("numba") is None:
         return INSTALL
     from importlib.metadata import PackageNotFoundError, version
@@ -110,7 +128,8 @@ def kernel(family: str, name: str, dtype: str = "f4") -> Kernel:
             return _loaded(family, name, dtype)
         except Exception as error:
             why = " ".join(str(error).split())[:200]
-            _failure = f"compiling {name!r} of {family!r} failed: {type(error).__name__}: {why}"
+            doing = "compiling" if ahead.loaded() is None else "loading"
+            _failure = f"{doing} {name!r} of {family!r} failed: {type(error).__name__}: {why}"
             for clear in forget:
                 clear()
             warnings.warn(f"npconv: {_failure}; NumPy does the work from here on", stacklevel=2)
@@ -119,6 +138,9 @@ def kernel(family: str, name: str, dtype: str = "f4") -> Kernel:
 
 @cache  # within the lock, so that nothing is loaded twice
 def _loaded(family: str, name: str, dtype: str) -> Kernel:
+    made = ahead.loaded()
+    if made is not None:
+        return Kernel(name, *made.kernel(family, name, dtype))
     import llvmlite.binding as llvm
 
     from .target import host, machine
@@ -158,10 +180,17 @@ def functions(family: str, dtype: str) -> dict[str, Callable[..., Any]]:
     return made
 
 
+def dtypes(family: str) -> tuple[str, ...]:
+    """The element types that a family has kernels for."""
+    return ("f4",) if family == "threads" else ("f4", "f8")
+
+
 def everything() -> list[tuple[str, str, str]]:
-    """All there is to compile: (family, kernel, dtype)."""
-    kinds = {family: ("f4",) if family == "threads" else ("f4", "f8") for family in FAMILIES}
-    return [(f, name, dtype) for f, dtypes in kinds.items() for dtype in dtypes for name in functions(f, dtype)]
+    """All kernels there are: (family, kernel, dtype)."""
+    made = ahead.loaded()
+    if made is not None:
+        return made.everything()
+    return [(f, name, dtype) for f in FAMILIES for dtype in dtypes(f) for name in functions(f, dtype)]
 
 
 def key(family: str, name: str, dtype: str) -> str:

@@ -11,7 +11,6 @@ help, a deadline; who came so far, which numbers the threads of a launch; last t
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -68,11 +67,13 @@ def call(b: Any, a: Any) -> None:
 
 
 @emitted(0)
-def pause(b: Any, a: Any) -> None:
-    if "x86" in b.module.triple:
-        b.call(function(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
-    else:
-        b.fence("seq_cst")
+def x86_pause(b: Any, a: Any) -> None:
+    b.call(function(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
+
+
+@emitted(0)
+def fence(b: Any, a: Any) -> None:
+    b.fence("seq_cst")
 
 
 @emitted(0, P)
@@ -93,7 +94,8 @@ syscall: Any = types.ExternalFunction("syscall", types.int64(types.int64, P, typ
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """A worker's life, a launch, and the end of all workers."""
-    futex, sched_yield = SYSTEM_CALLS[platform.machine()]
+    futex, sched_yield = SYSTEM_CALLS[target.architecture]
+    pause = x86_pause if target.architecture == "x86_64" else fence
 
     @inner
     def share(state: int, thread: int) -> None:

@@ -81,6 +81,11 @@ class Vectors:
         return self.width // self.size
 
     @property
+    def half(self) -> Vectors:
+        """Vectors of half the width."""
+        return Vectors(self.dtype, self.width // 2)
+
+    @property
     def suffix(self) -> str:
         return f"v{self.lanes}f{8 * self.size}"
 
@@ -112,6 +117,11 @@ class Vectors:
         undefined = ir.Constant(self.vector, ir.Undefined)
         first = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
         return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+
+    def low(self, b: Any, wider: Any) -> Any:
+        """The first lanes of a wider vector."""
+        undefined = ir.Constant(wider.type, ir.Undefined)
+        return b.shuffle_vector(wider, undefined, ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes))))
 
     def constant(self, value: float) -> Any:
         import numpy as np
@@ -151,6 +161,16 @@ class Vectors:
             self.store(b, self.load(b, a[1]), a[0])
 
         return copy
+
+    @cached_property
+    def copy_head(self) -> Any:
+        """copy_head(to, from, count): the first `count` elements, and zeros up to a vector."""
+
+        @emitted(3)
+        def copy_head(b: Any, a: Any) -> None:
+            self.store(b, self.masked_load(b, self.mask(b, a[2]), a[1]), a[0])
+
+        return copy_head
 
     @cached_property
     def clear(self) -> Any:
@@ -197,6 +217,28 @@ class Vectors:
 
         return transpose
 
+    @cached_property
+    def transpose_edge(self) -> Any:
+        """transpose_edge(to, to_step, from, from_step, rows, columns, wide): a block of rows x columns, neither above lanes.
+
+        It becomes `columns` rows, of which `wide` elements are written; those past `rows` repeat the last one.
+        """
+
+        @emitted(7)
+        def transpose_edge(b: Any, a: Any) -> None:
+            to, to_step, source, step, rows, columns, wide = a
+            there, last = self.mask(b, columns), b.sub(rows, i64(1))
+            loaded = []
+            for r in range(self.lanes):
+                at = b.select(b.icmp_signed("<", i64(r), last), i64(r), last)
+                loaded.append(self.masked_load(b, there, b.add(source, b.mul(step, at))))
+            written = self.mask(b, wide)
+            for i, row in enumerate(self.transposed(b, loaded)):
+                with b.if_then(b.icmp_signed("<", i64(i), columns)):
+                    self.masked_store(b, row, written, b.add(to, b.mul(to_step, i64(i))))
+
+        return transpose_edge
+
     def transposed(self, b: Any, rows: list[Any]) -> list[Any]:
         """A square block in registers, by interleaving halves: log2(lanes) rounds of two-input shuffles."""
         n = self.lanes
@@ -216,14 +258,14 @@ class Vectors:
         return rows
 
     @cached_property
-    def block(self) -> Callable[[int, int], Any]:
-        """block(MR, NV): the batch-reduce micro-kernel of that register tile (see `micro_kernel`)."""
-        made: dict[tuple[int, int], Any] = {}
+    def block(self) -> Callable[..., Any]:
+        """block(MR, NV, narrow): the batch-reduce micro-kernel of that register tile (see `micro_kernel`)."""
+        made: dict[tuple[int, int, bool], Any] = {}
 
-        def of(rows: int, columns: int) -> Any:
-            if (rows, columns) not in made:
-                made[rows, columns] = micro_kernel(self, rows, columns)
-            return made[rows, columns]
+        def of(rows: int, columns: int, narrow: bool = False) -> Any:
+            if (rows, columns, narrow) not in made:
+                made[rows, columns, narrow] = micro_kernel(self, rows, columns, narrow)
+            return made[rows, columns, narrow]
 
         return of
 
@@ -237,8 +279,8 @@ class Vectors:
         return len(TILE_ROWS[self.width])
 
 
-def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
-    """The batch-reduce matrix product of MR rows and NV vectors of columns, in registers.
+def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool) -> Any:
+    """The batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
 
         C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
 
@@ -247,9 +289,13 @@ def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
     by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. start = 0
     adds to what is there, 1 begins with the row `bias` (all vectors readable), 2 with zero. Equal rows are allowed:
     all results are read before any is written, so a tile is filled up by repeating its last row.
+    A narrow tile takes half a vector at the end of each row: no more than that is summed, read and written there.
 
     Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
     """
+
+    kinds = [*[v] * (NV - 1), v.half if narrow else v]
+    splat = v if NV > 1 else kinds[0]
 
     @emitted(14)
     def block(b: Any, arguments: Any) -> None:
@@ -257,7 +303,7 @@ def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
         # opaque, or the optimizer keeps a running pointer for every row
         rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
         begin = b.select(b.icmp_signed("==", start, i64(1)), bias, zeros(b, NV * v.width))
-        begun = [v.load(b, begin, j * v.width) for j in range(NV)]
+        begun = [kind.load(b, begin, j * v.width) for j, kind in enumerate(kinds)]
         length = b.mul(b_step, depth)
         before = b.block
         each, inner, after, done = (b.append_basic_block(name) for name in ("batch", "depth", "next", "sum"))
@@ -265,7 +311,7 @@ def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
         b.position_at_end(each)
         i = b.phi(I64)
         i.add_incoming(i64(0), before)
-        held = [[b.phi(v.vector) for _ in range(NV)] for _ in range(MR)]
+        held = [[b.phi(kind.vector) for kind in kinds] for _ in range(MR)]
         for row in held:
             for value, first in zip(row, begun, strict=True):
                 value.add_incoming(first, before)
@@ -278,15 +324,17 @@ def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
         column, row_at = b.phi(I64), b.phi(I64)
         column.add_incoming(first, each)
         row_at.add_incoming(a_offset, each)
-        sums = [[b.phi(v.vector) for _ in range(NV)] for _ in range(MR)]
+        sums = [[b.phi(kind.vector) for kind in kinds] for _ in range(MR)]
         for row, outer in zip(sums, held, strict=True):
             for value, so_far in zip(row, outer, strict=True):
                 value.add_incoming(so_far, each)
-        columns = [v.load(b, column, j * v.width) for j in range(NV)]
+        columns = [kind.load(b, column, j * v.width) for j, kind in enumerate(kinds)]
         added = []
         for r in range(MR):
-            scalar = v.broadcast(b, b.add(rows[r], row_at))
-            added.append([v.fma(b, scalar, columns[j], sums[r][j]) for j in range(NV)])
+            whole = splat.broadcast(b, b.add(rows[r], row_at))
+            scalars = [whole if kind is splat else kind.low(b, whole) for kind in kinds]
+            each_sum = zip(kinds, scalars, columns, sums[r], strict=True)
+            added.append([kind.fma(b, scalar, weight, so_far) for kind, scalar, weight, so_far in each_sum])
         following = b.add(column, b_step)
         column.add_incoming(following, inner)
         row_at.add_incoming(b.add(row_at, a_step), inner)
@@ -302,7 +350,7 @@ def micro_kernel(v: Vectors, MR: int, NV: int) -> Any:
                 held[r][j].add_incoming(added[r][j], after)
         b.cbranch(b.icmp_signed("<", item, batch), each, done)
         b.position_at_end(done)
-        _write(v, b, added, c, c_rows, count, start)
+        _write(kinds, v.width, b, added, c, c_rows, count, start)
 
     return block
 
@@ -323,33 +371,30 @@ def zeros(b: Any, size: int) -> Any:
     return b.ptrtoint(found, I64)
 
 
-def _write(v: Vectors, b: Any, sums: list[list[Any]], c: Any, c_rows: Any, count: Any, start: Any) -> None:
+def _write(
+    kinds: list[Vectors], width: int, b: Any, sums: list[list[Any]], c: Any, c_rows: Any, count: Any, start: Any
+) -> None:
     """Write the sums, added to what is there if start is 0; the last vector of a row under a mask."""
-    MR, NV = len(sums), len(sums[0])
+    MR, last = len(sums), len(kinds) - 1
     places = [b.add(c, b.load(pointer(b, c_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
-    mask = v.mask(b, count)
+    mask = kinds[last].mask(b, count)
     done, add, write = b.block, b.append_basic_block("add"), b.append_basic_block("write")
     b.cbranch(b.icmp_signed("==", start, i64(0)), add, write)
     b.position_at_end(add)
-    totals = [
-        [
-            b.fadd(
-                v.load(b, places[r], j * v.width) if j < NV - 1 else v.masked_load(b, mask, places[r], j * v.width),
-                sums[r][j],
-            )
-            for j in range(NV)
-        ]
-        for r in range(MR)
-    ]
+    totals: list[list[Any]] = []
+    for r in range(MR):
+        there = [kind.load(b, places[r], j * width) for j, kind in enumerate(kinds[:last])]
+        there.append(kinds[last].masked_load(b, mask, places[r], last * width))
+        totals.append([b.fadd(old, new) for old, new in zip(there, sums[r], strict=True)])
     b.branch(write)
     b.position_at_end(write)
     for r in range(MR):
-        for j in range(NV):
-            value = b.phi(v.vector)
+        for j, kind in enumerate(kinds):
+            value = b.phi(kind.vector)
             value.add_incoming(sums[r][j], done)
             value.add_incoming(totals[r][j], add)
             totals[r][j] = value
     for r in range(MR):
-        for j in range(NV - 1):
-            v.store(b, totals[r][j], places[r], j * v.width)
-        v.masked_store(b, totals[r][NV - 1], mask, places[r], (NV - 1) * v.width)
+        for j, kind in enumerate(kinds[:last]):
+            kind.store(b, totals[r][j], places[r], j * width)
+        kinds[last].masked_store(b, totals[r][last], mask, places[r], last * width)

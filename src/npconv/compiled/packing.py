@@ -8,12 +8,16 @@ from typing import Any
 from .build import inner
 from .emit import Vectors, word
 
+#: Channels up to which elements are moved one by one: a block of so few is mostly empty.
+FEW = 4
+
 
 @cache
 def boxes(v: Vectors) -> tuple[Any, Any]:
     """(pack_box, spread)."""
     size, lanes, width = v.size, v.lanes, v.width
-    copy, clear, copy_one, clear_one, transpose = v.copy, v.clear, v.copy_one, v.clear_one, v.transpose
+    copy, clear, copy_one, clear_one = v.copy, v.clear, v.copy_one, v.clear_one
+    transpose, transpose_edge = v.transpose, v.transpose_edge
 
     @inner
     def pack_row(
@@ -31,9 +35,11 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
             at += size
         pixels = stop - first
         if step_c == size:
-            for p in range(pixels):
+            dense = step_w == row  # then all pixels are one run
+            run = pixels * row if dense else row
+            for p in range(min(1, pixels) if dense else pixels):
                 source = x + (first + p) * step_w
-                last = at + row
+                last = at + run
                 while at + width <= last:
                     copy(at, source)
                     at += width
@@ -43,20 +49,20 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
                     at += size
                     source += size
         else:
-            whole_p = pixels // lanes * lanes if step_w == size else 0
-            whole_c = channels // lanes * lanes
-            for p in range(0, whole_p, lanes):
-                for c in range(0, whole_c, lanes):
-                    transpose(at + p * row + c * size, row, x + (first + p) * size + c * step_c, step_c)
-                for c in range(whole_c, channels):
-                    source = x + (first + p) * size + c * step_c
-                    place = at + p * row + c * size
-                    for i in range(lanes):
-                        copy_one(place + i * row, source + i * size)
-            for c in range(channels):
+            blocks = channels if step_w == size and channels > FEW else 0
+            for p in range(0, pixels if blocks else 0, lanes):
+                wide = min(lanes, pixels - p)
+                for c in range(0, blocks, lanes):
+                    deep = min(lanes, channels - c)
+                    place, source = at + p * row + c * size, x + (first + p) * size + c * step_c
+                    if wide == lanes and deep == lanes:
+                        transpose(place, row, source, step_c)
+                    else:
+                        transpose_edge(place, row, source, step_c, deep, wide, deep)
+            for c in range(blocks, channels):
                 source = x + first * step_w + c * step_c
                 place = at + c * size
-                for p in range(whole_p, pixels):
+                for p in range(pixels):
                     copy_one(place + p * row, source + p * step_w)
             at += pixels * row
         end = at + after * row
@@ -106,17 +112,21 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
         y: int, step_o: int, offsets: int, source: int, row: int, pixels: int, channels: int, step_p: int
     ) -> None:
         """Tile rows (pixels, channels) to y: pixel p at offsets[p], channels `step_o` apart."""
-        whole_c = channels // lanes * lanes
         p = 0
         while p < pixels:
             run = min(lanes, pixels - p)
             begin = word(offsets, p)
-            if run == lanes and step_p == size and word(offsets, p + lanes - 1) - begin == (lanes - 1) * size:
-                for c in range(0, whole_c, lanes):
-                    transpose(y + begin + c * step_o, step_o, source + p * row + c * size, row)
-                for c in range(whole_c, channels):
-                    for i in range(lanes):
-                        copy_one(y + begin + c * step_o + i * size, source + (p + i) * row + c * size)
+            if step_p == size and channels > FEW:
+                most, run = run, 1
+                while run < most and word(offsets, p + run) - begin == run * size:
+                    run += 1
+                for c in range(0, channels, lanes):
+                    deep = min(lanes, channels - c)
+                    place, start = y + begin + c * step_o, source + p * row + c * size
+                    if run == lanes and deep == lanes:
+                        transpose(place, step_o, start, row)
+                    else:
+                        transpose_edge(place, step_o, start, row, run, deep, run)
             else:
                 for c in range(channels):
                     for i in range(run):

@@ -11,6 +11,9 @@ from functools import lru_cache
 from ..geometry import ceil_div
 from .target import host
 
+#: Vectors of so many bytes are made by two units of half the width, or by one that costs no more: half a vector at the
+#: end of a panel then takes half the time, or the same.
+HALVED = 64
 #: Products summed in registers before they are rounded into memory, which keeps the error bound of long sums.
 CHUNK = 256
 #: Rows of the register tile that is 1, 2, 3, 4 vectors wide, by the bytes of a vector: sums, a row of columns and two
@@ -42,6 +45,12 @@ class Panels:
     @property
     def vectors(self) -> int:
         return self.columns * (self.count - 1) + self.last
+
+    @property
+    def computed(self) -> int:
+        """Channels that are computed, with those that nobody wants."""
+        spared = self.lanes // 2 if vector_bytes() == HALVED and 2 * self.rest <= self.lanes else 0
+        return self.vectors * self.lanes - spared
 
 
 @lru_cache(maxsize=1)

@@ -11,14 +11,14 @@ from .panels import REST
 
 
 @cache
-def multiply(v: Vectors) -> Any:
+def multiply(v: Vectors, narrow: bool = False) -> Any:
     """multiply(columns, a, rows, ...): the arguments are those of `emit.micro_kernel`, and `pixels`, the rows in all.
 
     The tables of rows must be `SPARE` entries longer than they have rows, filled with the last one.
     """
     widest = v.widest
-    walk1, walk2 = _walk(v, 1), _walk(v, 2)
-    walk3, walk4 = (_walk(v, 3), _walk(v, 4)) if widest > 2 else (walk2, walk2)
+    walk1, walk2 = _walk(v, 1, narrow), _walk(v, 2, narrow)
+    walk3, walk4 = (_walk(v, 3, narrow), _walk(v, 4, narrow)) if widest > 2 else (walk2, walk2)
 
     @inner
     def multiply(
@@ -39,10 +39,10 @@ def multiply(v: Vectors) -> Any:
 
 
 @cache
-def _walk(v: Vectors, columns: int) -> Any:
+def _walk(v: Vectors, columns: int, narrow: bool) -> Any:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
     tall = v.tile_rows(columns)
-    block, rest = v.block(tall, columns), v.block(REST, columns)
+    block, rest = v.block(tall, columns, narrow), v.block(REST, columns, narrow)
 
     @inner
     def walk(

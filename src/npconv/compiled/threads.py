@@ -42,8 +42,15 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
+class _Local(threading.local):
+    """What a thread asked for, and what the operation that it is in uses; looking for what is not there is slow."""
+
+    threads: int | None = None
+    current: int | None = None
+
+
 _default = _processors()
-_local = threading.local()
+_local = _Local()
 
 
 def current() -> int:
@@ -51,14 +58,13 @@ def current() -> int:
 
     It follows `set_num_threads` of another thread from one operation to the next, never inside of one.
     """
-    found = getattr(_local, "threads", None) or getattr(_local, "current", None)
-    return found or begin()
+    return _local.threads or _local.current or begin()
 
 
 def begin() -> int:
     """An operation begins: what `set_num_threads` said last holds until it ends."""
     _local.current = _default
-    return getattr(_local, "threads", None) or _default
+    return _local.threads or _default
 
 
 def get_num_threads() -> int:
@@ -113,15 +119,12 @@ def num_threads(n: int) -> Iterator[None]:
     1
     """
     n = _checked("num_threads", n)
-    before = getattr(_local, "threads", None)
+    before = _local.threads
     _local.threads = n
     try:
         yield
     finally:
-        if before is None:
-            del _local.threads
-        else:
-            _local.threads = before
+        _local.threads = before
 
 
 def _checked(op: str, n: object) -> int:

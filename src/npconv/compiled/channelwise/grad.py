@@ -15,9 +15,24 @@ from llvmlite import ir
 from .. import packing
 from ..build import inner
 from ..emit import I64, Vectors, emitted, i64, pointer, word
-from ..panels import LINE
+from ..panels import CHUNK, LINE
 from .pack import gapped
 from .sizes import TAPS
+from .squares import (
+    COLUMN_MOVE,
+    COUNT,
+    G_MOVE,
+    G_PIXEL,
+    G_ROW,
+    LIMITS,
+    ROWS,
+    TO_MOVE,
+    WIDE,
+    X_MOVE,
+    X_PIXEL,
+    ZEROS,
+    gradient_squares,
+)
 from .tiles import FAST, MASKED, SAFE, Loop, chosen, put, swapped
 
 
@@ -97,6 +112,8 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
     """The gradient of the weights, in parts."""
     size, lanes, width = v.size, v.lanes, v.width
     run, clear = gradient_tiles(v), v.clear
+    squares = gradient_squares(v) if v.registers == 32 else chosen(7, [])
+    most = CHUNK // (2 * WIDE)
     pack_box, _ = packing.boxes(v)
     pack_groups, _ = gapped(v)
 
@@ -132,92 +149,139 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
     def weight_grad(
         lo: int, hi: int, thread: int,
         x: int, g: int, to: int, scratch: int, scratch_step: int,
-        kind: int, tile_taps: int, taps: int, wide: int, vectors: int, used: int, slabs: int, units: int, out_d: int,
+        kind: int, square: int, tile_taps: int, taps: int, wide: int, parts: int, vectors: int, used: int, slabs: int,
+        units: int, out_d: int,
         bands: int, band: int, out_h: int, out_w: int, groups: int, inputs: int, outputs: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
         g_batch_step: int, g_step_c: int, g_step_d: int, g_step_h: int, g_step_w: int,
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int, box_d: int, box_h: int, box_w: int,
-        packs: int, packs_g: int, packed_at: int, packed_g_at: int, edge_lo: int, edge_hi: int, zeros: int, chunk: int,
+        packs: int, packs_g: int, table_at: int, packed_at: int, packed_g_at: int, edge_lo: int, edge_hi: int, zeros: int,
+        chunk: int,
     ) -> None:  # fmt: skip
-        """Blocks lo..hi of slabs x vectors; the taps are padded to whole tiles by repeating the last."""
-        mine = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
-        offsets, ahead, limits = mine, mine + 8 * taps, mine + 16 * taps
+        """Blocks lo..hi of slabs x parts (runs of vectors); the taps are padded to whole tiles by repeating the last.
+
+        `square`: 3 x 3 taps of that stride, in tiles of two rows; else, and for what these leave, pixel by pixel.
+        """
+        frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
+        offsets = frame + table_at
+        ahead, limits = offsets + 8 * taps, offsets + 16 * taps
+        lines = offsets + 24 * taps  # the rows of a square tile, and how wide they are
+        many_lines = square + 3
+        strips = out_w // WIDE if square else 0
         for block in range(lo, hi):
-            vector = block % vectors
-            slab = block // vectors
-            first = vector * lanes
-            here = min(lanes, used - first)
-            mask_care = 1 if here == lanes else 2
-            part = to + block * taps * wide * width
-            for i in range(taps * wide):
-                clear(part + i * width)
-            for unit in range(units * slab // slabs, units * (slab + 1) // slabs):
-                first_row = unit % bands * band
-                od = unit // bands % out_d
-                n = unit // bands // out_d
-                rows = min(band, out_h - first_row)
-                corner_d, corner_h = od * move_d - lo_d, first_row * move_h - lo_h
-                image = x + n * batch_step
-                if packs:
-                    pixel, column, width_in = here * size, 0, box_w
-                    source = mine + packed_at
-                    pack(source, image, step_c, step_d, step_h, step_w, here, first, wide, groups, inputs,
-                         in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
-                    line = box_w * pixel
-                    plane = box_h * line
-                else:
-                    pixel, line, plane, column, width_in = step_w, step_h, step_d, -lo_w, in_w
-                    source = image + first * size + corner_d * plane + corner_h * line - lo_w * pixel
-                gs = g + n * g_batch_step + od * g_step_d + first_row * g_step_h
-                if packs_g:
-                    g_pixel = here * size
-                    pack(mine + packed_g_at, gs, g_step_c, 0, g_step_h, g_step_w, here, first, wide, groups, outputs,
-                         1, rows, out_w, 1, rows, out_w, 0, 0, 0)  # fmt: skip
-                    gs, g_line = mine + packed_g_at, out_w * g_pixel
-                else:
-                    gs, g_line, g_pixel = gs + first * size, g_step_h, g_step_w
-                for tap in range(taps):
-                    real = min(tap, taps_d * taps_h * taps_w - 1)
-                    kw, kh, kd = real % taps_w, real // taps_w % taps_h, real // (taps_w * taps_h)
-                    put(offsets + 8 * tap, kd * far_d * plane + kh * far_h * line + kw * far_w * pixel)
-                    put(ahead + 8 * tap, kw * far_w)
-                    put(limits + 8 * tap, width_in)
-                row = 0
-                while row < rows:
-                    top = corner_h + row * move_h
-                    # packed or not, the sums are cut alike, so that memory layout does not show in the result
-                    inside = (
-                        top >= 0
-                        and top + (taps_h - 1) * far_h < in_h
-                        and corner_d >= 0
-                        and corner_d + (taps_d - 1) * far_d < in_d
-                    )
-                    many = 1
-                    if inside:
-                        many = min(rows - row, (in_h - 1 - (taps_h - 1) * far_h - top) // move_h + 1)
-                    elif not packs:
-                        for tap in range(taps):
-                            real = min(tap, taps_d * taps_h * taps_w - 1)
-                            d = corner_d + real // (taps_w * taps_h) * far_d
-                            h = top + real // taps_w % taps_h * far_h
-                            put(limits + 8 * tap, width_in if 0 <= d < in_d and 0 <= h < in_h else 0)
-                    p = 0
-                    while p < out_w:
-                        # the left edge, the middle, the right edge; where rows are at an edge too, all in one
-                        care, stop = mask_care, out_w
-                        if inside and p < edge_lo:
-                            stop = edge_lo
-                        elif inside and p < edge_hi:
-                            care, stop = (mask_care if mask_care == 2 else 0), edge_hi
-                        patch(kind, care, part, tile_taps, taps, wide, source + row * move_h * line + p * move_w * pixel,
-                              move_h * line, move_w * pixel, gs + row * g_line + p * g_pixel, g_line, g_pixel, many,
-                              stop - p, offsets, column + p * move_w, move_w, ahead, limits, zeros, here, chunk)  # fmt: skip
-                        p = stop
-                    if not inside:
-                        for tap in range(taps):
-                            put(limits + 8 * tap, width_in)
-                    row += many
+            part = block % parts
+            slab = block // parts
+            begin, end = vectors * part // parts, vectors * (part + 1) // parts
+            start = to + slab * vectors * taps * wide * width
+            for i in range(begin * taps * wide, end * taps * wide):
+                clear(start + i * width)
+            first = begin
+            while first < end:
+                together = 1
+                if square and not packs and not packs_g:
+                    together = end - first
+                    if together > 1 and end * lanes > used:
+                        together -= 1  # the last one has fewer channels
+                here = min(together * lanes, used - first * lanes)
+                count = here - (together - 1) * lanes
+                mask_care = 1 if count == lanes else 2
+                target = start + first * taps * wide * width
+                for unit in range(units * slab // slabs, units * (slab + 1) // slabs):
+                    first_row = unit % bands * band
+                    od = unit // bands % out_d
+                    n = unit // bands // out_d
+                    rows = min(band, out_h - first_row)
+                    corner_d, corner_h = od * move_d - lo_d, first_row * move_h - lo_h
+                    image = x + n * batch_step
+                    if packs:
+                        pixel, column, width_in = here * size, 0, box_w
+                        source = frame + packed_at
+                        pack(source, image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups, inputs,
+                             in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
+                        line = box_w * pixel
+                        plane = box_h * line
+                    else:
+                        pixel, line, plane, column, width_in = step_w, step_h, step_d, -lo_w, in_w
+                        source = image + first * width + corner_d * plane + corner_h * line - lo_w * pixel
+                    gs = g + n * g_batch_step + od * g_step_d + first_row * g_step_h
+                    if packs_g:
+                        g_pixel = here * size
+                        pack(frame + packed_g_at, gs, g_step_c, 0, g_step_h, g_step_w, here, first * lanes, wide, groups, outputs,
+                             1, rows, out_w, 1, rows, out_w, 0, 0, 0)  # fmt: skip
+                        gs, g_line = frame + packed_g_at, out_w * g_pixel
+                    else:
+                        gs, g_line, g_pixel = gs + first * width, g_step_h, g_step_w
+                    for tap in range(taps):
+                        real = min(tap, taps_d * taps_h * taps_w - 1)
+                        kw, kh, kd = real % taps_w, real // taps_w % taps_h, real // (taps_w * taps_h)
+                        put(offsets + 8 * tap, kd * far_d * plane + kh * far_h * line + kw * far_w * pixel)
+                        put(ahead + 8 * tap, kw * far_w)
+                        put(limits + 8 * tap, width_in)
+                    put(frame + X_PIXEL, pixel)
+                    put(frame + G_PIXEL, g_pixel)
+                    put(frame + G_ROW, g_line)
+                    put(frame + ROWS, lines)
+                    put(frame + LIMITS, lines + 8 * many_lines)
+                    put(frame + ZEROS, zeros)
+                    put(frame + COUNT, count)
+                    put(frame + X_MOVE, WIDE * move_w * pixel)
+                    put(frame + G_MOVE, WIDE * g_pixel)
+                    put(frame + COLUMN_MOVE, WIDE * move_w)
+                    put(frame + TO_MOVE, taps * width)
+                    row, covered = 0, 0
+                    while row < rows:
+                        top = corner_h + row * move_h
+                        if strips and row >= covered and row + 2 <= rows:
+                            covered = row + 2
+                            for kd in range(taps_d):
+                                d = corner_d + kd * far_d
+                                for k in range(many_lines):
+                                    real = 0 <= d < in_d and 0 <= top + k < in_h
+                                    put(lines + 8 * k, kd * far_d * plane + k * line)
+                                    put(lines + 8 * (many_lines + k), width_in if real or packs else 0)
+                                for p in range(0, strips, most):
+                                    squares(2 * square + mask_care - 3, frame, together, min(most, strips - p),
+                                            target + kd * 9 * width, source + row * move_h * line + p * WIDE * move_w * pixel,
+                                            gs + row * g_line + p * WIDE * g_pixel, column + p * WIDE * move_w)  # fmt: skip
+                        # packed or not, the sums are cut alike, so that memory layout does not show in the result
+                        inside = (
+                            top >= 0
+                            and top + (taps_h - 1) * far_h < in_h
+                            and corner_d >= 0
+                            and corner_d + (taps_d - 1) * far_d < in_d
+                        )
+                        many, p = 1, 0
+                        if row < covered:
+                            p = strips * WIDE
+                        elif inside:
+                            many = min(rows - row, (in_h - 1 - (taps_h - 1) * far_h - top) // move_h + 1)
+                        if p < out_w and not inside and not packs:
+                            for tap in range(taps):
+                                real = min(tap, taps_d * taps_h * taps_w - 1)
+                                d = corner_d + real // (taps_w * taps_h) * far_d
+                                h = top + real // taps_w % taps_h * far_h
+                                put(limits + 8 * tap, width_in if 0 <= d < in_d and 0 <= h < in_h else 0)
+                        while p < out_w:
+                            # the left edge, the middle, the right edge; where rows are at an edge too, all in one
+                            care, stop = 1, out_w
+                            if inside and p < edge_lo:
+                                stop = edge_lo
+                            elif inside and p < edge_hi:
+                                care, stop = 0, edge_hi
+                            for c in range(together):
+                                last = c == together - 1 and count < lanes
+                                patch(kind, 2 if last else care, target + c * taps * wide * width, tile_taps, taps, wide,
+                                      source + c * width + row * move_h * line + p * move_w * pixel, move_h * line,
+                                      move_w * pixel, gs + c * width + row * g_line + p * g_pixel, g_line, g_pixel, many,
+                                      stop - p, offsets, column + p * move_w, move_w, ahead, limits, zeros,
+                                      count if last else lanes, chunk)  # fmt: skip
+                            p = stop
+                        if not inside:
+                            for tap in range(taps):
+                                put(limits + 8 * tap, width_in)
+                        row += many
+                first += together
 
     return weight_grad
 
@@ -225,6 +289,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
 def gather(v: Vectors) -> Callable[..., Any]:
     """The parts of a gradient, summed and brought to their places."""
     size, lanes, width = v.size, v.lanes, v.width
+    copy, copy_one = v.copy, v.copy_one
 
     @emitted(2)
     def add(b: Any, a: Any) -> None:
@@ -237,16 +302,23 @@ def gather(v: Vectors) -> Callable[..., Any]:
 
     def gather(
         lo: int, hi: int, thread: int,
-        parts: int, to: int, slabs: int, vectors: int, taps: int, wide: int, groups: int, inputs: int, outputs: int,
-        step_o: int, step_c: int, real: int, tap_offsets: int,
+        parts: int, to: int, fresh: int, slabs: int, vectors: int, taps: int, wide: int, groups: int, inputs: int,
+        outputs: int, step_o: int, step_c: int, real: int, tap_offsets: int,
     ) -> None:  # fmt: skip
-        """Vectors lo..hi: add the slabs in order, then every weight to its place."""
+        """Vectors lo..hi: add the slabs in order, then every weight to its place; `fresh`: write it there."""
         each = taps * wide * width
         for vector in range(lo, hi):
             whole = parts + vector * each
             for slab in range(1, slabs):
                 for i in range(0, each, width):
                     add(whole + i, whole + slab * vectors * each + i)
+            if wide == 1 and step_o == size and (vector + 1) * lanes <= groups:
+                for tap in range(real):
+                    place = to + vector * width + word(tap_offsets, tap)
+                    if not fresh:
+                        add(whole + tap * width, place)
+                    copy(place, whole + tap * width)
+                continue
             for lane in range(lanes):
                 channel = vector * lanes + lane
                 group, i = channel // wide, channel % wide
@@ -255,7 +327,12 @@ def gather(v: Vectors) -> Callable[..., Any]:
                         o = i ^ r
                         if o < outputs:
                             place = to + (group * outputs + o) * step_o + i * step_c
+                            source = whole + r * width + lane * size
                             for tap in range(real):
-                                add_one(place + word(tap_offsets, tap), whole + (tap * wide + r) * width + lane * size)
+                                if fresh:
+                                    copy_one(place + word(tap_offsets, tap), source)
+                                else:
+                                    add_one(place + word(tap_offsets, tap), source)
+                                source += wide * width
 
     return gather

@@ -17,7 +17,8 @@ from ..panels import LINE
 from ..target import Target
 from .grad import gather, weight_grad
 from .pack import gapped, prepare, weights
-from .tiles import forward_tiles, put
+from .pixels import forward_tiles
+from .tiles import FRAME, put
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
@@ -26,18 +27,29 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     return {"prepare": prepare(v), "forward": forward(v), "weight_grad": weight_grad(v), "gather": gather(v)}
 
 
+AT = {name: 8 * i for i, name in enumerate(FRAME)}
+X_PIXEL, ROWS, ROW, END_ROW, TAPS, TAP, TAP_STEP, Y_PIXEL, BEGIN_PIXEL = (AT[name] for name in FRAME[:9])
+COLUMN_PIXEL, COLUMN_TAP, LIMITS, ZEROS, COUNT, Y_ROW, LIVE_ROWS = (AT[name] for name in FRAME[9:16])
+X_MOVE, W_MOVE, Y_MOVE, BEGIN_MOVE, COLUMN_MOVE, LIVE_MOVE = (AT[name] for name in FRAME[16:])
+
+
 def sweep(v: Vectors) -> Any:
-    """All pixels of one row with one panel."""
+    """All pixels of one row with one panel, or with several: `panels`, each `panel` bytes after the last."""
     run, pixels_of = forward_tiles(v)
 
     @inner
     def sweep(
-        kind: int, x: int, x_pixel: int, rows: int, many: int, taps: int, tap_step: int, w: int, w_tap: int,
-        y: int, y_pixel: int, out: int, bias: int, column: int, column_pixel: int, column_tap: int,
-        limits: int, zeros: int, count: int, inside: int, care: int, in_w: int, chunk_rows: int, chunk_taps: int,
+        kind: int, frame: int, panels: int, panel: int, w_panel: int, x: int, x_pixel: int, many: int, taps: int, w: int,
+        w_tap: int, y: int, y_pixel: int, out: int, bias: int, zeros: int, column: int, column_pixel: int,
+        column_tap: int, inside: int, care: int, in_w: int, chunk_rows: int, chunk_taps: int,
     ) -> None:  # fmt: skip
         pixels = pixels_of(kind)
         reach = (pixels - 1) * column_pixel + (taps - 1) * column_tap
+        put(frame + X_MOVE, panel if panels else pixels * x_pixel)
+        put(frame + W_MOVE, w_panel if panels else 0)
+        put(frame + Y_MOVE, panel if panels else pixels * y_pixel)
+        put(frame + COLUMN_MOVE, 0 if panels else pixels * column_pixel)
+        put(frame + LIVE_MOVE, 0 if panels else -pixels)
         row = 0
         while row < many:
             these = min(chunk_rows, many - row)
@@ -46,6 +58,15 @@ def sweep(v: Vectors) -> Any:
                 now = min(chunk_taps, taps - tap)
                 first = row + tap == 0
                 weights = w + (row * taps + tap) * w_tap
+                put(frame + ROW, row)
+                put(frame + END_ROW, row + these)
+                put(frame + TAP, tap)
+                put(frame + TAPS, now)
+                put(frame + BEGIN_PIXEL, 0 if first else y_pixel)
+                if panels:
+                    put(frame + BEGIN_MOVE, panel if bias or not first else 0)
+                else:
+                    put(frame + BEGIN_MOVE, 0 if first else pixels * y_pixel)
                 p = 0
                 while p < out:
                     at = column + p * column_pixel
@@ -58,11 +79,22 @@ def sweep(v: Vectors) -> Any:
                         strip = (-at - 1) // (pixels * column_pixel) + 1
                     else:
                         strip += 1
-                    strip = min(strip, (out - p - 1) // pixels + 1)
+                    strip = 1 if panels else min(strip, (out - p - 1) // pixels + 1)
                     target = y + p * y_pixel
-                    run(kind + here, strip, x + p * x_pixel, x_pixel, rows, these, now, tap_step, weights,
-                        target, y_pixel, bias if first else target, 0 if first else y_pixel,
-                        at, column_pixel, column_tap, limits, zeros, out - p, count, row, tap)  # fmt: skip
+                    begin = target
+                    if first:
+                        begin = bias if bias else zeros
+                    run(
+                        kind + here,
+                        frame,
+                        panels if panels else strip,
+                        x + p * x_pixel,
+                        weights,
+                        target,
+                        begin,
+                        at,
+                        out - p,
+                    )
                     p += strip * pixels
                 tap += now
             row += these
@@ -76,27 +108,36 @@ def forward(v: Vectors) -> Any:
     pack_box, spread = packing.boxes(v)
     pack_groups, spread_groups = gapped(v)
     scan, pack_vector = sweep(v), weights(v)
-    grouped = 2 if v.registers == 16 else 4  # where the tiles of groups begin
 
     def forward(
         lo: int, hi: int, thread: int,
         x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
-        sliding: int, wide: int, parts: int, panels: int, pairs: int, used: int, out_d: int, bands: int, band: int,
-        out_h: int, out_w: int,
+        kind: int, step_rows: int, wide: int, across: int, parts: int, vectors: int, used: int, out_d: int, bands: int,
+        band: int, out_h: int, out_w: int,
         groups: int, inputs: int, outputs: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
         y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int,
-        box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
-        fresh: int, w_step_o: int, w_step_c: int, tap_offsets: int, fresh_at: int,
+        span: int, box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
+        fresh: int, w_step_o: int, w_step_c: int, tap_offsets: int, fresh_at: int, table_at: int,
         packs: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
     ) -> None:  # fmt: skip
-        """Blocks lo..hi of batch x depth x bands x parts (runs of panels): move and far are stride and dilation."""
-        rows = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
-        many = taps_d * taps_h
+        """Blocks lo..hi of batch x depth x bands x parts (runs of vectors): move and far are stride and dilation.
+
+        `across`: row by row, the vectors of a part next to each other, as they lie in memory; else vector by vector.
+        A tile computes `step_rows` rows of outputs from `span` rows of inputs, `far_h` apart.
+        """
+        frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
+        rows, packed, staged = frame + table_at, frame + packed_at, frame + staged_at
+        many, taps = taps_d * span, taps_d * taps_h * taps_w
         limits = rows + 8 * many
-        packed, staged = rows + packed_at, rows + staged_at
+        each = taps * wide * width  # the weights of a vector
+        put(frame + ROWS, rows)
+        put(frame + LIMITS, limits)
+        put(frame + COLUMN_PIXEL, move_w)
+        put(frame + COLUMN_TAP, far_w)
+        put(frame + ZEROS, zeros)
         for block in range(lo, hi):
             part = block % parts
             rest = block // parts
@@ -104,79 +145,74 @@ def forward(v: Vectors) -> Any:
             rest //= bands
             od = rest % out_d
             n = rest // out_d
-            last_row = min(out_h, first_row + band)
+            tall = min(out_h, first_row + band) - first_row
             x_image = x + n * batch_step
             corner_d, corner_h = od * move_d - lo_d, first_row * move_h - lo_h
-            for row in range(first_row, last_row):
-                for kd in range(taps_d):
-                    d = corner_d + kd * far_d
-                    for kh in range(taps_h):
-                        h = row * move_h - lo_h + kh * far_h
-                        limit = in_w
-                        if packs:
-                            limit = box_w
-                        elif not (0 <= d < in_d and 0 <= h < in_h):
-                            limit = 0
-                        put(limits + 8 * ((row - first_row) * many + kd * taps_h + kh), limit)
-            for panel in range(panels * part // parts, panels * (part + 1) // parts):
-                columns, first = (2, 2 * panel) if panel < pairs else (1, panel + pairs)
-                here = min(columns * lanes, used - first * lanes)
-                count = here - (columns - 1) * lanes
-                kind = sliding + 2 * (columns - 1) if wide == 1 else grouped + wide // 4
-                kind *= 3
-                if packs:
-                    pixel = here * size
-                    if gaps:
-                        pack_groups(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups, inputs,
-                                    in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
-                    else:
-                        pack_box(packed, x_image + first * lanes * step_c, step_c, step_d, step_h, step_w, here,
-                                 in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
-                    line = box_w * pixel
-                    plane = box_h * line
-                    source, column, width_in = packed, 0, box_w
-                else:
+            deep = corner_d >= 0 and corner_d + (taps_d - 1) * far_d < in_d
+            begin, end = vectors * part // parts, vectors * (part + 1) // parts
+            y_image = y + n * y_batch_step + od * y_step_d + first_row * y_step_h
+            for turn in range(0, tall if across else 1, step_rows):
+                first = begin
+                while first < end:
+                    together = 1
+                    if across:
+                        together = end - first
+                        if together > 1 and end * lanes > used:
+                            together -= 1  # the last one has fewer channels
+                    here = min(together * lanes, used - first * lanes)
+                    count = here - (together - 1) * lanes
                     pixel, line, plane = step_w, step_h, step_d
                     source = x_image + first * width + corner_d * plane + corner_h * line - lo_w * pixel
                     column, width_in = -lo_w, in_w
-                for kd in range(taps_d):
-                    for kh in range(taps_h):
-                        put(rows + 8 * (kd * taps_h + kh), kd * far_d * plane + kh * far_h * line)
-                y_image = y + n * y_batch_step + od * y_step_d + first_row * y_step_h
-                target, y_line, y_pixel = y_image + first * width, y_step_h, y_step_w
-                if stages:
-                    target, y_pixel = staged, columns * width
-                    y_line = out_w * y_pixel
-                begin = bias + first * width if bias else zeros
-                factors = w + first * many * taps_w * wide * width
-                if fresh:
-                    factors = rows + fresh_at
-                    for c in range(columns):
-                        pack_vector(factors + c * width, columns * width, w, first + c, wide, groups, inputs, outputs,
-                                    w_step_o, w_step_c, many * taps_w, tap_offsets)  # fmt: skip
-                for row in range(last_row - first_row):
-                    top, deep = corner_h + row * move_h, taps_h - 1
-                    care = 1 if here == columns * lanes else 2
-                    inside = care == 1
-                    if not packs:
-                        inside = (
-                            inside
-                            and top >= 0
-                            and top + deep * far_h < in_h
-                            and corner_d >= 0
-                            and corner_d + (taps_d - 1) * far_d < in_d
-                        )
-                    scan(kind, source + row * move_h * line, move_w * pixel, rows, many,
-                         taps_w, far_w * pixel, factors, wide * columns * width, target + row * y_line, y_pixel, out_w,
-                         begin, column, move_w, far_w, limits + 8 * row * many, zeros, count, inside, care,
-                         width_in, chunk_rows, chunk_taps)  # fmt: skip
-                if stages:
-                    pixels = (last_row - first_row) * out_w
-                    if gaps:
-                        spread_groups(y_image, step_o, places, staged, columns * width, pixels, here, first * lanes,
-                                      wide, groups, outputs)  # fmt: skip
-                    else:
-                        spread(y_image + first * lanes * step_o, step_o, places, staged, columns * width, pixels, here,
-                               y_step_w)  # fmt: skip
+                    if packs:
+                        pixel = here * size
+                        if gaps:
+                            pack_groups(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups,
+                                        inputs, in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
+                        else:
+                            pack_box(packed, x_image + first * lanes * step_c, step_c, step_d, step_h, step_w, here,
+                                     in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
+                        line = box_w * pixel
+                        plane = box_h * line
+                        source, column, width_in = packed, 0, box_w
+                    target, y_line, y_pixel = y_image + first * width, y_step_h, y_step_w
+                    if stages:
+                        target, y_pixel = staged, width
+                        y_line = out_w * y_pixel
+                    factors = w + first * each
+                    if fresh:
+                        factors = frame + fresh_at + ((first - begin) * each if across else 0)
+                        for c in range(together if turn == 0 else 0):
+                            pack_vector(factors + c * each, width, w, first + c, wide, groups, inputs, outputs, w_step_o,
+                                        w_step_c, taps, tap_offsets)  # fmt: skip
+                    put(frame + COUNT, count)
+                    put(frame + X_PIXEL, move_w * pixel)
+                    put(frame + TAP_STEP, far_w * pixel)
+                    put(frame + Y_PIXEL, y_pixel)
+                    put(frame + Y_ROW, y_line)
+                    for row in range(turn, turn + 1 if across else tall, step_rows):
+                        put(frame + LIVE_ROWS, tall - row)
+                        inside = deep or packs
+                        for k in range(many):
+                            kd, kh = k // span, k % span
+                            d, h = corner_d + kd * far_d, row * move_h + kh * far_h
+                            exists = h < box_h if packs else 0 <= d < in_d and 0 <= corner_h + h < in_h
+                            inside = inside and exists
+                            put(rows + 8 * k, kd * far_d * plane + kh * far_h * line)
+                            put(limits + 8 * k, width_in if exists else 0)
+                        care = 1 if count == lanes else 2
+                        scan(3 * kind, frame, together if across else 0, width, each,
+                             source + row * move_h * line, move_w * pixel, many, taps_w, factors, wide * width,
+                             target + row * y_line, y_pixel, out_w, bias + first * width if bias else 0, zeros, column,
+                             move_w, far_w, care == 1 and inside and tall - row >= step_rows, care, width_in, chunk_rows,
+                             chunk_taps)  # fmt: skip
+                    if stages:
+                        if gaps:
+                            spread_groups(y_image, step_o, places, staged, width, tall * out_w, here,
+                                          first * lanes, wide, groups, outputs)  # fmt: skip
+                        else:
+                            spread(y_image + first * lanes * step_o, step_o, places, staged, width, tall * out_w,
+                                   here, y_step_w)  # fmt: skip
+                    first += together
 
     return forward

@@ -14,8 +14,8 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, effective_kernel, three_axes, total
 from .. import catalogue
 from ..calls import Words
-from ..panels import CHUNK, whole_lines
-from .sizes import TAPS
+from ..panels import CHUNK, vector_bytes, whole_lines
+from .sizes import FRAME_WORDS, TAPS
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
@@ -23,35 +23,31 @@ BLOCKS = 8
 BLOCK_FLOPS = 100_000
 #: Bytes of the inputs of a packed band: it should stay in the second-level cache.
 BAND_BYTES = 192 << 10
+#: Pixels of a register tile, roughly: rows of fewer such than there are vectors are taken vector after vector.
+TILE_PIXELS = 7
 #: Pixels of a slab of the weight gradient, roughly: what one part of the sum adds up before the parts meet.
 SLAB = 64 * CHUNK
+#: Bytes of x up to which the vectors of a slab are taken apart: more should be read in the order of memory.
+SLAB_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """How groups lie in vectors: `wide` lanes per group, `used` lanes in all, `pairs` panels of two vectors."""
+    """How groups lie in vectors: `wide` lanes per group, `used` lanes in all."""
 
     wide: int
     used: int
     vectors: int
-    pairs: int
     lanes: int
-
-    @property
-    def panels(self) -> int:
-        return self.vectors - self.pairs
 
 
 @lru_cache(maxsize=1024)
 def lay_out(groups: int, inputs: int, outputs: int, itemsize: int) -> Lanes:
     """Groups as powers of two, so that none straddles two vectors."""
-    from ..target import host
-
-    width = host().width
-    lanes = width // itemsize
+    lanes = vector_bytes() // itemsize
     wide = 1 << (max(inputs, outputs) - 1).bit_length()
     vectors = ceil_div(groups * wide, lanes)
-    return Lanes(wide, groups * wide, vectors, vectors // 2 if wide == 1 and width != 32 else 0, lanes)
+    return Lanes(wide, groups * wide, vectors, lanes)
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def packing_of(groups: int, channels: int, shape: Ints, strides: Ints, dtype: np
     at = lay_out(groups, inputs, outputs, dtype.itemsize)
     offsets = _tap_offsets(kernel, strides[2:])
     values = {
-        "wide": at.wide, "pairs": at.pairs, "groups": groups, "inputs": inputs, "outputs": outputs,
+        "wide": at.wide, "groups": groups, "inputs": inputs, "outputs": outputs,
         "step_o": strides[0], "step_c": strides[1], "taps": len(offsets),
     }  # fmt: skip
     arrays = {"tap_offsets": offsets}
@@ -129,30 +125,34 @@ def plan(
     gaps = not inputs == outputs == at.wide
     packs = gaps or (x_strides[1] != size and geometry.in_channels > 1)
     stages = gaps or (y_strides[1] != size and geometry.out_channels > 1)
-    columns = 2 if at.pairs else 1
-    pixel = columns * at.lanes * size
+    kind, step_rows, span = _tile(axes, at)
     depth, height, width = axes.outs
-    slices, many = geometry.batch * depth, axes.kernel[0] * axes.kernel[1]
+    slices, pixel, many = geometry.batch * depth, at.lanes * size, axes.kernel[0] * span
     flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * geometry.taps
     wanted = min(BLOCKS, ceil_div(flops, BLOCK_FLOPS))
-    parts = min(at.panels, ceil_div(wanted, slices))
+    parts = min(at.vectors, ceil_div(wanted, slices))
+    across = not (packs or stages) and (step_rows > 1 or at.vectors > width // TILE_PIXELS)
     band = axes.band(ceil_div(wanted, slices * parts), pixel, packs)
+    band = min(height, ceil_div(band, step_rows) * step_rows)
     bands = ceil_div(height, band)
     y_steps = three_axes(y_strides[2:], 0)
     places = np.add.outer(np.arange(band, dtype=np.int64) * y_steps[1], np.arange(width, dtype=np.int64) * y_steps[2])
-    packed_at = whole_lines(8 * many * (1 + band))
+    table_at = whole_lines(8 * FRAME_WORDS)
+    packed_at = table_at + whole_lines(8 * 2 * many)
     staged_at = packed_at + (whole_lines(total(axes.box(band)) * pixel) if packs else 0)
     fresh_at = staged_at + (whole_lines(band * width * pixel) if stages else 0)
-    fresh = geometry.taps * at.wide * pixel if w_strides else 0
+    together = ceil_div(at.vectors, parts) if across else 1
+    fresh = geometry.taps * at.wide * pixel * together if w_strides else 0
     w_step_o, w_step_c, *w_steps = w_strides or (0,) * (2 + geometry.rank)
     chunk_taps = min(axes.kernel[2], CHUNK)
+    chunk_rows = CHUNK // chunk_taps if chunk_taps == axes.kernel[2] else 1
     values = {
-        "sliding": int(axes.moves[2] == axes.fars[2] == 1), "wide": at.wide, "parts": parts, "panels": at.panels,
-        "pairs": at.pairs, "used": at.used, "bands": bands, "band": band, "groups": groups, "inputs": inputs,
+        "kind": kind, "step_rows": step_rows, "span": span, "wide": at.wide, "across": int(across), "parts": parts,
+        "vectors": at.vectors, "used": at.used, "bands": bands, "band": band, "groups": groups, "inputs": inputs,
         "outputs": outputs, "batch_step": x_strides[0], "step_c": x_strides[1], "y_batch_step": y_strides[0],
-        "step_o": y_strides[1], "chunk_rows": CHUNK // chunk_taps if chunk_taps == axes.kernel[2] else 1,
+        "step_o": y_strides[1], "chunk_rows": many if step_rows > 1 else chunk_rows,
         "chunk_taps": chunk_taps, "packs": int(packs), "stages": int(stages), "gaps": int(gaps),
-        "packed_at": packed_at, "staged_at": staged_at,
+        "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
         "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(w_strides)), "fresh_at": fresh_at,
         "w_step_o": w_step_o, "w_step_c": w_step_c,
         **axes.words(band, step=three_axes(x_strides[2:], 0), y_step=y_steps),
@@ -160,11 +160,29 @@ def plan(
     offsets = _tap_offsets(geometry.kernel, tuple(w_steps))
     arrays = {
         "places": places.reshape(-1),
-        "zeros": np.zeros(columns * at.lanes, dtype),
+        "zeros": np.zeros(at.lanes, dtype),
         "tap_offsets": offsets,
     }
     words = Words(catalogue.kernel("channelwise", "forward", f"f{size}"), values, arrays)
     return Launch(words, slices * bands * parts, flops, values["scratch_step"])
+
+
+def _square(axes: Axes, at: Lanes) -> int:
+    """The stride of the tiles of two rows by 3 x 3 taps, depthwise; 0: they cannot be used."""
+    stride = axes.moves[2]
+    plain = axes.kernel[1:] == (3, 3) and axes.fars[1:] == (1, 1) and axes.moves[1] == stride in (1, 2)
+    short = 9 * axes.kernel[0] <= CHUNK
+    return stride if plain and short and at.wide == 1 and vector_bytes() != 32 else 0
+
+
+def _tile(axes: Axes, at: Lanes) -> tuple[int, int, int]:
+    """The kind of register tile, the rows of outputs it computes and the rows of inputs it reads, in a plane."""
+    square = _square(axes, at)
+    if square:
+        return 1 + square, 2, square + 3
+    if at.wide > 1:
+        return (1 if vector_bytes() == 32 else 3) + at.wide.bit_length() - 1, 1, axes.kernel[1]
+    return int(axes.moves[2] == axes.fars[2] == 1), 1, axes.kernel[1]
 
 
 @dataclass(frozen=True)
@@ -182,33 +200,38 @@ def plan_gradient(
     geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype
 ) -> GradientLaunch:
     """The launches that compute the weight gradient of `geometry`."""
-    from ..target import host
-
     size, groups, axes = dtype.itemsize, geometry.groups, Axes(geometry)
     inputs, outputs = geometry.per_group
     at = lay_out(groups, inputs, outputs, size)
     packs = inputs != at.wide or (x_strides[1] != size and geometry.in_channels > 1)
     packs_g = outputs != at.wide or (g_strides[1] != size and geometry.out_channels > 1)
     depth, height, width = axes.outs
-    tiles = TAPS[16 if host().width == 32 else 32]
+    tiles = TAPS[16 if vector_bytes() == 32 else 32]
     kind = at.wide.bit_length() if at.wide > 1 else int(geometry.taps % 9 > 0 and geometry.taps < 6)
     tile_taps = tiles[kind]
     taps = ceil_div(geometry.taps, tile_taps) * tile_taps
     slices, pixel = geometry.batch * depth, at.lanes * size
     flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * taps
-    wanted = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors)
-    band = axes.band(ceil_div(wanted, slices), pixel, True)  # the same for every memory layout
+    # slabs and bands are the same for every memory layout
+    wanted, square = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors), _square(axes, at)
+    if square:
+        wanted = max(wanted, min(BLOCKS, ceil_div(total(geometry.x_shape) * size, SLAB_BYTES)))
+    band = axes.band(ceil_div(wanted, slices), pixel, True)
+    band += band % 2 if square else 0
     bands = ceil_div(height, band)
     units = slices * bands
     slabs = min(units, max(wanted, ceil_div(slices * height * width, SLAB)))
-    packed_at = whole_lines(8 * 3 * taps)
+    table_at = whole_lines(8 * FRAME_WORDS)
+    packed_at = table_at + whole_lines(8 * (3 * taps + 10))
     packed_g_at = packed_at + (whole_lines(total(axes.box(band)) * pixel) if packs else 0)
     last = WindowAxis(axes.ins[2], axes.kernel[2], axes.moves[2], axes.fars[2], axes.lows[2], 0, width)
     edge_lo, edge_hi = last.inner
+    parts = min(at.vectors, ceil_div(BLOCKS, slabs)) if square and not (packs or packs_g) else at.vectors
     shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": groups,
               "inputs": inputs, "outputs": outputs}  # fmt: skip
     values = {
-        **shared, "kind": 3 * kind, "tile_taps": tile_taps, "used": at.used, "units": units, "bands": bands, "band": band,
+        **shared, "kind": 3 * kind, "square": square, "parts": parts, "table_at": table_at,
+        "tile_taps": tile_taps, "used": at.used, "units": units, "bands": bands, "band": band,
         "batch_step": x_strides[0], "step_c": x_strides[1], "g_batch_step": g_strides[0], "g_step_c": g_strides[1],
         "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
         "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK,
@@ -218,7 +241,7 @@ def plan_gradient(
     name = f"f{size}"
     arrays = {"zeros": np.zeros(at.lanes, dtype)}
     words = Words(catalogue.kernel("channelwise", "weight_grad", name), values, arrays)
-    launch = Launch(words, slabs * at.vectors, flops, values["scratch_step"])
+    launch = Launch(words, slabs * parts, flops, values["scratch_step"])
     places = {"step_o": w_strides[0], "step_c": w_strides[1], "real": geometry.taps}
     offsets = {"tap_offsets": _tap_offsets(geometry.kernel, w_strides[2:])}
     gather = Words(catalogue.kernel("channelwise", "gather", name), {**shared, **places}, offsets)
@@ -227,14 +250,13 @@ def plan_gradient(
 
 def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: int) -> int:
     """Bytes beyond the output, at most: weights, or parts of their gradient, and what each worker packs."""
-    at = lay_out(geometry.groups, *geometry.per_group, dtype.itemsize)
-    axes = Axes(geometry)
-    pixel = 2 * at.lanes * dtype.itemsize
-    row = total(axes.box(1)) * pixel + axes.outs[2] * pixel
-    per_worker = 2 * max(BAND_BYTES, row) + geometry.taps * (at.wide * pixel + 64 * (1 + axes.outs[1]))
-    weights = at.vectors * at.lanes * at.wide * (geometry.taps + 9) * dtype.itemsize
+    at, axes = lay_out(geometry.groups, *geometry.per_group, dtype.itemsize), Axes(geometry)
+    pixel = at.lanes * dtype.itemsize
+    row = total(axes.box(2)) * pixel + 2 * axes.outs[2] * pixel
+    weights = at.vectors * at.wide * (geometry.taps + 9) * pixel
+    per_worker = 2 * max(BAND_BYTES, row) + weights + 64 * geometry.taps + 1024
     if direction == "weight_grad":
-        weights *= ceil_div(BLOCKS, at.vectors) + ceil_div(geometry.batch * total(axes.outs), SLAB)
+        weights *= BLOCKS + ceil_div(geometry.batch * total(axes.outs), SLAB)
     return weights + workers * per_worker
 
 

@@ -50,7 +50,7 @@ def gapped(v: Vectors) -> tuple[Any, Any]:
 def weights(v: Vectors) -> Any:
     """pack_vector(to, ...): the weights of one vector of channels; output i ^ r of a group from its input i."""
     size, lanes = v.size, v.lanes
-    copy_one, clear_one = v.copy_one, v.clear_one
+    copy, copy_one, clear_one = v.copy, v.copy_one, v.clear_one
 
     @inner
     def pack_vector(
@@ -58,6 +58,10 @@ def weights(v: Vectors) -> Any:
         taps: int, tap_offsets: int,
     ) -> None:  # fmt: skip
         """To (tap, r, lanes), `step` from one r to the next."""
+        if step_o == size and wide == 1 and (vector + 1) * lanes <= groups:
+            for tap in range(taps):
+                copy(to + tap * step, w + vector * lanes * size + word(tap_offsets, tap))
+            return
         for lane in range(lanes):
             channel = vector * lanes + lane
             group, i = channel // wide, channel % wide
@@ -83,16 +87,12 @@ def prepare(v: Vectors) -> Callable[..., Any]:
 
     def prepare(
         lo: int, hi: int, thread: int,
-        w: int, to: int, wide: int, pairs: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
+        w: int, to: int, wide: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
         taps: int, tap_offsets: int,
     ) -> None:  # fmt: skip
-        """Vectors lo..hi of w to (panel, tap, r, columns, lanes)."""
+        """Vectors lo..hi of w to (vector, tap, r, lanes)."""
         for vector in range(lo, hi):
-            columns = 2 if vector < 2 * pairs else 1
-            first = vector - vector % columns
-            at = to + (first * taps * wide + vector - first) * width
-            pack_vector(
-                at, columns * width, w, vector, wide, groups, inputs, outputs, step_o, step_c, taps, tap_offsets
-            )
+            at = to + vector * taps * wide * width
+            pack_vector(at, width, w, vector, wide, groups, inputs, outputs, step_o, step_c, taps, tap_offsets)
 
     return prepare

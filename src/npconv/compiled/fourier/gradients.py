@@ -8,14 +8,13 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, total
 from .. import threads
-from ..calls import address
+from ..calls import Room, address
 from ..panels import panels, vector_bytes
 from .cuts import Cut, input_words, output_words, weight_words
 from .steps import (
     CHUNK,
     Dense,
     Launch,
-    Room,
     channelwise,
     factor,
     in_flight,

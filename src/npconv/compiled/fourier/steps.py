@@ -5,7 +5,6 @@ What depends on sizes and strides alone is built once and kept.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, total
 from .. import threads
-from ..calls import Words, address
+from ..calls import Room, Words, address, aligned
 from ..catalogue import kernel
 from ..panels import SPARE, panels, vector_bytes
 from .cuts import Cut, input_words, output_words, weight_words
@@ -25,8 +24,6 @@ CHUNK = 128
 SPECTRA = 12 << 20
 #: Pairs of tiles that are transformed together at the least.
 LEAST_PAIRS = 21
-#: Bytes of scratch that a thread keeps from call to call: fresh pages cost as much as the transforms.
-KEPT = 48 << 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,6 @@ class Spectra:
     size: int  # bytes of one of them
     count: int
     lengths: Ints
-    room: Room | None = None  # where the memory is borrowed from
 
     @property
     def addresses(self) -> range:
@@ -67,30 +63,6 @@ class Launch:
 
     def run(self, tasks: int, **rest: int) -> None:
         self.words.run(tasks, tasks * self.flops, **rest)
-
-
-_local = threading.local()
-
-
-class Room:
-    """Uninitialised memory in parts aligned to cache lines; freed, it waits for the next call from its thread."""
-
-    def __init__(self, *sizes: int) -> None:
-        needed = sum(sizes) + 64 * len(sizes)
-        self.shelf: list[np.ndarray] = _local.__dict__.setdefault("shelf", [])
-        fitting = [i for i, held in enumerate(self.shelf) if held.size >= needed]
-        best = min(fitting, key=lambda i: self.shelf[i].size, default=None)
-        self.memory = np.empty(needed, np.uint8) if best is None else self.shelf.pop(best)
-        self.parts, at = [], address(self.memory)
-        for n in sizes:
-            at = ceil_div(at, 64) * 64
-            self.parts.append(at)
-            at += n
-
-    def __del__(self) -> None:
-        self.shelf.append(self.memory)
-        while sum(held.size for held in self.shelf) > KEPT:
-            self.shelf.pop(0)
 
 
 def words_of(name: str, dtype: np.dtype, values: dict[str, int], **arrays: np.ndarray) -> Words:
@@ -129,16 +101,14 @@ def _preparing(geometry: ConvGeometry, c: Cut, dtype: np.dtype, strides: Ints) -
     return Launch(words, 16 * c.butterflies, t.bytes, t), i * p.vectors, size
 
 
-def prepare(w: np.ndarray, geometry: ConvGeometry, c: Cut, borrowed: bool = False) -> Spectra:
-    """The spectra of all weights, (O, C/G, *k); `borrowed`: for one call only."""
+def prepare(w: np.ndarray, geometry: ConvGeometry, c: Cut) -> Spectra:
+    """The spectra of all weights, (O, C/G, *k)."""
     multiplier = geometry.per_group[1]
     count = multiplier if channelwise(geometry) else geometry.groups
     parts = [w[m::count] if channelwise(geometry) else w[m * multiplier : (m + 1) * multiplier] for m in range(count)]
     launch, tasks, size = _preparing(geometry, c, w.dtype, parts[0].strides)
     room = Room(launch.scratch * threads.current())
-    owner = Room(size * count) if borrowed else None
-    memory = np.empty(size * count + 64, np.uint8) if owner is None else owner.memory
-    spectra = Spectra(memory[-address(memory) % 64 :], size, count, c.lengths, owner)
+    spectra = Spectra(aligned(size * count), size, count, c.lengths)
     for part, to in zip(parts, spectra.addresses, strict=True):
         launch.run(tasks, w=address(part), to=to, scratch=room.parts[0])
     return spectra

@@ -10,15 +10,17 @@ from operator import mul
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, three_axes, total
-from ..panels import CHUNK, REST, Panels
+from ..panels import CHUNK, REST, Panels, tile_rows
 from ..panels import panels as lay
-from .layout import Laid, Source, lanes_operand, rows_operand
+from .layout import Laid, Source, flat_operand, lanes_operand, rows_operand
 
 #: What it costs, in floating-point operations, to pack an element; and to add a sum to the gradient where lanes, where
 #: rows, where neither lie next to each other.
 PACK_PRICE, PRICES = 35, (15, 50, 300)
 #: A panel of this many bytes takes twice the time to read where it is a part of longer runs; a wider one takes less more.
 FAR_BYTES = 16
+#: Vector multiplications after which the sum of the first is ready to be added to.
+LATENCY = 4
 #: An inner run of pixels below which a longer axis is better.
 SHORT = 6
 
@@ -28,10 +30,12 @@ class Arrangement:
     """One way to compute the gradient. Rows are sorted by where their sums go: `places` and `offsets` side by side.
 
     Taps that are not rows, in `swapped` form, shift the operand of the lanes: `taps` has (place, offset, offset in the
-    last panel).
+    last panel). Those along the width are lanes too where x and the gradient have channels innermost: the channels of
+    neighbouring pixels follow each other.
     """
 
     swapped: bool
+    run: int  # taps along the width whose channels are lanes
     panels: Panels
     work: int
     a: Laid
@@ -49,9 +53,19 @@ def arrange(
     geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
 ) -> Arrangement:
     """The cheapest: rows (channel of x, tap) and lanes of g, or rows of g and lanes of x; those in place or packed."""
-    ways = product((False, True), repeat=2)
+    ways = [(swapped, copied, 1) for swapped, copied in product((False, True), repeat=2)]
+    if _in_runs(geometry, x_strides, out_strides, dtype.itemsize):
+        ways.append((True, True, geometry.kernel[-1]))
     found = [_arranged(geometry, x_strides, g_strides, out_strides, dtype, *way) for way in ways]
     return min(found, key=lambda one: one.price)
+
+
+def _in_runs(geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, size: int) -> bool:
+    """Whether all channels that the taps along the width read lie side by side, and the gradient too."""
+    if geometry.groups > 1 or not geometry.rank or geometry.kernel[-1] == 1 or geometry.dilation[-1] > 1:
+        return False
+    c = geometry.in_channels
+    return x_strides[-1] == c * size and (c == 1 or (x_strides[1] == size and out_strides[-1] == c * out_strides[1]))
 
 
 def _arranged(
@@ -62,19 +76,23 @@ def _arranged(
     dtype: np.dtype,
     swapped: bool,
     copied: bool,
+    run: int,
 ) -> Arrangement:
     size = dtype.itemsize
     x, g, stride, taps, begin = _sources(geometry, x_strides, g_strides, size)
-    panels, _, work = shape(geometry, dtype, swapped)
-    a, b = rows_operand(g if swapped else x), lanes_operand(x if swapped else g, panels, copied)
+    panels, _, work = shape(geometry, dtype, swapped, run)
+    a = rows_operand(g if swapped else x)
+    b = lanes_operand(x if swapped else g, panels, copied)
+    if run > 1:
+        b = flat_operand(x, panels.columns * panels.lanes * size)
     step_o, step_c, *step_t = out_strides
-    places = np.array([sum(map(mul, at, step_t)) for at in np.ndindex(*geometry.kernel)], np.int64)
+    places = np.array([sum(map(mul, at, step_t)) for at in np.ndindex(*geometry.kernel)][::run], np.int64)
     moved = (b if swapped else a).steps[1:], (b if swapped else a).last_steps[1:]
-    reach = np.array(taps, np.int64) @ np.array(moved, np.int64).T  # (tap, panels but the last or the last)
+    reach = np.array(taps[::run], np.int64) @ np.array(moved, np.int64).T  # (tap, panels but the last or the last)
     if swapped:
         row_places = np.arange(g.channels, dtype=np.int64) * step_o
         row_offsets = np.array([a.channel(i, size) for i in range(g.channels)], np.int64)
-        table, step_lane = np.column_stack([places, reach]), step_c
+        table, step_lane = np.column_stack([places, reach]), step_c if run == 1 else step_t[-1] // x.channels
     else:
         row_places = np.add.outer(np.arange(x.channels, dtype=np.int64) * step_c, places).reshape(-1)
         channels = np.array([a.channel(i, size) for i in range(x.channels)], np.int64)
@@ -95,17 +113,25 @@ def _arranged(
     pitch = panels.columns * panels.lanes * size
     if b.steps[-1] > pitch:  # runs of which only a part is read: cache lines and pages come for little
         price += work * FAR_BYTES // pitch
-    return Arrangement(swapped, panels, work, a, b, begin, row_places, row_offsets, table, step_lane, walk, price)
+    return Arrangement(swapped, run, panels, work, a, b, begin, row_places, row_offsets, table, step_lane, walk, price)
 
 
-def shape(geometry: ConvGeometry, dtype: np.dtype, swapped: bool) -> tuple[Panels, int, int]:
-    """The panels, the rows of one panel, and the arithmetic with what is wasted."""
+def shape(geometry: ConvGeometry, dtype: np.dtype, swapped: bool, run: int = 1) -> tuple[Panels, int, int]:
+    """The panels, the rows of one panel, and the arithmetic with what is wasted; of `run` taps the channels are lanes."""
     c, o = geometry.per_group
-    rows, columns, repeats = (o, c, geometry.taps) if swapped else (c * geometry.taps, o, 1)
+    rows, columns, repeats = (o, c * run, geometry.taps // run) if swapped else (c * geometry.taps, o, 1)
     panels = lay(columns, dtype.itemsize)
-    work = panels.vectors * panels.lanes * ceil_div(rows, REST) * REST
+    work = (panels.count - 1) * _tiles(rows, panels.columns) + _tiles(rows, panels.last)
     pixels = total(geometry.out_shape) * geometry.batch
-    return panels, rows, 2 * work * repeats * pixels * geometry.groups
+    return panels, rows, 2 * panels.lanes * work * repeats * pixels * geometry.groups
+
+
+def _tiles(rows: int, columns: int) -> int:
+    """Vector multiplications that take as long as the register tiles of one panel."""
+    tall = tile_rows(columns)
+    left = rows % tall
+    short = tall * columns if left > tall - REST else ceil_div(left, REST) * max(REST * columns, LATENCY)
+    return rows // tall * tall * columns + short
 
 
 def _sources(

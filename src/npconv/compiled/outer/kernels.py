@@ -18,12 +18,13 @@ from .. import products
 from ..emit import Vectors, word
 from ..target import Target
 from . import packing
+from .totals import totals_of
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """Packing, multiplying and gathering."""
+    """Packing, multiplying and gathering; and plain sums."""
     v = Vectors(dtype, target.width)
-    lanes, width = v.lanes, v.width
+    size, lanes, width = v.size, v.lanes, v.width
     multiply, pack_piece, deliver = products.multiply(v), packing.packing(v), packing.delivering(v)
     _, add, *_ = packing.words_for(v)
 
@@ -38,7 +39,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 
     def products_of(
         lo: int, hi: int, thread: int,
-        a: int, b: int, out: int, scratch: int, scratch_step: int,
+        a: int, b: int, out: int, more: int, scratch: int, scratch_step: int,
         blocks: int, panels: int, taps: int, groups: int, parts: int,
         row_count: int, block_rows: int, block_table: int, columns: int, last_columns: int, last_count: int,
         rows: int, places: int, staged_rows: int, a_offsets: int, b_offsets: int, b_last_offsets: int,
@@ -46,8 +47,12 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         a_step: int, b_step: int, b_last_step: int, a_group: int, b_group: int, b_panel: int,
         out_group: int, out_panel: int, step_lane: int,
     ) -> None:  # fmt: skip
-        """Tasks lo..hi of parts (of the pixels) x groups x taps x panels x blocks (of rows), the last innermost."""
+        """Tasks lo..hi of parts (of the pixels) x groups x taps x panels x blocks (of rows), the last innermost.
+
+        Sums go to their place at once where lanes lie side by side; `more` adds to what is there, in the same order.
+        """
         pitch = columns * width
+        direct = parts == 1 and step_lane == size and (more == 0 or step_count == 1)
         for task in range(lo, hi):
             block = task % blocks
             rest = task // blocks
@@ -69,6 +74,9 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             first, stop = step_count * part // parts, step_count * (part + 1) // parts
             to = out + group * out_group + panel * out_panel + word(tap_places, tap)
             channels = (these - 1) * lanes + (last_count if final else lanes)
+            goal, goal_rows, begin = sums, staged_rows, 2
+            if direct:
+                goal, goal_rows, begin = to, places + table, 2 - 2 * more
             for step in range(first, stop):
                 at = 8 * word(steps, 3 * step)
                 multiply(
@@ -82,24 +90,24 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     right_step,
                     word(steps, 3 * step + 1),
                     word(steps, 3 * step + 2),
-                    sums,
-                    staged_rows,
+                    goal,
+                    goal_rows,
                     here,
-                    lanes,
-                    2 if step == first else 0,
+                    last_count if final and direct else lanes,
+                    begin if step == first else 0,
                     0,
                 )
-            if parts == 1:
-                deliver(to, step_lane, places + table, sums, pitch, here, channels)
+            if parts == 1 and not direct:
+                deliver(to, step_lane, places + table, sums, pitch, here, channels, more)
 
     def gather(
         lo: int, hi: int, thread: int,
-        out: int, scratch: int, scratch_step: int,
+        out: int, more: int, scratch: int, scratch_step: int,
         blocks: int, panels: int, taps: int, groups: int, parts: int,
         row_count: int, block_rows: int, block_table: int, columns: int, last_columns: int, last_count: int,
         places: int, tap_places: int, out_group: int, out_panel: int, step_lane: int,
     ) -> None:  # fmt: skip
-        """Add what the parts found, then add it to the gradient; tasks as above, of one part."""
+        """Add what the parts found, and put it into the gradient; tasks as above, of one part."""
         pitch = columns * width
         for task in range(lo, hi):
             block = task % blocks
@@ -112,10 +120,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             here = min(block_rows, row_count - block * block_rows)
             sums = scratch + task * scratch_step
             for part in range(1, parts):
-                more = sums + part * (blocks * panels * taps * groups) * scratch_step
+                others = sums + part * (blocks * panels * taps * groups) * scratch_step
                 for at in range(0, here * pitch, width):
-                    add(sums + at, more + at)
+                    add(sums + at, others + at)
             to = out + rest // taps * out_group + panel * out_panel + word(tap_places, tap)
-            deliver(to, step_lane, places + 8 * block * block_table, sums, pitch, here, channels)
+            deliver(to, step_lane, places + 8 * block * block_table, sums, pitch, here, channels, more)
 
-    return {"pack": pack, "products": products_of, "gather": gather}
+    return {"pack": pack, "products": products_of, "gather": gather, "totals": totals_of(v)}

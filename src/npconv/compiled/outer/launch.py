@@ -17,8 +17,8 @@ from ..target import host
 from .arrange import arrange, shape, sums
 from .layout import SKEW
 
-#: Register tiles in one task at most; they share the panel in the second-level cache.
-TILES = 16
+#: Register tiles in one task at most, which share the panel in the second-level cache; and what is enough for that.
+TILES, FEW_TILES = 16, 4
 #: Tasks below which pixels, then rows, are cut finer, so that all threads have work to the end.
 TASKS = 32
 #: Arithmetic that is worth a task of its own.
@@ -48,11 +48,13 @@ class Launch:
     per_thread: bool
 
 
-def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-    """Add the weight gradient to `out`, (O, C/G, *k); x (N, C, *in) and g (N, O, *out) in any memory layout."""
+def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, *, more: bool = True) -> None:
+    """The weight gradient into `out`, (O, C/G, *k), or added to it; x (N, C, *in), g (N, O, *out) in any memory layout."""
     x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
     launches = plan(geometry, x.strides, g.strides, out.strides, out.dtype)
     if not launches:
+        if not more:
+            out[...] = 0
         return
     workers = threads.current()
     size = max(scratch_bytes(launch, workers) for launch in launches)
@@ -71,9 +73,10 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.nd
             )
         left = a_to if a_bytes else a + launch.begins[0]
         right = b_to if b_bytes else b + launch.begins[1]
-        launch.multiply.run(launch.tasks, launch.flops, a=left, b=right, out=out_at, scratch=sums)
+        launch.multiply.run(launch.tasks, launch.flops, a=left, b=right, out=out_at, more=int(more), scratch=sums)
         if launch.gather is not None:
-            launch.gather.run(launch.gather_tasks, 0, out=out_at, scratch=sums)
+            launch.gather.run(launch.gather_tasks, 0, out=out_at, more=int(more), scratch=sums)
+        more = True
 
 
 def scratch_bytes(launch: Launch, workers: int) -> int:
@@ -98,7 +101,8 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
     for channels, pixels in ((part.in_channels, box), (part.out_channels, total(part.out_shape))):
         each = channels // part.groups
         packed += part.groups * (part.batch * pixels * (each + lanes) * dtype.itemsize + each * SKEW)
-    cuts = [Cut.of(part, dtype, swapped) for swapped in (False, True)]
+    runs = [(True, part.kernel[-1])] if part.rank else []
+    cuts = [Cut.of(part, dtype, *way) for way in ((False, 1), (True, 1), *runs)]
     return packed + max(cut.scratch * (cut.tasks if cut.parts > 1 else threads.current()) for cut in cuts) + 256
 
 
@@ -113,14 +117,14 @@ class Cut:
     scratch: int  # bytes of the sums of one task
 
     @classmethod
-    def of(cls, geometry: ConvGeometry, dtype: np.dtype, swapped: bool) -> Cut:
+    def of(cls, geometry: ConvGeometry, dtype: np.dtype, swapped: bool, run: int = 1) -> Cut:
         """Parts follow from the sizes alone, as the order of the sums depends on them; then there may be more blocks."""
         usual, rows, _ = shape(geometry, dtype, False)
         tiles = ceil_div(rows, tile_rows(usual.columns))
         wanted = max(1, min(TASKS, 2 * geometry.macs // TASK_FLOPS))
-        parts = min(ceil_div(wanted, usual.count * geometry.groups * ceil_div(tiles, TILES)), sums(geometry))
-        panels, rows, _ = shape(geometry, dtype, swapped)
-        others = panels.count * geometry.groups * (geometry.taps if swapped else 1)
+        parts = min(ceil_div(wanted, usual.count * geometry.groups * ceil_div(tiles, FEW_TILES)), sums(geometry))
+        panels, rows, _ = shape(geometry, dtype, swapped, run)
+        others = panels.count * geometry.groups * (geometry.taps // run if swapped else 1)
         tiles = ceil_div(rows, tile_rows(panels.columns))
         blocks = max(ceil_div(tiles, TILES), min(tiles, ceil_div(wanted, others * parts)))
         block_rows = ceil_div(tiles, blocks) * tile_rows(panels.columns)
@@ -173,7 +177,7 @@ def _launch(
     size = dtype.itemsize
     way = arrange(geometry, x_strides, g_strides, out_strides, dtype)
     panels, a, b, walk = way.panels, way.a, way.b, way.walk
-    cut = Cut.of(geometry, dtype, way.swapped)
+    cut = Cut.of(geometry, dtype, way.swapped, way.run)
     blocks, block_rows = cut.blocks, cut.block_rows
     row_count, groups = len(way.places), geometry.groups
     pitch = panels.columns * panels.lanes * size

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from ...geometry import Ints, ceil_div, total
-from ..panels import Panels
+from ..panels import Panels, vector_bytes
 from ..panels import panels as lay
 
 #: What describes a packed operand to the kernels, one 64-bit word each.
@@ -19,6 +19,8 @@ RECORD = (
 )  # fmt: skip
 #: Pixels of a row, and elements, that one packing task writes.
 PIECE, PIECE_ELEMENTS = 256, 8192
+#: Vectors that the gradient of a bias adds side by side.
+WIDE = 4
 #: Bytes by which a plane is longer than its pixels: planes of 4096 bytes would all fall into one set of the cache.
 SKEW = 64
 
@@ -46,6 +48,20 @@ class Source:
         """Whether all of the box is there."""
         reach = zip(self.lows, self.box, self.inputs, strict=True)
         return all(lo <= 0 and box - lo <= size for lo, box, size in reach)
+
+    @property
+    def pixel(self) -> int:
+        """Bytes of all channels of a pixel."""
+        return self.channels * self.groups * self.size
+
+    def flat(self) -> Source:
+        """The same, every channel of a row of pixels as a pixel."""
+
+        def wide(sizes: Ints) -> Ints:
+            return (*sizes[:2], sizes[2] * self.channels * self.groups)
+
+        steps = (*self.steps[:2], self.size)
+        return replace(self, steps=steps, inputs=wide(self.inputs), lows=wide(self.lows), box=wide(self.box))
 
     @property
     def begin(self) -> int:
@@ -81,10 +97,15 @@ class Laid:
 
 
 def rows_operand(source: Source) -> Laid:
-    """The operand that is broadcast: in place where nothing is missing, else planes, or blocks of `lanes` channels."""
+    """The operand that is broadcast: in place where nothing is missing, else planes, or blocks of `lanes` channels.
+
+    Few channels that lie side by side are copied as they lie: a plane whose elements are channels of pixels.
+    """
     if source.plain:
         steps = (source.step_n, *source.steps)
         return Laid(None, source.begin, 0, steps, steps, source.channels * source.step_c, 0, source.step_c)
+    if source.step_c == source.size and source.steps[2] == source.pixel <= vector_bytes():
+        return flat_operand(source)
     if source.step_c == source.size and source.steps[2] != source.size:
         panels = lay(source.channels, source.size, 1)
         laid = packed(source, panels)
@@ -99,18 +120,35 @@ def rows_operand(source: Source) -> Laid:
             laid.panel_step,
             blocked=panels.lanes,
         )
-    bd, bh, bw = source.box
-    steps = (bd * bh * bw * source.size, bh * bw * source.size, bw * source.size, source.size)
-    plane = source.batch * steps[0] + SKEW
-    record = _record(source, source.channels * source.groups, Panels(1, 1, 1, 1, 1), plane, 0)
-    all_bytes = plane * source.channels * source.groups
-    return Laid(record, 0, all_bytes, steps, steps, plane * source.channels, 0, plane)
+    planes = source.channels * source.groups
+    plane, whole = _plane(source, source.size)
+    record = _record(source, planes, Panels(1, 1, 1, 1, 1), plane, 0)
+    return Laid(record, 0, plane * planes, whole, whole, plane * source.channels, 0, plane)
+
+
+def flat_operand(source: Source, panel_step: int = 0) -> Laid:
+    """Channels side by side, copied as they lie; vectors read from there may reach beyond the last one."""
+    plane, steps = _plane(source, source.pixel)
+    record = _record(source.flat(), 1, Panels(1, 1, 1, 1, 1), plane, 0)
+    size = plane + vector_bytes()
+    return Laid(record, 0, size, steps, steps, source.channels * source.size, panel_step, source.size)
+
+
+def _plane(source: Source, pixel: int) -> tuple[int, Ints]:
+    """The bytes of a box of such pixels, and its steps."""
+    _, bh, bw = source.box
+    steps = (total(source.box) * pixel, bh * bw * pixel, bw * pixel, pixel)
+    return source.batch * steps[0] + SKEW, steps
 
 
 def lanes_operand(source: Source, panels: Panels, copied: bool) -> Laid:
-    """The operand of vectors: in place where channels lie innermost and fill vectors, unless `copied`, else panels."""
-    if not copied and source.plain and source.step_c == source.size and panels.rest == panels.lanes:
-        steps = (source.step_n, *source.steps)
+    """The operand of vectors: in place where channels lie innermost and fill vectors, unless `copied`, else panels.
+
+    Where a step is 0, as in a broadcast gradient, it is packed.
+    """
+    sizes, steps = (source.batch, *source.box), (source.step_n, *source.steps)
+    moves = all(step or size == 1 for size, step in zip(sizes, steps, strict=True))  # the micro-kernel counts by steps
+    if not copied and moves and source.plain and source.step_c == source.size and panels.rest == panels.lanes:
         panel = panels.columns * panels.lanes * source.size
         return Laid(None, source.begin, 0, steps, steps, source.channels * source.size, panel)
     return packed(source, panels)

@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 
 from ..build import inner
-from ..emit import I64, Vectors, emitted, i64, pointer, word
+from ..emit import I64, Vectors, emitted, i64, word
 from .layout import RECORD
 
 (
@@ -22,7 +22,10 @@ from .layout import RECORD
 
 
 def words_for(v: Vectors) -> tuple[Any, ...]:
-    """(copy_part, add, add_part, turn_part, turn_add, turn_add_part): the ragged relatives of `copy` and `transpose`."""
+    """(copy_part, add, put, put_part, turn_part, turn_put): the relatives of `copy` and `transpose`.
+
+    Those that put take a last argument: whether to add to what is there. If not, it is not read.
+    """
 
     @emitted(3)
     def copy_part(b: Any, a: Any) -> None:
@@ -34,11 +37,20 @@ def words_for(v: Vectors) -> tuple[Any, ...]:
         """add(to, from): one vector is added to another."""
         v.store(b, b.fadd(v.load(b, a[0]), v.load(b, a[1])), a[0])
 
+    def old(b: Any, place: Any, count: Any, more: Any) -> Any:
+        """`count` elements of what is there, or zeros."""
+        return v.masked_load(b, v.mask(b, b.mul(count, more)), place)
+
     @emitted(3)
-    def add_part(b: Any, a: Any) -> None:
-        """add_part(to, from, count): `count` elements of a whole vector at `from` are added to those at `to`."""
-        mask = v.mask(b, a[2])
-        v.masked_store(b, b.fadd(v.masked_load(b, mask, a[0]), v.load(b, a[1])), mask, a[0])
+    def put(b: Any, a: Any) -> None:
+        """put(to, from, more): one vector."""
+        v.store(b, b.fadd(old(b, a[0], i64(v.lanes), a[2]), v.load(b, a[1])), a[0])
+
+    @emitted(4)
+    def put_part(b: Any, a: Any) -> None:
+        """put_part(to, from, count, more): `count` elements of a whole vector."""
+        value = b.fadd(old(b, a[0], a[2], a[3]), v.load(b, a[1]))
+        v.masked_store(b, value, v.mask(b, a[2]), a[0])
 
     def some(b: Any, i: int, rows: Any, count: Any) -> Any:
         """The mask of row i: `count` lanes if there is such a row."""
@@ -52,25 +64,18 @@ def words_for(v: Vectors) -> tuple[Any, ...]:
         for i, row in enumerate(v.transposed(b, read)):
             v.masked_store(b, row, some(b, i, count, i64(v.lanes)), b.add(to, b.mul(to_step, i64(i))))
 
-    @emitted(4)
-    def turn_add(b: Any, a: Any) -> None:
-        """turn_add(to, to_step, from, from_step): add a square block, turned."""
-        to, to_step, source, step = a
+    @emitted(7)
+    def turn_put(b: Any, a: Any) -> None:
+        """turn_put(to, to_step, from, from_step, rows, count, more): `count` rows of a block; all of `from` can be read."""
+        to, to_step, source, step, rows, count, more = a
         read = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
+        before = b.mul(rows, more)
         for i, row in enumerate(v.transposed(b, read)):
             place = b.add(to, b.mul(to_step, i64(i)))
-            v.store(b, b.fadd(v.load(b, place), row), place)
+            row = b.fadd(v.masked_load(b, some(b, i, count, before), place), row)
+            v.masked_store(b, row, some(b, i, count, rows), place)
 
-    @emitted(6)
-    def turn_add_part(b: Any, a: Any) -> None:
-        """turn_add_part(to, to_step, from, from_step, rows, count): a ragged block; all of `from` can be read."""
-        to, to_step, source, step, rows, count = a
-        read = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
-        for i, row in enumerate(v.transposed(b, read)):
-            mask, place = some(b, i, count, rows), b.add(to, b.mul(to_step, i64(i)))
-            v.masked_store(b, b.fadd(v.masked_load(b, mask, place), row), mask, place)
-
-    return copy_part, add, add_part, turn_part, turn_add, turn_add_part
+    return copy_part, add, put, put_part, turn_part, turn_put
 
 
 @cache
@@ -78,7 +83,7 @@ def packing(v: Vectors) -> Any:
     """pack(record, source, to, task): one piece of a row of a box."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, clear_one, transpose = v.copy, v.clear, v.copy_one, v.clear_one, v.transpose
-    copy_part, _, _, turn_part, *_ = words_for(v)
+    copy_part, _, _, _, turn_part, _ = words_for(v)
 
     @emitted(3)
     def move_part(b: Any, a: Any) -> None:
@@ -181,25 +186,20 @@ def packing(v: Vectors) -> Any:
 
 @cache
 def delivering(v: Vectors) -> Any:
-    """deliver(...): rows of sums (row, lanes) are added to the gradient, row r at places[r], lanes `step` apart."""
+    """deliver(...): rows of sums (row, lanes) to the gradient, row r at places[r], lanes `step` apart; `more` adds them."""
     size, lanes, width = v.size, v.lanes, v.width
-    _, add, add_part, _, turn_add, turn_add_part = words_for(v)
-
-    @emitted(2)
-    def add_one(b: Any, a: Any) -> None:
-        old, more = (b.load(pointer(b, at), typ=v.element, align=v.size) for at in (a[0], a[1]))
-        b.store(b.fadd(old, more), pointer(b, a[0]), align=v.size)
+    _, _, put, put_part, _, turn_put = words_for(v)
 
     @inner
-    def deliver(to: int, step: int, places: int, source: int, pitch: int, rows: int, channels: int) -> None:
+    def deliver(to: int, step: int, places: int, source: int, pitch: int, rows: int, channels: int, more: int) -> None:
         if step == size:
             whole, rest = channels // lanes * width, channels % lanes
             for r in range(rows):
                 place, at = to + word(places, r), source + r * pitch
                 for j in range(0, whole, width):
-                    add(place + j, at + j)
+                    put(place + j, at + j, more)
                 if rest:
-                    add_part(place + whole, at + whole, rest)
+                    put_part(place + whole, at + whole, rest, more)
             return
         for j in range(0, channels, lanes):
             count = min(lanes, channels - j)
@@ -207,13 +207,11 @@ def delivering(v: Vectors) -> Any:
                 many, at = min(lanes, rows - r), source + r * pitch + j * size
                 place = to + word(places, r) + j * step
                 together = word(places, r + many - 1) - word(places, r) == (many - 1) * size
-                if together and many == lanes and count == lanes:
-                    turn_add(place, step, at, pitch)
-                elif together:
-                    turn_add_part(place, step, at, pitch, many, count)
+                if together:
+                    turn_put(place, step, at, pitch, many, count, more)
                 else:
                     for i in range(many):
                         for k in range(count):
-                            add_one(to + word(places, r + i) + (j + k) * step, at + i * pitch + k * size)
+                            put_part(to + word(places, r + i) + (j + k) * step, at + i * pitch + k * size, 1, more)
 
     return deliver

@@ -55,12 +55,12 @@ def tiles_kernel(v: Vectors, read: Any) -> Callable[..., Any]:
 def outer_kernel(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
     """The products and their way back."""
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, add_first, add_one, transpose = products.multiply(v), _add_first(v), _add_one(v), v.transpose
+    multiply, put_first, transpose = products.multiply(v), _put_first(v), v.transpose
     back = one_of([_back(v, rows) for rows in maps])
 
     def outer(
         lo: int, hi: int, thread: int,
-        data: int, slopes: int, sums: int, dw: int, scratch: int, scratch_step: int, at_sums: int, at_back: int,
+        data: int, slopes: int, sums: int, dw: int, more: int, scratch: int, scratch_step: int, at_sums: int, at_back: int,
         kind: int, n_h: int, n_w: int, parts: int, multiplies: int, returns: int, start: int, taps: int, channels: int,
         per: int, blocks: int, panels: int, columns: int, last_columns: int, last_count: int, count: int, chunk: int,
         depths: int, chunk_depths: int, v_step: int, v_tile: int, v_row: int, tap_step: int, stride_d: int, depth_x: int,
@@ -116,21 +116,19 @@ def outer_kernel(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
                     for q in range(0, total, lanes):
                         transpose(spare, width, at + q * columns * width, columns * width)
                         for i in range(held):
-                            add_first(
-                                to + word(places, 0) + q * size + i * w_o, spare + i * width, min(lanes, total - q)
-                            )
+                            place = to + word(places, 0) + q * size + i * w_o
+                            put_first(place, spare + i * width, min(lanes, total - q), more)
                 elif w_o == size:
                     for c in range(many):
                         for p in range(plane_taps):
-                            add_first(to + c * w_c + word(places, p), at + (c * plane_taps + p) * columns * width, held)
+                            source = at + (c * plane_taps + p) * columns * width
+                            put_first(to + c * w_c + word(places, p), source, held, more)
                 else:
                     for c in range(many):
                         for p in range(plane_taps):
                             for i in range(held):
-                                add_one(
-                                    to + c * w_c + word(places, p) + i * w_o,
-                                    at + (c * plane_taps + p) * columns * width + i * size,
-                                )
+                                source = at + (c * plane_taps + p) * columns * width + i * size
+                                put_first(to + c * w_c + word(places, p) + i * w_o, source, 1, more)
 
     return outer
 
@@ -152,24 +150,12 @@ def _back(v: Vectors, rows: Rows) -> Any:
     return back
 
 
-def _add_first(v: Vectors) -> Any:
-    """add_first(to, from, count): adds the first elements of a vector, all of which can be read."""
+def _put_first(v: Vectors) -> Any:
+    """put_first(to, from, count, more): the first elements of a vector, all of which can be read, added if `more`."""
 
-    @emitted(3)
-    def add_first(b: Any, a: Any) -> None:
-        mask = v.mask(b, a[2])
-        v.masked_store(b, b.fadd(v.masked_load(b, mask, a[0]), v.load(b, a[1])), mask, a[0])
+    @emitted(4)
+    def put_first(b: Any, a: Any) -> None:
+        old = v.masked_load(b, v.mask(b, b.mul(a[2], a[3])), a[0])
+        v.masked_store(b, b.fadd(old, v.load(b, a[1])), v.mask(b, a[2]), a[0])
 
-    return add_first
-
-
-def _add_one(v: Vectors) -> Any:
-    """add_one(to, from): adds one element."""
-
-    @emitted(2)
-    def add_one(b: Any, a: Any) -> None:
-        places = [b.inttoptr(address, v.element.as_pointer()) for address in a]
-        values = [b.load(place, typ=v.element, align=v.size) for place in places]
-        b.store(b.fadd(*values), places[0], align=v.size)
-
-    return add_one
+    return put_first

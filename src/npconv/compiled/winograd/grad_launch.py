@@ -10,9 +10,10 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from .. import catalogue, threads
 from ..calls import Words, address, aligned
-from ..panels import CHUNK, SPARE, tile_rows, whole_lines, widest
+from ..panels import CHUNK, REST, SPARE, tile_rows, whole_lines, widest
 from .shape import (
     FORMS,
+    NARROW,
     TASKS,
     Axes,
     Cut,
@@ -25,10 +26,14 @@ from .shape import (
 
 #: Bytes of transformed inputs and gradients held at once.
 BATCH_BYTES = 16 << 20
-#: Tiles up to which one task sums over all of them and transforms back; a batch has no fewer.
-FEW_TILES = 64
+#: Tiles up to which one task sums over all of them and transforms back; a batch has no fewer. With more tiles too, if
+#: there are as many blocks of channels: the sums of a block stay in the cache, all of them may not even fit the last one.
+FEW_TILES, MANY_BLOCKS = 64, 24
 #: Most tiles of one task of a transform.
 RUN = 16
+#: Vector multiplications that take as long as a transform of one vector of channels: of x or g, and of the sums back, for
+#: each transformed position.
+FORTH, BACK = 9.5, 10.5
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ def layout(geometry: ConvGeometry, n: int, itemsize: int) -> Layout:
     columns = ceil_div(c.vectors, ceil_div(c.vectors, widest()))
     panels, tall = ceil_div(c.vectors, columns), tile_rows(columns)
     z_row, in_vectors = columns * width, ceil_div(channels, c.lanes)
-    few = c.tiles * planes <= FEW_TILES
     each = c.positions * (a.slices * in_vectors * width + planes * panels * z_row)
+    blocks = ceil_div(channels, 4 * tall) * panels * a.kernel[0]
+    few = c.tiles * planes <= FEW_TILES or (c.tiles * each <= 2 * BATCH_BYTES and blocks >= MANY_BLOCKS)
     batch = c.tiles if few else ceil_div(c.tiles, ceil_div(c.tiles, max(FEW_TILES, BATCH_BYTES // max(1, each))))
     v_vector, z_panel = odd_lines(batch * a.slices * width), odd_lines(batch * planes * z_row)
     run = max(1, min(RUN, ceil_div(batch, TASKS)))
@@ -90,6 +96,18 @@ def layout(geometry: ConvGeometry, n: int, itemsize: int) -> Layout:
         few, batch, run, columns, panels, rows, blocks, v_vector, odd_lines(in_vectors * v_vector), z_row, z_panel,
         odd_lines(panels * z_panel), block, m_step, at_box, at_back, whole_lines(scratch),
     )  # fmt: skip
+
+
+def flops(geometry: ConvGeometry, n: int, itemsize: int) -> int:
+    """Floating-point operations that would take as long, transforms included."""
+    a, c = axes(geometry, n), cut(geometry, n, itemsize)
+    if a is None or empty(geometry):
+        return 0
+    channels, planes, columns = geometry.per_group[0], a.planes_out, layout(geometry, n, itemsize).columns
+    products = a.kernel[0] * planes * c.tiles * c.vectors * (ceil_div(channels, REST) * REST) * NARROW[columns]
+    forth = FORTH * c.tiles * (a.slices * ceil_div(channels, c.lanes) + planes * c.vectors)
+    back = BACK * a.kernel[0] * channels * c.vectors
+    return int(2 * c.lanes * c.positions * geometry.groups * (products + forth + back))
 
 
 def _transform(
@@ -157,9 +175,13 @@ def _words(
     return c, at, (of_x, of_g, _products(geometry, a, c, at, w_strides, dtype))
 
 
-def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, out: np.ndarray) -> None:
-    """Add the gradient of the weights to `out`."""
+def weight_grad(
+    x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, out: np.ndarray, *, more: bool = True
+) -> None:
+    """The gradient of the weights into `out`, or added to it."""
     if empty(geometry):
+        if not more:
+            out[...] = 0
         return
     c, at, (of_x, of_g, outer) = _words(geometry, n, x.strides, g.strides, out.strides, out.dtype)
     sizes = at.bytes(c.positions, threads.current())
@@ -169,7 +191,7 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, ou
     flops, parts = float(2 * geometry.macs), 1 if at.few else c.positions
     for group in range(geometry.groups):
         xs, gs = address(x) + group * channels * x.strides[1], address(g) + group * outputs * g.strides[1]
-        common = {"data": data, "slopes": slopes, "sums": 0 if at.few else sums, "scratch": scratch}
+        common = {"data": data, "slopes": slopes, "sums": 0 if at.few else sums, "scratch": scratch, "more": int(more)}
         common["dw"] = address(out) + group * outputs * out.strides[0]
         for begin in range(0, c.tiles, at.batch):
             count = min(at.batch, c.tiles - begin)

@@ -7,8 +7,8 @@ each) and a run of panels of output channels:
 2. per panel and transformed position, the batch-reduce product M (+)= V U over input channels and depth taps;
 3. y = A^T M A + bias, written at once, or by way of scratch where y is not channels-innermost.
 
-Consecutive tasks share V. Axes come as (depth, height, width): depth taps are summed directly, the height may go
-untransformed (one tap), the width never does.
+Consecutive tasks share V. Weights that serve one call may be transformed in step 2, a piece of U at a time. Axes come as
+(depth, height, width): depth taps are summed directly, the height may go untransformed (one tap), the width never does.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ from .. import products
 from ..emit import Vectors, word
 from ..target import Target
 from .shape import FORMS
-from .tiles import back, one_of, reader, spreader
-from .weights import weights
+from .tiles import reader, spreader, writer
+from .weights import bringer, no_weights, weights
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """The forward pass, and the weights on their way in."""
+    """The forward pass with prepared weights and with others, and the weights on their way in."""
     v = Vectors(dtype, target.width)
     forms = [matrices(m, r) for m, r in FORMS]
-    read, ways_back = reader(v, [f.BT for f in forms]), [back(v, f.AT) for f in forms]
-    return {"forward": forward_kernel(v, read, ways_back), "weights": weights(v, [f.G for f in forms])}
+    maps, read, write = [f.G for f in forms], reader(v, [f.BT for f in forms]), writer(v, [f.AT for f in forms])
+    return {
+        "forward": forward_kernel(v, read, no_weights, write),
+        "late": forward_kernel(v, read, bringer(v, maps), write),
+        "weights": weights(v, maps),
+    }
 
 
-def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[..., Any]:
+def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..., Any]:
     """The three steps, task by task."""
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, spread, way_back = products.multiply(v), spreader(v), one_of(ways_back)
+    multiply, spread = products.multiply(v), spreader(v)
 
     def forward(
         lo: int, hi: int, thread: int,
@@ -46,8 +50,11 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
         channels: int, outputs: int, images: int, in_d: int, lo_d: int, out_d: int,
         x_c: int, x_d: int, x_h: int, x_w: int, y_c: int, y_d: int, y_h: int, y_w: int,
         packs: int, direct: int, v_row: int, v_step: int, m_row: int, m_step: int, at_v: int, at_m: int, at_box: int,
-        at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, taps: int, chunk_taps: int,
-        chunk: int, panels: int, columns: int, last_columns: int, last_count: int, u_panel: int, u_group: int,
+        at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, taps: int, together_taps: int,
+        piece: int, pieces: int, v_piece: int, panels: int, columns: int, last_columns: int, last_count: int,
+        u_panel: int, u_group: int, u_step: int, u_last: int,
+        late: int, w_g: int, w_o: int, w_c: int, w_d: int, w_h: int, w_w: int, w_j: int,
+        taps_h: int, taps_w: int, lowest: int, run_taps: int, together: int, at_u: int, late_step: int, at_held: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of groups x depth blocks x runs of tiles x parts (runs of panels)."""
         spare = scratch + thread * scratch_step
@@ -63,7 +70,7 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
             if current != block:
                 current = block
                 read(
-                    kind, data, v_step, v_row, 0, spare, box, first, stop, plane * stride_d, packs,
+                    kind, data, v_step, v_row, v_piece - v_row, spare, box, first, stop, plane * stride_d, packs,
                     x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d,
                     tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices,
                 )  # fmt: skip
@@ -72,23 +79,35 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                 these = last_columns if final else columns
                 step = these * width
                 weights = u + group * u_group + panel * u_panel
-                for position in range(n_h * n_w):
-                    tap = 0
-                    start = 2
-                    while tap < taps:
-                        many = min(chunk_taps, taps - tap)
-                        k = 0
-                        while k < channels:
-                            depth = min(chunk, channels - k)
-                            multiply(
-                                these, data + position * v_step + k * size, rows, tap_offsets + 8 * tap, size,
-                                weights + k * step, w_offsets + 8 * (tap + (taps if final else 0)), step, many, depth,
-                                sums + position * m_step, products_rows, (stop - first) * depths, lanes, start, 0,
-                            )  # fmt: skip
-                            start = 0
-                            k += depth
-                        tap += many
-                    weights += taps * channels * step
+                position_step, offsets = u_last if final else u_step, w_offsets + (8 * taps if final else 0)
+                turns, tap, tap_stop, piece_first, piece_stop = 1, 0, taps, 0, pieces
+                if late:
+                    weights, position_step, turns, offsets = spare + at_u, late_step, taps * pieces, w_offsets
+                for turn in range(turns):
+                    tap_first = 0
+                    if late:
+                        tap_first, piece_first = turn // pieces, turn % pieces
+                        tap_stop, piece_stop, k = tap_first + 1, piece_first + 1, piece_first * piece
+                        bring(
+                            kind, weights, step, width, late_step,
+                            u + group * w_g + panel * columns * w_j + tap_first * w_d + k * w_c, w_o, w_c, w_h, w_w, w_j,
+                            min(piece, channels - k), these, last_count if final else lanes, taps_h, taps_w, lowest, run_taps,
+                            together, n_h, spare + at_held,
+                        )  # fmt: skip
+                    for position in range(n_h * n_w):
+                        tap = tap_first
+                        start = 0 if turn else 2
+                        while tap < tap_stop:
+                            many = min(together_taps, tap_stop - tap)
+                            for i in range(piece_first, piece_stop):
+                                multiply(
+                                    these, data + position * v_step + i * v_piece, rows, tap_offsets + 8 * tap, size,
+                                    weights + position * position_step + (i - piece_first) * piece * step,
+                                    offsets + 8 * (tap - tap_first), step, many, min(piece, channels - i * piece),
+                                    sums + position * m_step, products_rows, (stop - first) * depths, lanes, start, 0,
+                                )  # fmt: skip
+                                start = 0
+                            tap += many
                 t = first
                 added = bias + (group * panels + panel) * columns * width
                 while t < stop:
@@ -108,12 +127,10 @@ def forward_kernel(v: Vectors, read: Any, ways_back: list[Any]) -> Callable[...,
                         for i in range(count):
                             source = sums + ((t - first + i) * depths + d) * m_row
                             valid = min(m_w, many_w - i * m_w)
-                            for j in range(these):
-                                held = last_count if direct and final and j == these - 1 else lanes
-                                way_back(
-                                    kind, to + j * width, step_h, step_w, source + j * width, m_step, n_h, many_h, valid,
-                                    held, added + j * width, spare,
-                                )  # fmt: skip
+                            write(
+                                kind, m_w, to, step_h, step_w, source, m_step, n_h > 1, many_h, valid, these,
+                                last_count if direct and final else lanes, added, spare,
+                            )  # fmt: skip
                             to += m_w * step_w
                         if not direct:
                             held = (these - 1) * lanes + (last_count if final else lanes)

@@ -10,8 +10,14 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from .. import catalogue
 from ..calls import Words
-from ..panels import CHUNK, SPARE, whole_lines
-from .shape import TASKS, Axes, Cut, axes, cut, empty, image_table
+from ..panels import SPARE, whole_lines
+from .shape import TASKS, Axes, Cut, axes, cut, empty, image_table, longest, odd_lines
+
+#: What `forward` is told of weights that it transforms.
+LATE = (
+    "late", "w_g", "w_o", "w_c", "w_d", "w_h", "w_w", "w_j", "taps_h", "taps_w", "lowest", "run_taps", "together",
+    "at_u", "late_step", "at_held",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,28 @@ class Launch:
 
 def _weight_steps(c: Cut, a: Axes, channels: int, outputs: int) -> dict[str, int]:
     """Where transformed weights lie: (G, panel, position, depth tap, C/G, lanes)."""
-    full, last = (c.positions * a.kernel[0] * channels * n * c.m_row // c.columns for n in (c.columns, c.last_columns))
+    step, last = (odd_lines(a.kernel[0] * channels * n * c.m_row // c.columns) for n in (c.columns, c.last_columns))
+    full = c.positions * step
     return {
-        "u_panel": full, "u_group": full * (c.panels - 1) + last, "panels": c.panels, "columns": c.columns,
+        "u_step": step, "u_last": last, "u_panel": full, "u_group": full * (c.panels - 1) + c.positions * last,
+        "panels": c.panels, "columns": c.columns,
         "last_columns": c.last_columns, "last_count": outputs - (c.vectors - 1) * c.lanes, "taps": a.kernel[0],
     }  # fmt: skip
+
+
+def _taps(c: Cut, a: Axes, w_strides: Ints, outputs: int, size: int) -> tuple[dict[str, int], int]:
+    """How weights of these strides are read, and the bytes that a thread needs for it."""
+    _, k_h, k_w = a.kernel
+    steps, run = a.pick(w_strides[2:]), k_h * k_w
+    places = sorted(i * steps[1] + j * steps[2] for i in range(k_h) for j in range(k_w))
+    side_by_side = places == [places[0] + i * size for i in range(run)]
+    together = c.lanes if side_by_side and w_strides[1] == run * size else 1
+    read = {
+        "w_g": outputs * w_strides[0], "w_o": w_strides[0], "w_c": w_strides[1], "w_h": steps[1], "w_w": steps[2],
+        "w_j": c.lanes * w_strides[0], "taps_h": k_h, "taps_w": k_w, "lowest": places[0], "run_taps": run * side_by_side,
+        "together": together,
+    }  # fmt: skip
+    return read, whole_lines((together * run + c.lanes) * c.lanes * size)
 
 
 @lru_cache(maxsize=1024)
@@ -43,19 +66,13 @@ def weight_launch(
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
     channels, outputs = geometry.per_group
-    _, k_h, k_w = a.kernel
-    width, steps = c.lanes * size, a.pick(w_strides[2:])
-    places = sorted(i * steps[1] + j * steps[2] for i in range(k_h) for j in range(k_w))
-    side_by_side = places == [places[0] + i * size for i in range(k_h * k_w)]
-    cuts = max(1, min(channels // 8, ceil_div(TASKS, geometry.groups * c.panels)))
+    read, held = _taps(c, a, w_strides, outputs, size)
+    cuts = max(1, min(channels // 16, ceil_div(TASKS, geometry.groups * c.panels)))
     values = {
-        **_weight_steps(c, a, channels, outputs),
-        "kind": a.kind, "n_h": c.n_h, "n_w": c.n_w, "channels": channels, "taps_h": k_h, "taps_w": k_w, "cuts": cuts,
-        "w_g": outputs * w_strides[0], "w_o": w_strides[0], "w_c": w_strides[1], "w_h": steps[1], "w_w": steps[2],
-        "lowest": places[0], "run": k_h * k_w if side_by_side else 0,
-        "scratch_step": whole_lines((c.n_w * k_w + k_h * k_w + c.lanes) * width),
+        **_weight_steps(c, a, channels, outputs), **read, "kind": a.kind, "n_h": c.n_h, "channels": channels,
+        "cuts": cuts, "scratch_step": held,
     }  # fmt: skip
-    starts = {"tap_starts": np.arange(a.kernel[0], dtype=np.int64) * steps[0]}
+    starts = {"tap_starts": np.arange(a.kernel[0], dtype=np.int64) * a.pick(w_strides[2:])[0]}
     words = Words(catalogue.kernel("winograd", "weights", f"f{size}"), values, starts)
     elements = geometry.groups * values["u_group"] // size
     # moving a number costs about what 16 products do
@@ -64,20 +81,21 @@ def weight_launch(
 
 @lru_cache(maxsize=4096)
 def forward_launch(
-    geometry: ConvGeometry, n: int, columns: int, x_strides: Ints, y_strides: Ints, dtype: np.dtype, workers: int
-) -> Launch | None:
-    """The launch that computes `geometry`; None where there is nothing to compute."""
+    geometry: ConvGeometry, n: int, columns: int, x_strides: Ints, w_strides: Ints | None, y_strides: Ints,
+    dtype: np.dtype, workers: int,
+) -> Launch | None:  # fmt: skip
+    """The launch that computes `geometry`, with prepared weights or with such of `w_strides`; None: nothing to do."""
     a, size = axes(geometry, n), dtype.itemsize
     if a is None or empty(geometry):
         return None
-    c = cut(geometry, n, size, workers, columns)
+    c = cut(geometry, n, size, workers, columns, w_strides is not None)
     channels, outputs = geometry.per_group
     width = c.lanes * size
     x_steps, y_steps = a.steps(x_strides), a.steps(y_strides)
     in_place, direct = x_strides[1] == size and channels % c.lanes == 0, y_strides[1] == size
     tile, plane = c.slices * c.v_row, a.stride * c.v_row
     rows = [t * tile + d * plane for t in range(c.per) for d in range(c.depths)]
-    taps, chunk = np.arange(a.kernel[0], dtype=np.int64), min(channels, CHUNK)
+    taps = np.arange(a.kernel[0], dtype=np.int64)
     tables = {
         "rows": np.array(rows + rows[-1:] * SPARE, np.int64),
         "products_rows": np.arange(len(rows) + SPARE, dtype=np.int64) * c.m_row,
@@ -91,7 +109,15 @@ def forward_launch(
     at_box = at_m + c.positions * c.m_step
     span = c.n_w if in_place else covered_size(c.n_w, m, across)
     at_out = at_box + whole_lines(c.slices * c.n_h * span * channels * size + width)
-    staged = 0 if direct else (c.m_h * m * across + c.lanes) * c.m_row
+    at_u = whole_lines(at_out + (0 if direct else (c.m_h * m * across + c.lanes) * c.m_row))
+    late = dict.fromkeys(LATE, 0)
+    end = at_u
+    if w_strides is not None:
+        read, held = _taps(c, a, w_strides, outputs, size)
+        late_step = odd_lines(c.piece * c.m_row)
+        late |= read | {"late": 1, "w_d": a.pick(w_strides[2:])[0], "at_u": at_u, "late_step": late_step}
+        late["at_held"] = at_u + c.positions * late_step
+        end = late["at_held"] + held
     values = {
         **_weight_steps(c, a, channels, outputs),
         "kind": a.kind, "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": c.slices,
@@ -100,9 +126,10 @@ def forward_launch(
         "in_d": a.planes_in, "lo_d": a.plane_low, "out_d": a.planes_out, "x_c": x_strides[1], "y_c": y_strides[1],
         **{f"{of}_{axis}": step for of, steps in (("x", x_steps), ("y", y_steps)) for axis, step in zip("dhw", steps, strict=True)},
         "packs": int(not in_place), "direct": int(direct), "v_row": c.v_row, "v_step": c.v_step, "m_row": c.m_row,
-        "m_step": c.m_step, "at_v": at_v, "at_m": at_m, "at_box": at_box, "at_out": at_out, "chunk": chunk,
-        "chunk_taps": max(1, CHUNK // chunk), "scratch_step": whole_lines(at_out + staged),
+        "m_step": c.m_step, "at_v": at_v, "at_m": at_m, "at_box": at_box, "at_out": at_out,
+        "piece": c.piece, "pieces": c.pieces, "v_piece": c.v_piece, "together_taps": max(1, longest(c.n_w) // c.piece),
+        "scratch_step": whole_lines(end), **late,
     }  # fmt: skip
-    words = Words(catalogue.kernel("winograd", "forward", f"f{size}"), values, tables)
+    words = Words(catalogue.kernel("winograd", "late" if w_strides else "forward", f"f{size}"), values, tables)
     blocks = geometry.groups * c.deep * c.runs * c.parts
     return Launch(words, blocks, 2 * c.lanes * c.work, values["scratch_step"], 0)

@@ -6,10 +6,14 @@ and its odd part: two sums instead of two rows (or one sum and one difference in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from ..emit import Vectors, emitted, i64
+from llvmlite import ir
+
+from ..build import inner
+from ..emit import I64, Vectors, emitted, i64
 
 Rows = tuple[tuple[Fraction, ...], ...]
 
@@ -33,6 +37,117 @@ def line(v: Vectors, rows: Rows, *, bias: bool = False) -> Any:
             v.store(b, value, b.add(to, b.mul(to_step, i64(i))))
 
     return emitted(5 if bias else 4)(body)
+
+
+def both(v: Vectors, rows: Rows) -> Any:
+    """both(to, to_next, to_step, from, next, step_h, step_w, count, two): `count` vectors of tiles times the matrix.
+
+    The vectors of a tile are `step_h` and `step_w` apart, what becomes of them `to_step`; the next tile follows `to_next`
+    and `next` bytes later. The matrix is applied along the width, and if `two` along the height before.
+    """
+    n, r = len(rows), len(rows[0])
+
+    @outlined(7)
+    def flat(b: Any, a: Any) -> None:
+        to, to_next, to_step, source, following, step, count = a
+
+        def one(to: Any, source: Any) -> None:
+            values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(r)])
+            for i, value in enumerate(values):
+                v.store(b, value, b.add(to, b.mul(to_step, i64(i))))
+
+        repeated(b, count, (to, source), (to_next, following), one)
+
+    @outlined(8)
+    def square(b: Any, a: Any) -> None:
+        to, to_next, to_step, source, following, step_h, step_w, count = a
+
+        def one(to: Any, source: Any) -> None:
+            planar(
+                v, b, rows, lambda i, j: v.load(b, b.add(source, b.add(b.mul(step_h, i64(i)), b.mul(step_w, i64(j))))),
+                lambda i, j, value: v.store(b, value, b.add(to, b.mul(to_step, i64(i * n + j)))),
+            )  # fmt: skip
+
+        repeated(b, count, (to, source), (to_next, following), one)
+
+    @inner
+    def apply(
+        to: int,
+        to_next: int,
+        to_step: int,
+        source: int,
+        following: int,
+        step_h: int,
+        step_w: int,
+        count: int,
+        two: bool,
+    ) -> None:
+        if two:
+            square(to, to_next, to_step, source, following, step_h, step_w, count)
+        else:
+            flat(to, to_next, to_step, source, following, step_w, count)
+
+    return apply
+
+
+def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., None]) -> None:
+    """Emit the vectors ``rows @ values @ rows.T`` of a tile: `load(i, j)` gives one, `store(i, j, value)` takes one.
+
+    A few rows at a time, those that share sums: so what is between fits the registers, and values are loaded again.
+    """
+    r = len(rows[0])
+    alone = [[i] for i in range(len(rows))]
+    for group in _sharing(rows) if v.registers > 16 or r < 6 else alone:
+        some = tuple(rows[i] for i in group)
+        columns = [linear(v, b, some, [load(i, j) for i in range(r)]) for j in range(r)]
+        for i, row in zip(group, zip(*columns, strict=True), strict=True):
+            for j, value in enumerate(linear(v, b, rows, list(row))):
+                store(i, j, value)
+
+
+def _sharing(rows: Rows) -> list[list[int]]:
+    """The rows of a matrix in groups that share sums: what `linear` pairs, or what reads sums and what differences."""
+    pairs = _pairs(transposed(rows))
+    if pairs:
+        even = [i for i, row in enumerate(rows) if all(row[p] == row[q] for p, q in pairs)]
+        return [even, [i for i in range(len(rows)) if i not in even]]
+    second = {j: i for i, j in _pairs(rows)}
+    return [[i, *(j for j, first in second.items() if first == i)] for i in range(len(rows)) if i not in second]
+
+
+def outlined(count: int) -> Any:
+    """As `emitted`, in a function of its own: inside a large one, LLVM keeps dozens of its addresses on the stack."""
+
+    def decorate(body: Any) -> Any:
+        @emitted(count)
+        def call(b: Any, a: Any) -> None:
+            made = ir.Function(
+                b.module, ir.FunctionType(ir.VoidType(), [I64] * count), b.module.get_unique_name("outlined")
+            )
+            made.linkage = "internal"
+            made.attributes.add("noinline")
+            inside = ir.IRBuilder(made.append_basic_block())
+            body(inside, made.args)
+            inside.ret_void()
+            b.call(made, a)
+
+        return call
+
+    return decorate
+
+
+def repeated(b: Any, count: Any, starts: tuple[Any, ...], steps: tuple[Any, ...], body: Any) -> None:
+    """Emit a loop of `count` >= 1 turns around `body`, called with addresses that advance by `steps`."""
+    before, loop, after = b.block, b.append_basic_block("turn"), b.append_basic_block("after")
+    b.branch(loop)
+    b.position_at_end(loop)
+    values = [b.phi(I64) for _ in (count, *starts)]
+    body(*values[1:])
+    for value, start, step in zip(values, (count, *starts), (i64(-1), *steps), strict=True):
+        value.add_incoming(start, before)
+        value.add_incoming(b.add(value, step), b.block)
+    b.cbranch(b.icmp_signed(">", values[0], i64(1)), loop, after)
+    b.position_at_end(after)
 
 
 def linear(v: Vectors, b: Any, rows: Rows, values: list[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, total
-from ..panels import LINE, REST, SPARE, tile_rows, vector_bytes, widest
+from ..panels import CHUNK, LINE, REST, SPARE, tile_rows, vector_bytes, widest
 
 #: F(m, r) by the number that the kernels know it by. Transformed inputs n = m + r - 1 decide the transform of x.
 FORMS = ((2, 3), (4, 3), (3, 2), (2, 5))
@@ -22,6 +22,14 @@ DEPTHS = 4
 CACHE_BYTES = 700 << 10
 #: Bytes of transformed weights that come in during one vector multiplication.
 STREAM = 24
+#: Bytes of all transformed weights from which on those that serve one call are transformed where they are used.
+LATE_BYTES = 1 << 20
+#: Tiles up to which that pays: it is done again for every run of them.
+LATE_TILES = 256
+#: Bytes of such a piece in the widest panel, which stays in the second-level cache.
+PIECE_BYTES = 448 << 10
+#: Vector multiplications that last as long as transforming a vector of weights to one position.
+TRANSFORM = 7
 #: Of a task, how much longer the last thread works than the first.
 UNEVEN = 0.15
 #: Tasks below which a call is cut finer, so that all threads have work to the end.
@@ -144,6 +152,9 @@ class Cut:
     v_step: int
     m_row: int
     m_step: int
+    piece: int  # input channels of one product, and so of the weights transformed at a time
+    pieces: int
+    v_piece: int
 
     @property
     def positions(self) -> int:
@@ -151,8 +162,10 @@ class Cut:
 
 
 @lru_cache(maxsize=4096)
-def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns: int = 0) -> Cut:
+def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns: int = 0, late: bool = False) -> Cut:
     """The cut that should take the least time; `columns` is the width of a panel, if that is settled already.
+
+    With `late`, weights are transformed where they are used. The order of sums does not depend on `workers`.
 
     Raises
     ------
@@ -178,6 +191,10 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
     in_vectors = ceil_div(c, lanes)
     positions, blocks, products = n_h * n, geometry.groups * max(1, deep), a.kernel[0] * c
 
+    most = max(lanes, PIECE_BYTES // (positions * widest() * width)) if late else CHUNK
+    piece_vectors = ceil_div(in_vectors, ceil_div(c, min(longest(n), most)))
+    pieces = ceil_div(in_vectors, piece_vectors)
+
     def price(columns: int, per: int, parts: int) -> tuple[float, tuple[int, int, int]]:
         """Time of the longest thread in vector multiplications, roughly."""
         panels, runs, rows = ceil_div(vectors, columns), ceil_div(tiles, per), per * depths
@@ -185,10 +202,11 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
         multiplied = NARROW[columns] * columns * (panels - 1) * _padded(rows, tile_rows(columns))
         multiplied += NARROW[last] * last * _padded(rows, tile_rows(last))
         read = 8 * positions * per * slices * in_vectors
-        weights = positions * products * vectors * width / STREAM
-        work = positions * multiplied * (products + 4) + 5 * positions * rows * vectors + weights
-        if positions * per * (slices * c * itemsize + depths * columns * width) > CACHE_BYTES:
-            work *= 1.1
+        weights = positions * products * vectors * (TRANSFORM if late else width / STREAM)
+        work = positions * multiplied * (products + 4 * a.kernel[0] * pieces) + 5 * positions * rows * vectors + weights
+        transformed = positions * per * slices * c * itemsize
+        if transformed + positions * rows * columns * width > CACHE_BYTES:  # written, and read again for every panel
+            work += transformed * (1 + panels) / STREAM
         share = (1 + tiles / per / runs) / 2  # the last run may be short
         rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
         return rounds * (read + work / parts) * share, (columns, per, parts)
@@ -197,22 +215,36 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
     time, (columns, per, parts) = min(
         price(wide, min(tiles, ceil_div(tile_rows(wide) * i, depths)), parts)
         for wide in widths
-        for i in (1, 2, 3, 4, 6, 8)
+        for i in ((1, 2, 3, 4, 6, 8, 12, 16) if late else (1, 2, 3, 4, 6, 8))
         for parts in {min(ceil_div(vectors, wide), 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}
     )
     panels = ceil_div(vectors, columns)
-    v_row, m_row = in_vectors * width, columns * width
+    v_row, m_row = piece_vectors * width, columns * width
+    v_piece = odd_lines(per * slices * v_row)
     return Cut(
         n_h, n, m_h, m, tiles_h, tiles_w, tiles, ceil_div(tiles, per), per, depths, slices, deep, lanes, vectors,
-        columns, panels, vectors - columns * (panels - 1), parts, workers * time, v_row, odd_lines(per * slices * v_row),
-        m_row, odd_lines((per * depths + SPARE) * m_row),
+        columns, panels, vectors - columns * (panels - 1), parts, workers * time, v_row, odd_lines(pieces * v_piece),
+        m_row, odd_lines((per * depths + SPARE) * m_row), piece_vectors * lanes, pieces, v_piece,
     )  # fmt: skip
+
+
+def longest(n: int) -> int:
+    """Products summed before they are rounded: those of six points are larger than the sums that they stand for."""
+    return CHUNK // 2 if n == 6 else CHUNK
 
 
 def _padded(rows: int, tall: int) -> int:
     """The rows that register tiles compute to cover `rows`."""
     left = rows % tall
     return rows - left + (tall if left > tall - REST else ceil_div(left, REST) * REST)
+
+
+@lru_cache(maxsize=4096)
+def late(geometry: ConvGeometry, n: int, itemsize: int) -> bool:
+    """Whether weights that serve one call are better transformed where they are used, perhaps several times."""
+    a, c = axes(geometry, n), cut(geometry, n, itemsize)
+    weights = c.positions * (a.kernel[0] if a else 1) * total(geometry.w_shape[:2]) * itemsize
+    return weights > LATE_BYTES and c.tiles * c.deep <= LATE_TILES
 
 
 def empty(geometry: ConvGeometry) -> bool:

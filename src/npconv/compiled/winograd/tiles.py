@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
+
 from .. import packing
 from ..build import inner
-from ..emit import Vectors, emitted, word
-from .lines import Rows, line
+from ..emit import I1, I32, Vectors, emitted, i64, word
+from .lines import Rows, both, linear, outlined, planar, repeated
 
 
 def one_of(functions: list[Any]) -> Any:
@@ -47,8 +49,8 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
     """
     size, width = v.size, v.width
     pack_box, _ = packing.boxes(v)
-    made = {rows: _both(v, rows) for rows in maps}  # forms of as many inputs share a map
-    both = one_of([made[rows] for rows in maps])
+    made = {rows: both(v, rows) for rows in maps}  # forms of as many inputs share a map
+    apply = one_of([made[rows] for rows in maps])
 
     @inner
     def read(
@@ -85,13 +87,11 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
                         )  # fmt: skip
                         source, step_d, step_h, step_w = box, n_h * n_w * pixel, n_w * pixel, pixel
                 for _ in range(slices):
-                    at, last = to, to + row
-                    for c in range(0, pixel, width):
-                        both(which, at, to_step, source + c, step_h, step_w, n_h, spare)
-                        at += width
-                        if at == last:
-                            at += jump
-                            last = at + row
+                    at = to
+                    for c in range(0, pixel, row):
+                        vectors = (min(row, pixel - c) + width - 1) // width
+                        apply(which, at, width, to_step, source + c, width, step_h, step_w, vectors, n_h > 1)
+                        at += row + jump
                     to += row
                     source += step_d
                 left += m_w
@@ -100,51 +100,71 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
     return read
 
 
-def _both(v: Vectors, rows: Rows) -> Any:
-    """both(to, to_step, from, step_h, step_w, n_h, spare): the map along the height, unless n_h is 1, and the width."""
-    width, many, few, apply = v.width, len(rows), len(rows[0]), line(v, rows)
+def writer(v: Vectors, maps: list[Rows]) -> Any:
+    """write(map, m, to, step_h, step_w, from, from_step, two, rows, columns, vectors, count, bias, spare): A^T M A + bias.
 
-    @inner
-    def both(to: int, to_step: int, source: int, step_h: int, step_w: int, n_h: int, spare: int) -> None:
-        if n_h == 1:
-            apply(to, to_step, source, step_w)
-            return
-        for j in range(few):
-            apply(spare + j * width, few * width, source + j * step_w, step_h)
-        for i in range(many):
-            apply(to + i * many * to_step, to_step, spare + i * few * width, width)
-
-    return both
-
-
-def back(v: Vectors, rows: Rows) -> Any:
-    """back(to, step_h, step_w, from, from_step, n_h, rows, columns, count, bias, spare): A^T M A + bias.
-
-    Of the tile, `rows` x `columns` outputs are written, the first `count` channels of each.
+    Of a tile of m x m outputs (or m, if not `two`), `rows` x `columns` are written, `vectors` of each, the first `count`
+    channels of the last one.
     """
-    width, lanes, m, n = v.width, v.lanes, len(rows), len(rows[0])
-    transform, last = line(v, rows), line(v, rows, bias=True)
-    copy_first = partial_copy(v)
+    width, lanes, copy_first, back = v.width, v.lanes, partial_copy(v), one_of([_back(v, rows) for rows in maps])
 
     @inner
-    def back(
-        to: int, step_h: int, step_w: int, source: int, step: int, n_h: int, rows: int, columns: int, count: int,
-        bias: int, spare: int,
+    def write(
+        which: int, m: int, to: int, step_h: int, step_w: int, source: int, step: int, two: bool, rows: int, columns: int,
+        vectors: int, count: int, bias: int, spare: int,
     ) -> None:  # fmt: skip
-        at, row, across = source, 0, step
-        if n_h > 1:
-            for j in range(n):
-                transform(spare + j * width, n * width, source + j * step, n * step)
-            at, row, across = spare, n * width, width
-        for _ in range(rows):
-            if columns == m and count == lanes:
-                last(to, step_w, at, across, bias)
-            else:
-                last(spare, width, at, across, bias)  # over a row that was read
-                for j in range(columns):
-                    copy_first(to + j * step_w, spare + j * width, count)
-            at += row
-            to += step_h
+        full = 0
+        if columns == m and (rows == m or not two):
+            full = vectors - (count < lanes)
+            if full:
+                back(which, to, step_h, step_w, source, step, bias, full, two)
+        for j in range(full, vectors):
+            back(which, spare, m * width, width, source + j * width, step, bias + j * width, 1, two)
+            held = count if j == vectors - 1 else lanes
+            for r in range(rows):
+                for c in range(columns):
+                    copy_first(to + r * step_h + c * step_w + j * width, spare + (r * m + c) * width, held)
+
+    return write
+
+
+def _back(v: Vectors, rows: Rows) -> Any:
+    """back(to, step_h, step_w, from, from_step, bias, count, two): `count` vectors of a tile, each with its bias."""
+    width, n = v.width, len(rows[0])
+
+    @outlined(6)
+    def flat(b: Any, a: Any) -> None:
+        to, step_w, source, step, bias, count = a
+
+        def one(to: Any, source: Any, bias: Any) -> None:
+            added = v.load(b, bias)
+            values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(n)])
+            for i, value in enumerate(values):
+                v.store(b, b.fadd(value, added), b.add(to, b.mul(step_w, i64(i))))
+
+        repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
+
+    @outlined(7)
+    def square(b: Any, a: Any) -> None:
+        to, step_h, step_w, source, step, bias, count = a
+
+        def one(to: Any, source: Any, bias: Any) -> None:
+            added = v.load(b, bias)
+            planar(
+                v, b, rows, lambda i, j: v.load(b, b.add(source, b.mul(step, i64(i * n + j)))),
+                lambda i, j, value: v.store(
+                    b, b.fadd(value, added), b.add(to, b.add(b.mul(step_h, i64(i)), b.mul(step_w, i64(j))))
+                ),
+            )  # fmt: skip
+
+        repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
+
+    @inner
+    def back(to: int, step_h: int, step_w: int, source: int, step: int, bias: int, count: int, two: bool) -> None:
+        if two:
+            square(to, step_h, step_w, source, step, bias, count)
+        else:
+            flat(to, step_w, source, step, bias, count)
 
     return back
 
@@ -160,13 +180,16 @@ def partial_copy(v: Vectors) -> Any:
 
 
 def spreader(v: Vectors) -> Any:
-    """spread(y, step_c, step_p, from, row, pixels, channels, spare): rows of channels to channels of pixels."""
+    """spread(y, step_c, step_p, from, row, pixels, channels, spare): rows of channels to channels of pixels.
+
+    Pixels may lie side by side or, as in the phases of a transposed convolution, every other one; else it takes longer.
+    """
     size, lanes, width, transpose, copy_one = v.size, v.lanes, v.width, v.transpose, v.copy_one
-    copy_first = partial_copy(v)
+    copy_first, copy_apart = partial_copy(v), _apart(v)
 
     @inner
     def spread(y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int, spare: int) -> None:
-        if step_p != size:
+        if step_p != size and step_p != 2 * size:
             for p in range(pixels):
                 for c in range(channels):
                     copy_one(y + p * step_p + c * step_c, source + p * row + c * size)
@@ -175,12 +198,32 @@ def spreader(v: Vectors) -> Any:
             held = min(lanes, channels - c)
             for p in range(0, pixels, lanes):
                 run = min(lanes, pixels - p)
-                to, at = y + c * step_c + p * size, source + p * row + c * size
-                if run == lanes and held == lanes:
+                to, at = y + c * step_c + p * step_p, source + p * row + c * size
+                if step_p == size and run == lanes and held == lanes:
                     transpose(to, step_c, at, row)
-                else:
-                    transpose(spare, width, at, row)
-                    for i in range(held):
+                    continue
+                transpose(spare, width, at, row)
+                for i in range(held):
+                    if step_p == size:
                         copy_first(to + i * step_c, spare + i * width, run)
+                    else:
+                        copy_apart(to + i * step_c, spare + i * width, run)
 
     return spread
+
+
+def _apart(v: Vectors) -> Any:
+    """copy_apart(to, from, count): the first elements of a vector to every other place; those between stay."""
+    undefined = ir.Constant(v.vector, ir.Undefined)
+    even = ir.Constant(ir.VectorType(I1, v.lanes), [i % 2 == 0 for i in range(v.lanes)])
+
+    @emitted(3)
+    def copy_apart(b: Any, a: Any) -> None:
+        to, source, count = a
+        values, places = v.load(b, source), b.shl(count, i64(1))
+        for half in range(2):
+            picked = ir.Constant(ir.VectorType(I32, v.lanes), [(half * v.lanes + i) // 2 for i in range(v.lanes)])
+            mask = b.and_(v.mask(b, b.sub(places, i64(half * v.lanes))), even)
+            v.masked_store(b, b.shuffle_vector(values, undefined, picked), mask, to, half * v.width)
+
+    return copy_apart

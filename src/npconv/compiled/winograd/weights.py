@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
+
 from ..build import inner
-from ..emit import Vectors, emitted, i64, word
-from .lines import Rows, line
+from ..emit import I32, PTR, Vectors, emitted, function, i64, pointer, word
+from .lines import Rows, both
 from .tiles import one_of
+
+#: Input channels that are brought into the cache ahead: one after the other they lie too far apart for hardware to see.
+AHEAD = 6
 
 
 def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
     """The kernel that transforms weights of any strides by one of the matrices G."""
-    size, lanes, width = v.size, v.lanes, v.width
-    gather, copy_one, clear = _gather(v), v.copy_one, v.clear
-    across = one_of([_across(v, rows) for rows in maps])
+    lanes, width, bring = v.lanes, v.width, bringer(v, maps)
 
     def transform(
         lo: int, hi: int, thread: int,
-        w: int, u: int, scratch: int, scratch_step: int, kind: int, n_h: int, n_w: int, taps: int, tap_starts: int,
-        channels: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, taps_h: int, taps_w: int,
-        lowest: int, run: int, panels: int, columns: int, last_columns: int, last_count: int,
-        u_panel: int, u_group: int, cuts: int,
+        w: int, u: int, scratch: int, scratch_step: int, kind: int, n_h: int, taps: int, tap_starts: int,
+        channels: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int, taps_h: int, taps_w: int,
+        lowest: int, run_taps: int, together: int, panels: int, columns: int, last_columns: int, last_count: int,
+        u_panel: int, u_group: int, u_step: int, u_last: int, cuts: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of groups x panels x cuts of the input channels."""
-        spare = scratch + thread * scratch_step
-        held = spare + n_w * taps_w * width
+        held = scratch + thread * scratch_step
         for block in range(lo, hi):
             cut = block % cuts
             panel = block // cuts % panels
@@ -36,47 +38,93 @@ def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
             row = these * width
             first, stop = channels * cut // cuts, channels * (cut + 1) // cuts
             for tap in range(taps):
-                to = u + group * u_group + panel * u_panel + tap * channels * row + first * row
-                start = w + group * w_g + panel * columns * lanes * w_o + word(tap_starts, tap)
-                for c in range(first, stop):
-                    for j in range(these):
-                        valid = last_count if final and j == these - 1 else lanes
-                        source, step_h, step_w = start + c * w_c + j * lanes * w_o, w_h, w_w
-                        if w_o != size or valid < lanes:
-                            if run:  # a lane's taps lie side by side, perhaps backwards
-                                for q in range(0, run, lanes):
-                                    gather(held + q * width, source + lowest + q * size, w_o, valid, run - q)
-                                source, step_h, step_w = held - lowest * lanes, w_h * lanes, w_w * lanes
-                            else:
-                                for q in range(taps_h * taps_w):
-                                    clear(held + q * width)
-                                for a in range(taps_h):
-                                    for b in range(taps_w):
-                                        at = held + (a * taps_w + b) * width
-                                        for i in range(valid):
-                                            copy_one(at + i * size, source + a * w_h + b * w_w + i * w_o)
-                                source, step_h, step_w = held, taps_w * width, width
-                        across(kind, to + j * width, taps * channels * row, source, step_h, step_w, n_h, spare)
-                    to += row
+                bring(
+                    kind, u + group * u_group + panel * u_panel + (tap * channels + first) * row, row, width,
+                    u_last if final else u_step,
+                    w + group * w_g + panel * columns * w_j + word(tap_starts, tap) + first * w_c, w_o, w_c, w_h, w_w, w_j,
+                    stop - first, these, last_count if final else lanes, taps_h, taps_w, lowest, run_taps, together, n_h, held,
+                )  # fmt: skip
 
     return transform
 
 
-def _across(v: Vectors, rows: Rows) -> Any:
-    """across(to, to_step, from, step_h, step_w, n_h, spare): G w G^T of one vector of output channels."""
-    width, n, r, apply = v.width, len(rows), len(rows[0]), line(v, rows)
+def bringer(v: Vectors, maps: list[Rows]) -> Any:
+    """bring(map, to, row, vector, step, w, ...): some input channels of some vectors of output channels, transformed.
+
+    Channel c, vector j and position p go to to + c row + j vector + p step. Of the last vector `last` channels exist,
+    zeros follow. Taps that lie side by side (`run` of them, perhaps backwards, the first `lowest` bytes away) are
+    gathered, for `together` input channels at once if those lie side by side too.
+    """
+    size, lanes, width = v.size, v.lanes, v.width
+    gather, take, copy_one, clear = _gather(v), _take(v), v.copy_one, v.clear
+    across = one_of([both(v, rows) for rows in maps])
 
     @inner
-    def across(to: int, to_step: int, source: int, step_h: int, step_w: int, n_h: int, spare: int) -> None:
-        if n_h == 1:
-            apply(to, to_step, source, step_w)
-            return
-        for j in range(r):
-            apply(spare + j * width, r * width, source + j * step_w, step_h)
-        for i in range(n):
-            apply(to + i * n * to_step, to_step, spare + i * r * width, width)
+    def bring(
+        which: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
+        channels: int, these: int, last: int, taps_h: int, taps_w: int, lowest: int, run: int, together: int, n_h: int,
+        held: int,
+    ) -> None:  # fmt: skip
+        whole = 0
+        if w_o == size:
+            whole = these - (last < lanes)
+            for c in range(channels if whole else 0):
+                for a in range(taps_h):
+                    for b in range(taps_w):
+                        for j in range(whole):
+                            prefetch(w + (c + AHEAD) * w_c + a * w_h + b * w_w + j * w_j)
+                across(which, to + c * row, vector, step, w + c * w_c, w_j, w_h, w_w, whole, n_h > 1)
+        for j in range(whole, these):
+            valid = last if j == these - 1 else lanes
+            at = to + j * vector
+            for c in range(0, channels, together):
+                many = min(together, channels - c)
+                source = w + j * w_j + c * w_c
+                if run:
+                    for q in range(0, many * run, lanes):
+                        gather(held + q * width, source + lowest + q * size, w_o, valid, many * run - q)
+                    source, step_c, step_h, step_w = held - lowest * lanes, run * width, w_h * lanes, w_w * lanes
+                else:  # one channel at a time
+                    for a in range(taps_h):
+                        for b in range(taps_w):
+                            place, tap = held + (a * taps_w + b) * width, source + a * w_h + b * w_w
+                            if w_o == size:
+                                take(place, tap, valid)
+                            else:
+                                clear(place)
+                                for i in range(valid):
+                                    copy_one(place + i * size, tap + i * w_o)
+                    source, step_c, step_h, step_w = held, 0, taps_w * width, width
+                across(which, at, row, step, source, step_c, step_h, step_w, many, n_h > 1)
+                at += many * row
 
-    return across
+    return bring
+
+
+@inner
+def no_weights(
+    which: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
+    channels: int, these: int, last: int, taps_h: int, taps_w: int, lowest: int, run: int, together: int, n_h: int,
+    held: int,
+) -> None:  # fmt: skip
+    """In the place of `bring` where weights are prepared: a kernel takes seconds to compile, and a third of it is that."""
+
+
+@emitted(1)
+def prefetch(b: Any, a: Any) -> None:
+    """Have the line of an address brought into the cache; any address will do."""
+    wanted = function(b, "llvm.prefetch.p0", ir.VoidType(), [PTR, I32, I32, I32])
+    b.call(wanted, [pointer(b, a[0]), *(ir.Constant(I32, value) for value in (0, 3, 1))])  # to read, keep, data
+
+
+def _take(v: Vectors) -> Any:
+    """take(to, from, count): the first elements of a vector, zeros for the rest."""
+
+    @emitted(3)
+    def take(b: Any, a: Any) -> None:
+        v.store(b, v.masked_load(b, v.mask(b, a[2]), a[1]), a[0])
+
+    return take
 
 
 def _gather(v: Vectors) -> Any:

@@ -1,0 +1,189 @@
+"""Kernels that were compiled when npconv was built: shared objects beside this file, called with NumPy alone.
+
+There is one object for each kind of CPU; the best that this CPU can run is loaded, and which that is NumPy knows. A
+table beside them has their checksums and the names of every kernel's arguments. What is damaged or missing costs one
+warning: the next best object is taken, or kernels are compiled here, or NumPy does the work.
+
+`NPCONV_KERNELS` forces a path: "ahead", or one object by its name; "jit", compiled here; "numpy".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .target import HERE, Target, asked_width
+
+FOLDER = Path(__file__).parent / "objects"
+TABLE = "kernels.json"
+#: Where building npconv left the reason if it could make no objects.
+REASON = "missing.txt"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of CPU: what its object is compiled for, and sets of NumPy's names for features of which one must be there."""
+
+    name: str
+    target: Target
+    needs: tuple[frozenset[str], ...]
+
+    @property
+    def file(self) -> str:
+        return f"{self.target.architecture}-{self.name}.so"
+
+
+def _kind(name: str, target: Target, *needs: str) -> Kind:
+    return Kind(name, target, tuple(frozenset(words.split()) for words in needs))
+
+
+#: The best first. NumPy 2.4 has names for levels of x86, earlier ones for what these consist of.
+KINDS = (
+    _kind("avx512", Target("skylake-avx512", "", 64, "x86_64"), "X86_V4", "AVX512_SKX"),
+    _kind("avx2", Target("haswell", "", 32, "x86_64"), "X86_V3", "AVX2 FMA3"),
+    _kind("neon", Target("generic", "", 16, "aarch64"), "ASIMD"),
+)
+PATHS = ("ahead", "jit", "numpy", *(kind.name for kind in KINDS))
+
+
+class DamagedError(RuntimeError):
+    """An object or the table is not what was installed."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A shared object in this process, and the names of the arguments of its kernels."""
+
+    kind: Kind
+    library: Any
+    arguments: dict[str, str]
+
+    @property
+    def target(self) -> Target:
+        return self.kind.target
+
+    def kernel(self, family: str, name: str, dtype: str) -> tuple[int, tuple[str, ...]]:
+        """The address of a kernel, and its arguments."""
+        found = self.library[f"npconv_{symbol(family, name, dtype)}"]
+        address = ctypes.cast(found, ctypes.c_void_p).value
+        return address or 0, tuple(self.arguments[key(family, name, dtype)].split())
+
+    def everything(self) -> list[tuple[str, str, str]]:
+        """All kernels: (family, kernel, dtype)."""
+        return [(family, name, dtype) for family, name, dtype in map(str.split, self.arguments)]
+
+
+def key(family: str, name: str, dtype: str) -> str:
+    """A kernel's name in the table."""
+    return f"{family} {name} {dtype}"
+
+
+def symbol(family: str, name: str, dtype: str) -> str:
+    """A kernel's name in an object, behind `npconv_`."""
+    return f"{family}_{name}_{dtype}"
+
+
+def asked() -> str:
+    """The path that NPCONV_KERNELS asks for; empty where the choice is ours."""
+    return os.environ.get("NPCONV_KERNELS", "").lower()
+
+
+def features() -> frozenset[str]:
+    """What this CPU can do, by NumPy's names; nothing where NumPy does not say."""
+    try:
+        from numpy._core._multiarray_umath import __cpu_features__ as found  # type: ignore[import-not-found]
+    except ImportError:
+        return frozenset()
+    return frozenset(name for name, there in found.items() if there)
+
+
+def candidates() -> list[Kind]:
+    """The kinds that this CPU can run and that nobody asked us to leave out, the best first."""
+    known, path, width = features(), asked(), asked_width()
+    if path not in ("", "ahead", *(kind.name for kind in KINDS)):
+        return []
+    return [
+        kind
+        for kind in KINDS
+        if kind.target.architecture == HERE and any(need <= known for need in kind.needs)
+        if kind.target.width <= width and path in ("", "ahead", kind.name)
+    ]
+
+
+def loaded() -> Objects | None:
+    """The best object for this CPU, or None: see `why_not`. What is damaged is warned of once, and passed over."""
+    found, damage = _search()
+    if damage and damage not in _told:
+        _told.add(damage)  # first: a warning may be an error
+        warnings.warn(damage, stacklevel=2)
+    return found
+
+
+_told: set[str] = set()
+
+
+@cache
+def _search() -> tuple[Objects | None, str]:
+    """What is loaded, and what to say of the damage."""
+    if not _installed() or not candidates():
+        return None, ""
+    found, damaged = None, []
+    try:
+        table = json.loads((FOLDER / TABLE).read_bytes())
+        checksums, arguments = dict(table["objects"]), dict(table["arguments"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        checksums, damaged = {}, [f"{TABLE}: {error or type(error).__name__}"]
+    for kind in candidates():
+        if kind.file not in checksums:  # another machine's, or left out when npconv was built
+            continue
+        try:
+            found = Objects(kind, _library(FOLDER / kind.file, checksums[kind.file]), arguments)
+            break
+        except (OSError, DamagedError) as error:
+            damaged.append(f"{kind.file}: {error}")
+    if not damaged:
+        return found, ""
+    instead = f"{found.kind.name} is used" if found else "they are not used"
+    return found, (
+        f"npconv: compiled kernels in {FOLDER} are not what was installed ({'; '.join(damaged)}): {instead}; "
+        "install npconv again to mend it"
+    )
+
+
+def _installed() -> bool:
+    return FOLDER.is_dir() and not (FOLDER / REASON).is_file()
+
+
+def _library(path: Path, checksum: str) -> Any:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+        raise DamagedError("its checksum is another")
+    return ctypes.CDLL(str(path))
+
+
+def why_not() -> str:
+    """Why no object is used."""
+    if asked() not in ("", *PATHS):
+        return f"NPCONV_KERNELS={asked()} is none of {', '.join(PATHS)}"
+    if asked() in ("jit", "numpy"):
+        return f"NPCONV_KERNELS={asked()}"
+    if not FOLDER.is_dir():
+        return "npconv runs from its source, and they are made when it is installed as a wheel: pip install ."
+    if not _installed():
+        return f"npconv was installed without them: {_reason()}"
+    if not candidates():
+        return "there are none for this CPU, or none that the settings allow"
+    return "what was installed is damaged or incomplete"
+
+
+def _reason() -> str:
+    try:
+        return (FOLDER / REASON).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return "nobody knows why"

@@ -1,0 +1,170 @@
+"""Register tiles of the forward pass: the sums of a few pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from ..emit import I64, P, Vectors, emitted, i64, pointer
+from .squares import square_tile
+from .tiles import FAST, MASKED, SAFE, Loop, chosen, framed, in_order, tree
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile of so many pixels: groups of Q; sliding: its pixels and taps are neighbours.
+
+    A tile with a `stride` has two rows of outputs and 3 x 3 taps, whose weights stay in registers.
+    """
+
+    Q: int
+    pixels: int
+    sliding: bool = False
+    stride: int = 0
+
+
+def tiles(v: Vectors) -> list[Tile]:
+    """The tiles there are; sums, weights and inputs must fit the registers. A `kind` is 3 i + care."""
+    many = v.registers == 32
+    made = [Tile(1, 7), Tile(1, 7, sliding=True)]
+    if many:
+        made += [Tile(1, 7, stride=1), Tile(1, 7, stride=2)]
+    wide = {2: 7, 4: 6, 8: 3} if many else {2: 5, 4: 2, 8: 1}
+    return made + [Tile(Q, pixels) for Q, pixels in wide.items() if v.lanes >= Q]
+
+
+def forward_tiles(v: Vectors) -> tuple[Any, Any]:
+    """(run, pixels): run(kind, ...) computes tiles, see `forward_tile`; pixels(kind) is their width."""
+    made = tiles(v)
+    bodies = []
+    for tile in made:
+        # where few vectors pass, one function does for both kinds of care: less to compile
+        for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
+            name = f"npconv_tile_{v.suffix}_{tile.Q}_{int(tile.sliding)}_{tile.stride}_{care}"
+            bodies.append((name, lambda b, args, t=tile, c=care: any_tile(v, b, t, c, args)))
+
+    @emitted(1, P)
+    def pixels(b: Any, a: Any) -> Any:
+        found = i64(1)
+        for i, tile in enumerate(made):
+            found = b.select(b.icmp_signed("==", a[0], i64(3 * i)), i64(tile.pixels), found)
+        return found
+
+    return chosen(8, bodies), pixels
+
+
+def any_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any]) -> None:
+    """The tile of this shape."""
+    if shape.stride:
+        square_tile(v, b, shape.pixels, shape.stride, care, arguments)
+    else:
+        forward_tile(v, b, shape, care, arguments)
+
+
+def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any]) -> None:
+    """Outputs of one row, all taps, some vectors of channels; `strip` such tiles, pixel by pixel or panel by panel.
+
+    Arguments: frame, the words of `FRAME`; strip; x, where tap 0 of pixel 0 reads; w, (row, tap, r, columns, lanes); y;
+    begin, what the sums are added to. A tile with care also asks: the column that x stands at, and how many pixels exist
+    (`live`).
+    """
+    frame, strip, x, w, y, begin, column, live = arguments
+    x_pixel, rows, row, end_row, taps, tap, tap_step, y_pixel, begin_pixel, *held = framed(b, frame)
+    column_pixel, column_tap, limits, zeros, count, _, _, *moves = held
+    Q, each = shape.Q, range(shape.pixels)
+    safe, masked = care >= SAFE, care == MASKED
+    mask = v.mask(b, count) if masked else None
+    x = b.add(x, b.mul(tap, tap_step))
+    column = b.add(column, b.mul(tap, column_tap))
+    if shape.sliding:
+        tap_step, column_pixel, column_tap = x_pixel, i64(1), i64(1)
+    along = Loop(b, "strip", [strip, x, w, y, begin, column, live])
+    strip, *places = along.state
+    x, w, y, begin, column, live = places
+    outer = Loop(b, "row", [row, w, *[ir.Constant(v.vector, None)] * (shape.pixels * Q)])
+    r, weights, *sums = outer.state
+    at = b.shl(r, i64(3))
+    source = b.add(x, b.load(pointer(b, b.add(rows, at)), typ=I64, align=8))
+    limit = b.load(pointer(b, b.add(limits, at)), typ=I64, align=8) if safe else None
+
+    def step(state: list[Any], many_taps: int) -> list[Any]:
+        """Several taps that follow each other: an input is loaded once for all of them."""
+        left, place, weight, here, *sums = state
+        size = Q * v.width
+
+        def read(i: int) -> Any:
+            """An input, or a zero where there is none."""
+            where = b.add(place, b.mul(x_pixel, i64(i)))
+            if safe:
+                inside = b.icmp_unsigned("<", b.add(here, b.mul(column_pixel, i64(i))), limit)
+                where = b.select(inside, where, zeros)
+            return v.masked_load(b, mask, where) if masked else v.load(b, where)
+
+        if shape.pixels < Q:  # few inputs stay in registers, many weights pass by
+            values = [read(p) for p in each]
+            for q in range(Q):
+                factor = v.load(b, weight, q * v.width)
+                for p in each:
+                    sums[p * Q + q] = v.fma(b, values[p], factor, sums[p * Q + q])
+                in_order(v, b, sums, [p * Q + q for p in each])
+        else:
+            factors = [[v.load(b, weight, q * v.width + t * size) for q in range(Q)] for t in range(many_taps)]
+            for i in range(shape.pixels + many_taps - 1):
+                value, done = read(i), []
+                for t in range(many_taps):
+                    for q in range(Q if i - t in each else 0):
+                        n = (i - t) * Q + q
+                        sums[n] = v.fma(b, value, factors[t][q], sums[n])
+                        done.append(n)
+                in_order(v, b, sums, done)
+        place = b.add(place, b.mul(tap_step, i64(many_taps)))
+        here = b.add(here, b.mul(column_tap, i64(many_taps)))
+        return [b.sub(left, i64(many_taps)), place, b.add(weight, i64(many_taps * size)), here, *sums]
+
+    state = [taps, source, weights, column, *sums]
+    for many_taps in (3, 2, 1) if shape.sliding else (1,):
+        state = repeated(b, state, many_taps, step)
+    following = b.add(r, i64(1))
+    outer.close([following, state[2], *state[4:]], b.icmp_signed("<", following, end_row))
+    sums = state[4:]
+    end = b.append_basic_block("end")
+    for p in each:
+        if safe and p:
+            more = b.append_basic_block("pixel")
+            b.cbranch(b.icmp_signed("<", i64(p), live), more, end)
+            b.position_at_end(more)
+        source, target = b.add(begin, b.mul(begin_pixel, i64(p))), b.add(y, b.mul(y_pixel, i64(p)))
+        value = tree(b, v, sums[p * Q : p * Q + Q])
+        if masked:
+            v.masked_store(b, b.fadd(v.masked_load(b, mask, source), value), mask, target)
+        else:
+            v.store(b, b.fadd(v.load(b, source), value), target)
+    b.branch(end)
+    b.position_at_end(end)
+    strip = b.sub(strip, i64(1))
+    further = [b.add(place, move) for place, move in zip(places, moves, strict=True)]
+    along.close([strip, *further], b.icmp_signed(">", strip, i64(0)))
+
+
+def repeated(b: Any, state: list[Any], count: int, step: Callable[[list[Any], int], list[Any]]) -> list[Any]:
+    """While at least `count` (state[0]) are left, a step of `count`."""
+    before, loop, done = b.block, b.append_basic_block("taps"), b.append_basic_block("taps.done")
+    b.cbranch(b.icmp_signed(">=", state[0], i64(count)), loop, done)
+    b.position_at_end(loop)
+    phis = [b.phi(value.type) for value in state]
+    after = step(list(phis), count)
+    b.cbranch(b.icmp_signed(">=", after[0], i64(count)), loop, done)
+    last = b.block
+    b.position_at_end(done)
+    results = []
+    for phi, value, begun in zip(phis, after, state, strict=True):
+        phi.add_incoming(begun, before)
+        phi.add_incoming(value, last)
+        result = b.phi(value.type)
+        result.add_incoming(begun, before)
+        result.add_incoming(value, last)
+        results.append(result)
+    return results

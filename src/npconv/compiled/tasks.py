@@ -1,0 +1,127 @@
+"""How a blocked convolution is cut: tasks for threads, chunks of products, and the tables that address both."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..geometry import Ints, ceil_div, covered_size, total
+from .panels import CHUNK, SPARE, Panels, tile_rows
+
+#: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
+BOX_BYTES = 192 << 10
+#: Tasks for each thread, so that all have work to the end.
+TASKS = 4
+#: Pixels below which a box is not made smaller for the sake of more tasks.
+FEW_PIXELS = 56
+#: Taps up to which a chunk of products runs over all of them.
+MOST_TAPS = 32
+
+
+def merged(sizes: Ints, x_steps: Ints, y_steps: Ints) -> tuple[list[int], list[int], list[int]]:
+    """Fold axes that follow each other in memory, in x and in y, into the last: fewer and longer runs of pixels."""
+    sizes, x_steps, y_steps = list(sizes), list(x_steps), list(y_steps)  # type: ignore[assignment]
+    for i in (2, 1, 0):
+        j = 3
+        if x_steps[i] == sizes[j] * x_steps[j] and y_steps[i] == sizes[j] * y_steps[j]:
+            sizes[j] *= sizes[i]  # type: ignore[index]
+            sizes[i] = 1  # type: ignore[index]
+        elif sizes[i] != 1:
+            break
+    return list(sizes), list(x_steps), list(y_steps)
+
+
+def chunks(kernel: Ints, dilation: Ints, channels: int) -> tuple[int, int, int]:
+    """(taps that count as one, taps and depth of a chunk of products).
+
+    The taps of a row of the kernel lie side by side in x unless it is dilated; with few channels the loop over one is short.
+    """
+    taps, row = total(kernel), kernel[-1]
+    if taps <= MOST_TAPS:
+        many, depth = taps, ceil_div(channels, ceil_div(channels * taps, CHUNK // taps * taps))
+    else:
+        depth = min(channels, 16)
+        many = CHUNK // depth
+    if dilation[-1] == 1 and row * channels <= CHUNK:
+        rows = taps // row
+        count = ceil_div(rows, CHUNK // (row * channels))
+        if count <= ceil_div(taps, many) * ceil_div(channels, depth):
+            return row, ceil_div(rows, count), row * channels
+    return 1, many, depth
+
+
+def split(
+    outputs: Ints, effective: Ints, stride: Ints, taps: int, pixel: int, images: int, p: Panels, packs: bool, staged: int,
+    fresh: bool, workers: int,
+) -> tuple[Ints, int, int]:  # fmt: skip
+    """(outputs of a box along each axis, parts of its panels, cuts of its pixels): whole rows where they fit.
+
+    `images` boxes there are at least; a pixel of x has `pixel` bytes, and one of y, if it goes to scratch, `staged`.
+    Whoever brings weights in order as he goes (`fresh`) does so again for every box: panels are shared out first.
+    """
+    most = BOX_BYTES * (1 if packs else 2) * (4 if fresh else 1)
+    wanted = 1 if workers == 1 else workers * (TASKS // 2 if fresh else TASKS)
+    boxes, wanted_boxes = list(outputs), ceil_div(wanted, images * (p.count if fresh else 1))
+
+    def held(shape: list[int]) -> int:
+        """Bytes of x that a box reads, or of y that it keeps."""
+        covered = total([covered_size(e, s, b) for e, s, b in zip(effective, stride, shape, strict=True)])
+        return max(pixel * (covered if packs else min(covered, total(shape) * taps)), staged * total(shape))
+
+    def count(shape: list[int]) -> int:
+        return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
+
+    for axis, least in ((0, 1), (1, 1), (2, 28)):
+        while boxes[axis] > least and (
+            held(boxes) > most or (count(boxes) < wanted_boxes and total(boxes) > FEW_PIXELS)
+        ):
+            boxes[axis] = ceil_div(boxes[axis], 2)
+    even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
+    tasks = images * count(list(even))
+    parts = min(p.count, ceil_div(wanted, tasks))
+    # every cut packs all that the box needs
+    missing = ceil_div(workers * (1 if packs or fresh else 2), tasks * parts) if workers > 1 else 1
+    return even, parts, max(1, min(missing, total(even) // (2 * tile_rows(p.columns))))
+
+
+def tables(
+    outputs: Ints, boxes: Ints, counts: Ints, cuts: int, stride: Ints, within: Ints, y_steps: Ints, x_steps: Ints,
+    lows: Ints, staged_row: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Where each pixel of a cut starts to read, and where it is written; one table for every size a box can have.
+
+    `corners` says for every cut of every box: its pixels, where its table begins, and the offsets of the box in x and y.
+    """
+    rows: list[np.ndarray] = []
+    places: list[np.ndarray] = []
+    staged: list[np.ndarray] = []
+    starts: dict[Ints, list[tuple[int, int]]] = {}
+    corners = np.empty((*counts, cuts, 4), np.int64)
+    at = 0
+    for index in np.ndindex(*counts):
+        first = tuple(i * b for i, b in zip(index, boxes, strict=True))
+        shape = tuple(min(b, m - f) for b, m, f in zip(boxes, outputs, first, strict=True))
+        if shape not in starts:
+            starts[shape] = []
+            grid = np.indices(shape, np.int64).reshape(3, -1)
+            steps = np.array([s * w for s, w in zip(stride, within, strict=True)], np.int64)
+            reads, writes = steps @ grid, np.array(y_steps, np.int64) @ grid
+            pixels = grid.shape[1]
+            for cut in range(cuts):
+                here = slice(pixels * cut // cuts, pixels * (cut + 1) // cuts)
+                many = here.stop - here.start
+                starts[shape].append((many, at))
+                if many:
+                    numbers = np.arange(many, dtype=np.int64) * staged_row
+                    for table, values in ((rows, reads[here]), (places, writes[here]), (staged, numbers)):
+                        table.append(np.concatenate([values, np.full(SPARE, values[-1])]))
+                    at += many + SPARE
+        in_x = sum((f * s - lo) * step for f, s, lo, step in zip(first, stride, lows, x_steps, strict=True))
+        in_y = sum(f * step for f, step in zip(first, y_steps, strict=True))
+        for cut, (many, start) in enumerate(starts[shape]):
+            corners[(*index, cut)] = many, start, in_x, in_y
+    return {
+        "rows": np.concatenate(rows),
+        "places": np.concatenate(places),
+        "staged_rows": np.concatenate(staged),
+        "corners": corners.reshape(-1),
+    }
