@@ -37,7 +37,7 @@ def test_a_table_is_kept_and_found(folder):
     "change",
     [
         lambda found: found.pop("seconds"),
-        lambda found: found["seconds"].pop("compiled"),
+        lambda found: found["seconds"].pop("blocked"),
         lambda found: found["seconds"]["numpy"].update(flop=0),
         lambda found: found["seconds"]["numpy"].update(flop=float("nan")),
         lambda found: found["seconds"]["numpy"].update(flop="fast"),

@@ -213,7 +213,7 @@ else:
             found = tuning.tune(seconds, progress=bar.update)
         for engine, prices in found.table.items():
             units = ", ".join(f"{unit} {value:.2g} s" for unit, value in prices.items())
-            click.echo(f"{engine:<10}{units}")
+            click.echo(f"{engine:<18}{units}")
         click.echo(
             f"time of the chosen algorithm / time of the best, over {found.layers // 2} layers not fitted to: "
             f"{found.before:.3f} with npconv's own table, {found.after:.3f} with this one"

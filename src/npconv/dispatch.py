@@ -29,11 +29,18 @@ TIERS: dict[str, dict[str, float]] = {
 }
 
 #: Seconds per unit of `Cost`, float32, two cores. Measured 2026-11-21 on an AMD EPYC (Zen 4) with NumPy 2.4.6 and its
-#: OpenBLAS by `python -m benchmarks.calibrate`, which prints this table anew; other machines rank algorithms alike,
-#: and `npconv tune` measures another table there, which `prices` then finds.
+#: OpenBLAS: two fits by `python -m benchmarks.calibrate`, which prints such a table anew, between them whatever left
+#: the least regret on a third draw. Other machines rank algorithms alike, and `npconv tune` measures another table
+#: there, which `prices` then finds.
 SECONDS = {
-    "numpy": {"flop": 7.6e-12, "byte": 2.9e-11, "call": 2.2e-6, "butterfly": 3.1e-10},
-    "compiled": {"flop": 5.2e-12, "byte": 2.0e-11, "call": 3e-6, "butterfly": 1.0e-11},
+    "numpy": {"flop": 7.8e-12, "byte": 3.0e-11, "call": 3.2e-6, "butterfly": 2.5e-10},
+    "blocked": {"flop": 5.4e-12, "byte": 2.4e-11, "call": 6e-6, "butterfly": 1.0e-11},
+    "outer": {"flop": 4.3e-12, "byte": 5.0e-11, "call": 8e-6, "butterfly": 1.0e-11},
+    "winograd": {"flop": 5.2e-12, "byte": 2.5e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
+    "winograd_grad": {"flop": 4.5e-12, "byte": 2.6e-11, "call": 8e-6, "butterfly": 1.0e-11},
+    "channelwise": {"flop": 6.0e-12, "byte": 2.8e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
+    "channelwise_grad": {"flop": 1.0e-11, "byte": 1.5e-11, "call": 2.0e-5, "butterfly": 1.0e-11},
+    "fourier": {"flop": 4.8e-12, "byte": 3.5e-11, "call": 1.5e-5, "butterfly": 1.0e-11},
 }
 
 

@@ -275,7 +275,7 @@ def ready(
         again = step.joint.phases if isinstance(step, Joined) else [real[steps.index(step)]]
         return [_step(pick, phase, direction, dtype, budget, exact=True) for phase in again]
 
-    compiled = all(s.algorithm.cost(s.geometry, dtype, direction).engine == "compiled" for s in steps)
+    compiled = all(s.algorithm.cost(s.geometry, dtype, direction).engine != "numpy" for s in steps)
     run = Pass(tuple(steps), tuple(zeros), repair, dtype, compiled)
     if whole or direction == "weight_grad" or not compiled:
         return run

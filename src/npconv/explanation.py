@@ -123,7 +123,7 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool =
 def _engine(algorithm: Algorithm, geometry: ConvGeometry, request: Request) -> str:
     """What runs the algorithm, and why it is not machine code where it is not."""
     direction = "weight_grad" if request.direction == "weight_grad" else "forward"
-    if algorithm.cost(geometry, request.dtypes.compute, direction).engine == "compiled":
+    if algorithm.cost(geometry, request.dtypes.compute, direction).engine != "numpy":
         count = threads.get_num_threads()
         return f"machine code, {catalogue.provenance()}, {count} thread{'s' * (count > 1)}"
     return f"NumPy; {catalogue.unavailable() or 'the verdicts say why no machine code'}"
@@ -140,13 +140,15 @@ def measure(algorithm: Algorithm, geometry: ConvGeometry, request: Request, repe
     def pick(part: ConvGeometry, exact_footprint: bool) -> Algorithm:
         return algorithm
 
+    direction = "weight_grad" if request.direction == "weight_grad" else "forward"
+    run = execution.ready(pick, execution.parts(geometry, direction), direction, dtype, request.limit)
+
     def once() -> float:
         started = time.perf_counter()
-        if request.direction == "weight_grad":
-            execution.weight_grad(pick, x, y, execution.parts(geometry, "weight_grad"), w, request.limit)
+        if direction == "weight_grad":
+            run.weight_grad(x, y, w)
         else:
-            parts = execution.parts(geometry, "forward")
-            execution.correlate(pick, x, w, parts, y, request.limit)
+            run.forward(x, run.prepare(w, once=True), y)
         return time.perf_counter() - started
 
     return min(once() for _ in range(1 + repeats))

@@ -23,6 +23,7 @@ from .compiled import catalogue, store
 from .geometry import ConvGeometry
 
 UNITS = ("flop", "byte", "call", "butterfly")
+AMOUNTS = ("flops", "bytes", "calls", "butterflies")
 SINGLE = Dtypes(np.dtype(np.float32), np.dtype(np.float32))
 #: Algorithms expected to take this many times the least are not timed.
 HOPELESS = 5
@@ -70,13 +71,14 @@ def shapes(rng: np.random.Generator, least: float = 1e5, most: float = 6e8) -> I
         size = int(rng.choice([8, 16, 28])) if rank == 3 else size
         k, s = int(rng.choice([1, 2, 3, 3, 3, 5, 7, 11, 15])), int(rng.choice([1, 1, 1, 2]))
         c, o = (int(n) for n in rng.choice([1, 3, 8, 17, 32, 64, 128, 256, 512], 2))
-        groups = 1
-        if rng.random() < 0.25:
-            groups, o = c, c
-        batch = int(rng.choice([1, 1, 4]))
+        groups, kind = 1, rng.random()
+        if kind < 0.35:  # depthwise, or 32 groups
+            groups, o = (c, c) if kind < 0.25 or c % 32 else (32, c)
+        d = int(rng.choice([1, 1, 1, 1, 2]))
+        batch = int(rng.choice([1, 1, 4, 32]))
         ones = (1,) * rank
-        pads = ((k // 2, k // 2),) * rank
-        geometry = ConvGeometry(batch, c, o, (size,) * rank, (k,) * rank, (s,) * rank, ones, pads, ones, groups)
+        pads = ((d * (k // 2),) * 2,) * rank
+        geometry = ConvGeometry(batch, c, o, (size,) * rank, (k,) * rank, (s,) * rank, (d,) * rank, pads, ones, groups)
         if least < geometry.macs < most:
             yield geometry.tight()
 
@@ -104,7 +106,7 @@ def fit(layers: list[Layer]) -> Table:
             for name, cost in layer.costs.items():
                 if cost.engine == engine:
                     both = [c for c in (cost, cost.preparation) if c is not None]
-                    rows.append([sum(getattr(c, unit) for c in both) for unit in ("flops", "bytes", "calls", "butterflies")])
+                    rows.append([sum(getattr(c, amount) for c in both) for amount in AMOUNTS])
                     times.append(layer.seconds[name])
         if len(rows) < ENOUGH:
             continue

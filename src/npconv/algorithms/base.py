@@ -32,7 +32,7 @@ class Cost:
     calls : NumPy calls, each with a fixed overhead.
     workspace : bytes allocated beyond the output.
     butterflies : floating-point operations inside fast Fourier transforms.
-    engine : what does the work, and so which prices hold: "numpy" or "compiled".
+    engine : what does the work, and so which prices hold: "numpy", or a family of compiled kernels.
     preparation : what `prepare` does besides, which a plan pays once; its workspace counts above.
     """
 

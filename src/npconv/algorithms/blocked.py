@@ -63,19 +63,19 @@ class Blocked(Compiled):
         n, size, group = geometry.batch, dtype.itemsize, geometry.groups
         if direction == "weight_grad":
             scratch, moved = outer_launch.workspace(geometry, dtype), sum(elements(geometry))
-            return Cost(outer_launch.flops(geometry, dtype), moved * size, 2, scratch, engine="compiled")
+            return Cost(outer_launch.flops(geometry, dtype), moved * size, 2, scratch, engine="outer")
         p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
         lanes = group * p.computed
         vectors = n * total(geometry.out_shape) * lanes
         chunks = ceil_div(geometry.terms, CHUNK)
         weights = lanes * geometry.terms
-        brought = Cost(0, 3 * weights * size, 1, 0, engine="compiled")
+        brought = Cost(0, 3 * weights * size, 1, 0, engine="blocked")
         padded = total(geometry.padded_shape) * geometry.in_channels * n
         moved = 2 * padded + total(geometry.y_shape)
         box = min(padded // n, 4 * tasks.BOX_BYTES // size) if n else 0
         held = weights + box * threads.current()
         flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
-        return Cost(flops, moved * size, 1, held * size, engine="compiled", preparation=brought)
+        return Cost(flops, moved * size, 1, held * size, engine="blocked", preparation=brought)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)

@@ -70,7 +70,7 @@ class Channelwise(Compiled):
             (inputs + outputs) * size,
             2 if direction == "weight_grad" else 1,
             workspace(geometry, dtype, direction, threads.current()),
-            engine="compiled",
+            engine="channelwise_grad" if direction == "weight_grad" else "channelwise",
         )
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:

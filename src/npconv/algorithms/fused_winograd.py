@@ -74,12 +74,16 @@ class FusedWinograd(Compiled):
             at = winograd_grad_launch.layout(geometry, self.n, size)
             held = at.bytes(c.positions, 2)
             moved = 2 * sum(held[:3]) * ceil_div(c.tiles, at.batch) + total(geometry.w_shape) * size
-            work = winograd_grad_launch.flops(geometry, self.n, size)
-            return Cost(work, moved, 3 * geometry.groups, sum(held), engine="compiled")
+            # along one axis alone, transforming takes as long as multiplying
+            work = winograd_grad_launch.flops(geometry, self.n, size) * (2 if c.n_h == 1 else 1)
+            return Cost(work, moved, 3 * geometry.groups, sum(held), engine="winograd_grad")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
         kept = weights * size
-        brought = Cost(0, 2 * kept, 1, 0, engine="compiled")
-        return Cost(int(2 * c.lanes * c.work), 0, 1, kept + scratch, engine="compiled", preparation=brought)
+        brought = Cost(0, 2 * kept, 2, 0, engine="winograd")
+        if late(geometry, self.n, size):
+            more = cut(geometry, self.n, size, late=True).work - c.work
+            brought = Cost(max(0, int(2 * c.lanes * more)), 0, 0, 0, engine="winograd")
+        return Cost(int(2 * c.lanes * c.work), 0, 1, kept + scratch, engine="winograd", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w, workers = np.asarray(w, dtype), threads.current()

@@ -35,8 +35,10 @@ class Gemm(Algorithm):
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         padded, w, y = elements(geometry)
         if geometry.is_pointwise:
-            moved = y if geometry.groups == 1 else 12 * y  # one small product per group and image: no BLAS to speak of
-            return Cost(2 * geometry.macs, moved * dtype.itemsize, 2, (w + y) * dtype.itemsize)
+            # one product per image, or a small one per group and image: no BLAS to speak of
+            moved = 2 * y if geometry.groups == 1 else 12 * y
+            calls = 2 if direction == "weight_grad" else 2 + geometry.batch
+            return Cost(2 * geometry.macs, moved * dtype.itemsize, calls, (w + y) * dtype.itemsize)
         columns = geometry.batch * geometry.in_channels * geometry.taps * total(geometry.out_shape)
         held = padded + w + columns + 2 * y
         return Cost(2 * geometry.macs, (2 * padded + 2 * columns + 2 * y) * dtype.itemsize, 8, held * dtype.itemsize)

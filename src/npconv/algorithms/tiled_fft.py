@@ -110,11 +110,11 @@ class TiledFft(Compiled):
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         if not total(geometry.y_shape):
-            return Cost(0, 0, 1, 0, engine="compiled")
+            return Cost(0, 0, 1, 0, engine="fourier")
         c = plan(geometry, dtype)
         flops, butterflies, moved = work(geometry, c, dtype)
         launches = 4 if steps.channelwise(geometry) else 4 * geometry.groups
-        return Cost(flops, moved, launches, workspace(geometry, c, dtype), butterflies, "compiled")
+        return Cost(flops, moved, launches, workspace(geometry, c, dtype), butterflies, "fourier")
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> steps.Spectra:
         return steps.prepare(np.asarray(w, dtype), geometry, plan(geometry, dtype))
