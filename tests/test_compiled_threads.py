@@ -262,6 +262,7 @@ def test_process_pools_after_use(method):
 LONG = """
 import os, signal, sys, threading, time
 import numpy as np, npconv
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background may ignore it
 npconv.set_num_threads(int(sys.argv[1]))
 x, w = np.ones((1, 64, 400, 400), np.float32), np.ones((64, 64, 31, 31), np.float32)
 small = np.ones((1, 64, 33, 33), np.float32)

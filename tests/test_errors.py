@@ -952,9 +952,9 @@ def test_case_55_a_stride_beyond_everything():
 def test_case_57_a_low_workspace_falls_back_and_says_so():
     limited = npconv.explain(X.shape, W.shape, max_workspace=600)
     verdicts = {c.name: c.verdict for c in limited.candidates}
-    assert npconv.explain(X.shape, W.shape).choice == ("gemm" if catalogue.unavailable() else "channelwise")
     assert limited.choice == "direct"
-    assert re.fullmatch(r"no: needs at least \d+ bytes of workspace, the limit is 600", verdicts["gemm"])
+    for name in ("gemm", npconv.explain(X.shape, W.shape).choice):
+        assert re.fullmatch(r"no: needs at least \d+ bytes of workspace, the limit is 600", verdicts[name])
     assert np.array_equal(conv(X, W, max_workspace=600), conv(X, W))  # integers: exact either way
 
 
