@@ -80,8 +80,9 @@ def test_without_a_compiler_the_doctor_says_so(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 def test_without_numba_the_doctor_says_so(tmp_path):
-    (tmp_path / "numba").mkdir()
-    (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('No numba here')\n")
+    for name in ("numba", "llvmlite"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('No numba here')\n")
     wheel = built(tmp_path / "out", PYTHONPATH=str(tmp_path))
     assert "No numba here" in reason(wheel)
     assert "No numba here" in doctor(wheel, tmp_path / "site")["ahead of time"]
