@@ -61,7 +61,10 @@ class KernelsHook(BuildHookInterface):
             done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             return f"compiling took longer than {PATIENCE} s"
-        return done.stderr.strip().splitlines()[-1] if done.returncode else ""
+        if not done.returncode:
+            return ""
+        said = done.stderr.strip().splitlines()  # nothing, if it was killed for its memory
+        return said[-1] if said else f"compiling ended with status {done.returncode}"
 
 
 def platform_tag() -> str:

@@ -61,9 +61,7 @@ class Problem:
     def given(self, name: str) -> np.ndarray | None:
         """The array as the caller holds it, a fresh copy at every call."""
         array = self.canonical[name]
-        return (
-            None if array is None else self.views[name].given(array) if name in self.views else array.copy()
-        )
+        return None if array is None else self.views[name].given(array) if name in self.views else array.copy()
 
     def __str__(self) -> str:
         shapes = {
@@ -193,9 +191,7 @@ def draw_layout(dice: Dice, rank: int, samples: int, explicit_rank: bool, kernel
     if style == "letters":
         if samples == 1 and dice.chance(0.3):
             batch = ()
-        letters = (
-            dice.pick("NCS", "NCS", "NSC", "CSN", "SCN", "CNS", "SNC") if batch else dice.pick("CS", "SC")
-        )
+        letters = dice.pick("NCS", "NCS", "NSC", "CSN", "SCN", "CNS", "SNC") if batch else dice.pick("CS", "SC")
         layout = letters.replace("S", SPATIAL[rank])
         options: dict[str, Any] = {"layout": layout}
         last = layout[-1] == "C"
@@ -203,9 +199,7 @@ def draw_layout(dice: Dice, rank: int, samples: int, explicit_rank: bool, kernel
         order = tuple(names.index(letter) for letter in layout)
     else:
         if explicit_rank:
-            batch = dice.pick(
-                batch, batch, () if samples == 1 else batch, (1, samples), (samples, 1), (2, samples)
-            )
+            batch = dice.pick(batch, batch, () if samples == 1 else batch, (1, samples), (samples, 1), (2, samples))
         last = style == "last"
         options = {"layout": "channels_last"} if last else dice.pick({}, {"layout": "channels_first"})
         lead = tuple(range(len(batch)))
@@ -285,9 +279,7 @@ def demand(condition: bool) -> None:
 
 def limited(positions: tuple[int, ...], kernel: tuple[int, ...], channels: int = 1) -> None:
     """Refuse what a loop would take too long for."""
-    steps = (
-        reference.count(positions) * reference.count(kernel) if np.prod(positions, dtype=float) < 1e5 else 1e9
-    )
+    steps = reference.count(positions) * reference.count(kernel) if np.prod(positions, dtype=float) < 1e5 else 1e9
     demand(steps <= MOST_PRODUCTS and steps * max(channels, 1) <= MOST_WORK)
 
 
@@ -321,9 +313,7 @@ def draw_arithmetic(dice: Dice, names: tuple[str, ...]) -> tuple[dict[str, np.dt
     dtype = draw_dtype(dice)
     dtypes = dict.fromkeys(names, dtype)
     if dice.chance(0.05):
-        dtypes[names[1]] = np.dtype(
-            dice.pick("float32", "float64", "float64" if is_short(dtype) else "int16")
-        )
+        dtypes[names[1]] = np.dtype(dice.pick("float32", "float64", "float64" if is_short(dtype) else "int16"))
     return dtypes, dice.pick("normal", "normal", "normal", "integers", "positive", "scales")
 
 
@@ -428,8 +418,7 @@ def draw_conv(dice: Dice, operator: str, seed: int) -> Problem:
 def arrays(dice: Dice, shapes: dict, dtypes: dict, style: str) -> dict[str, np.ndarray | None]:
     """Data of each shape; None stays None."""
     return {
-        name: None if shape is None else draw_data(dice, shape, dtypes[name], style)
-        for name, shape in shapes.items()
+        name: None if shape is None else draw_data(dice, shape, dtypes[name], style) for name, shape in shapes.items()
     }
 
 
@@ -448,9 +437,7 @@ def draw_transpose(dice: Dice, operator: str, seed: int) -> Problem:
     samples = dice.pick(1, 1, 2, 3, 0 if dice.chance(0.3) else 1)
     words = ("valid", "same", "same", "same_lower", "full", "causal") + ("same_torch",) * (set(stride) <= {1})
     padding = draw_padding(dice, rank, kernel, dilation, words, negative=True)
-    extra = tuple(
-        dice.int(0, max(s, d) - 1) * dice.chance(0.5) for s, d in zip(stride, dilation, strict=True)
-    )
+    extra = tuple(dice.int(0, max(s, d) - 1) * dice.chance(0.5) for s, d in zip(stride, dilation, strict=True))
     whole = tuple(length * s for length, s in zip(lengths, stride, strict=True))
     if padding in ("same", "same_lower"):
         size = tuple(n - dice.int(0, s - 1) * dice.chance(0.3) for n, s in zip(whole, stride, strict=True))

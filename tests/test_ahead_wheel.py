@@ -31,6 +31,13 @@ def built(out: Path, what: str = "--wheel", source: Path = ROOT, **environment: 
     return path
 
 
+def stand_in(folder: Path, code: str) -> None:
+    """Modules that a build finds in place of numba and llvmlite."""
+    for name in ("numba", "llvmlite"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(code)
+
+
 def reason(wheel: Path) -> str:
     """Why a wheel of Python alone is one."""
     assert wheel.name.endswith("-py3-none-any.whl")
@@ -79,10 +86,20 @@ def test_without_a_compiler_the_doctor_says_so(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
+def test_a_build_that_is_killed_is_a_wheel_without_kernels(tmp_path):
+    stand_in(tmp_path, "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos._exit(1)\n")
+    assert reason(built(tmp_path / "out", PYTHONPATH=str(tmp_path))) == "compiling ended with status -9"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
+def test_a_kind_of_cpu_that_does_not_exist_is_named(tmp_path):
+    assert reason(built(tmp_path, NPCONV_BUILD_KERNELS="avx2 avx3")).startswith("there are no kernels for avx3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 def test_without_numba_the_doctor_says_so(tmp_path):
-    for name in ("numba", "llvmlite"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise ImportError('No numba here')\n")
+    stand_in(tmp_path, "raise ImportError('No numba here')\n")
     wheel = built(tmp_path / "out", PYTHONPATH=str(tmp_path))
     assert "No numba here" in reason(wheel)
     assert "No numba here" in doctor(wheel, tmp_path / "site")["ahead of time"]

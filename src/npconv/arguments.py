@@ -114,11 +114,6 @@ class Dtypes:
         """Whether the call promises exact integers."""
         return self.result.kind in "iu"
 
-    @property
-    def unit_roundoff(self) -> float:
-        """u, half the spacing of numbers just above 1 (2^-24 for float32)."""
-        return float(np.finfo(self.compute).eps) / 2
-
 
 def _refusal(dtype: np.dtype, name: str = "x") -> str | None:
     """Why arrays of `dtype` cannot be convolved and what to do, or None if they can."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..compiled import catalogue
-from ..compiled.calls import Bound
+from ..compiled.calls import Bound, address
 from ..geometry import ConvGeometry, Ints, total
 from ..windows import pad_geometry
 
@@ -116,7 +116,7 @@ class Algorithm:
     def bind(
         self, prepared: Any, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
-        """The one launch that is `forward` for arrays of `dtype` and these strides; None: there is no such."""
+        """The one launch that is `forward` for arrays of `dtype` and these strides; None: it takes more, or nothing at all."""
         return None
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
@@ -141,7 +141,10 @@ class Algorithm:
 
 
 class Compiled(Algorithm):
-    """An algorithm whose kernels are machine code, for float32 and float64 along up to three axes."""
+    """An algorithm whose kernels are machine code, for float32 and float64 along up to three axes.
+
+    A subclass has `bind`, where its forward pass is one launch, or `forward`.
+    """
 
     def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         missing = catalogue.unavailable()
@@ -156,6 +159,12 @@ class Compiled(Algorithm):
     def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """The reason these kernels cannot run where others of the kind can, one clause, or None."""
         return None
+
+    def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> None:
+        x = np.asarray(x, out.dtype)
+        bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
+        if bound is not None:
+            bound.run(address(x), address(out))
 
 
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from ..compiled import catalogue, tasks, threads
 from ..compiled.calls import Bound, Words, address, aligned
 from ..compiled.outer import launch as outer_launch
-from ..compiled.panels import CHUNK, SPARE, Panels, panels
+from ..compiled.panels import CHUNK, LINE, SPARE, Panels, panels, whole_lines
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
 from .base import Compiled, Cost, ErrorBound, elements
 
@@ -106,12 +106,6 @@ class Blocked(Compiled):
         padded = np.zeros((geometry.groups, p.count * p.columns * p.lanes), prepared.weights.dtype)
         padded[:, :per] = bias.reshape(geometry.groups, per)
         return replace(prepared, bias=padded)
-
-    def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
-        x = np.asarray(x, out.dtype)
-        bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
-        if bound is not None:
-            bound.run(address(x), address(out))
 
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
@@ -283,9 +277,9 @@ def plan(
         "w_taps": w_steps,
         **tables,
     }
-    pack_bytes = -(-total(box) * row // 64) * 64 + 64 if packs else 0
+    pack_bytes = whole_lines(total(box) * row) + LINE if packs else 0
     staged = 0 if direct else (total(boxes) + SPARE) * wide
-    at_weights = -(-(pack_bytes + staged) // 64) * 64 + SPARE_BYTES
+    at_weights = whole_lines(pack_bytes + staged) + SPARE_BYTES
     values = {
         "boxes_d": counts[0], "boxes_h": counts[1], "boxes_w": counts[2],
         "size_d": boxes[0], "size_h": boxes[1], "size_w": boxes[2],
@@ -300,7 +294,7 @@ def plan(
         "w_row": w_row, "panel_step": panel_step, "group_step": group_step,
         "fresh": int(fresh), "w_g": w_g, "w_o": w_o, "w_c": w_c, "w_run": int(run and len(some) == len(taps)),
         "w_along": along, "at_weights": at_weights,
-        "scratch_step": -(-(at_weights + (len(some) * depth * wide if fresh else 0) + 256) // 64) * 64,
+        "scratch_step": whole_lines(at_weights + (len(some) * depth * wide if fresh else 0) + 256),
     }  # fmt: skip
     words = Words(catalogue.kernel("blocked", "forward", f"f{size}"), values, arrays)
     blocks = n * group * total(counts) * parts * cuts

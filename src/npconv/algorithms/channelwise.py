@@ -92,12 +92,6 @@ class Channelwise(Compiled):
         lanes[: at.used].reshape(geometry.groups, at.wide)[:, :outputs] = bias.reshape(geometry.groups, outputs)
         return replace(prepared, bias=lanes)
 
-    def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
-        x = np.asarray(x, out.dtype)
-        bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
-        if bound is not None:
-            bound.run(address(x), address(out))
-
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:

@@ -108,12 +108,6 @@ class FusedWinograd(Compiled):
         padded[:, : geometry.out_channels // geometry.groups] = bias.reshape(geometry.groups, -1)
         return replace(prepared, bias=padded)
 
-    def forward(self, x: np.ndarray, prepared: Prepared, geometry: ConvGeometry, out: np.ndarray) -> None:
-        x = np.asarray(x, out.dtype)
-        bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
-        if bound is not None:
-            bound.run(address(x), address(out))
-
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:

@@ -62,7 +62,7 @@ class Objects:
     """A shared object in this process, and the names of the arguments of its kernels."""
 
     kind: Kind
-    library: Any
+    handle: Any
     arguments: dict[str, str]
 
     @property
@@ -71,7 +71,7 @@ class Objects:
 
     def kernel(self, family: str, name: str, dtype: str) -> tuple[int, tuple[str, ...]]:
         """The address of a kernel, and its arguments."""
-        found = self.library[f"npconv_{symbol(family, name, dtype)}"]
+        found = self.handle[f"npconv_{symbol(family, name, dtype)}"]
         address = ctypes.cast(found, ctypes.c_void_p).value
         return address or 0, tuple(self.arguments[key(family, name, dtype)].split())
 

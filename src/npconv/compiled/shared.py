@@ -82,5 +82,10 @@ def build(folder: Path, kinds: Iterable[Kind], families: Iterable[str] = tuple(F
 
 
 if __name__ == "__main__":
-    chosen = [kind for kind in KINDS if kind.target.architecture == HERE and kind.name in (sys.argv[2:] or kind.name)]
-    build(Path(sys.argv[1]), chosen)
+    here = {kind.name: kind for kind in KINDS if kind.target.architecture == HERE}
+    unknown = sorted(set(sys.argv[2:]) - set(here))
+    if unknown or not here:
+        sys.exit(
+            f"there are no kernels for {', '.join(unknown) or HERE}, only for {', '.join(here) or 'other machines'}"
+        )
+    build(Path(sys.argv[1]), [here[name] for name in dict.fromkeys(sys.argv[2:])] or here.values())

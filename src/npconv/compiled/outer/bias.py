@@ -9,7 +9,7 @@ import numpy as np
 from ...geometry import Ints, ceil_div, total
 from .. import catalogue, threads
 from ..calls import Words, address, aligned
-from ..target import host
+from ..panels import vector_bytes
 from .layout import WIDE
 
 #: Elements of one task, which decide how a sum is cut; and the fewest pixels of a run.
@@ -24,7 +24,7 @@ SUM_FLOPS = 4
 def _plan(shape: Ints, strides: Ints, dtype: np.dtype) -> tuple[Words, int, int, int, int]:
     """The call for g of this shape (N, O, *out): words, tasks, runs, doubles of the totals of a run, and of scratch."""
     (n, channels), pixels, size = shape[:2], total(shape[2:]), dtype.itemsize
-    lanes, last = host().width // size, strides[1] == size and channels > 1
+    lanes, last = vector_bytes() // size, strides[1] == size and channels > 1
     images, group = (1, WIDE * lanes) if last else (n, 1)
     slots = ceil_div(channels, group) * group
     if last:

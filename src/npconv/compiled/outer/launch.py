@@ -11,9 +11,8 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from .. import catalogue, threads
-from ..calls import Words, address
-from ..panels import SPARE, tile_rows, whole_lines
-from ..target import host
+from ..calls import Words, address, aligned
+from ..panels import SPARE, tile_rows, vector_bytes, whole_lines
 from .arrange import arrange, shape, sums
 from .layout import SKEW
 
@@ -58,8 +57,8 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.nd
         return
     workers = threads.current()
     size = max(scratch_bytes(launch, workers) for launch in launches)
-    scratch = np.empty(size, np.uint8)
-    free, x_at, g_at, out_at = -(-address(scratch) // 64) * 64, address(x), address(g), address(out)
+    scratch = aligned(size)
+    free, x_at, g_at, out_at = address(scratch), address(x), address(g), address(out)
     for launch in launches:
         a, b = x_at + launch.x_begin, g_at + launch.g_begin
         if launch.swapped:
@@ -95,7 +94,7 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """Bytes of scratch at most: both operands packed, of one chunk, and the sums of the tasks."""
     if not geometry.macs:
         return 0
-    part, lanes = next(_chunks(geometry, dtype))[2], host().width // dtype.itemsize
+    part, lanes = next(_chunks(geometry, dtype))[2], vector_bytes() // dtype.itemsize
     box = total([covered_size(e, s, m) for e, s, m in zip(part.effective, part.stride, part.out_shape, strict=True)])
     packed = 0
     for channels, pixels in ((part.in_channels, box), (part.out_channels, total(part.out_shape))):

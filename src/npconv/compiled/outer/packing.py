@@ -1,6 +1,6 @@
 """Rows for the weight gradient: boxes of x or g packed as planes or as panels of channels, results turned back.
 
-A packed operand is described by a record of 64-bit words (`outer_layout.RECORD`), so that one kernel packs both.
+A packed operand is described by a record of 64-bit words (`layout.RECORD`), so that one kernel packs both.
 Planes are (channel, n, d, h, w), for the side that is broadcast; panels are (panel, n, d, h, w, lanes), for the other.
 """
 

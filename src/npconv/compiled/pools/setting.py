@@ -10,6 +10,7 @@ import numpy as np
 
 from ...geometry import BinAxis, Ints, WindowAxis, ceil_div, covered_size, total
 from .. import catalogue
+from ..panels import vector_bytes
 from .tables import ABSENT, AxisTables, padded
 
 Axes = Sequence[WindowAxis | BinAxis]
@@ -42,9 +43,7 @@ class Setting:
 
     @property
     def lanes(self) -> int:
-        from ..target import host
-
-        return host().width // self.dtype.itemsize
+        return vector_bytes() // self.dtype.itemsize
 
 
 def setting(axes: Axes, last: bool, x: np.ndarray, y: np.ndarray) -> Setting | None:
