@@ -49,14 +49,18 @@ class PeerLostError(Exception):
 class Worker:
     """A library's process; `name` tells two of one library apart."""
 
-    def __init__(self, peer: str, threads: int, python: str = sys.executable, name: str = "") -> None:
+    def __init__(
+        self, peer: str, threads: int, python: str = sys.executable, name: str = "", module: str = "benchmarks.worker"
+    ) -> None:
         self.peer, self.threads, self.python, self.name = peer, threads, python, name or peer
+        self.module = module
         self.start()
 
     def start(self) -> None:
         environment = os.environ | KEEP_MEMORY | {f"{name}_NUM_THREADS": str(self.threads) for name in THREAD_VARIABLES}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-        command = [self.python, "-m", "benchmarks.worker", self.peer, str(self.threads)]
+        flag = ["--worker"] if self.module != "benchmarks.worker" else []
+        command = [self.python, "-m", self.module, *flag, self.peer, str(self.threads)]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=nothing)
         self.received = b""

@@ -39,12 +39,12 @@ README_LAYERS = (
 )
 
 
-def replace(path: Path, text: str) -> None:
-    """Put `text` between the page's markers."""
+def replace(path: Path, text: str, part: str = "speed") -> None:
+    """Put `text` between the page's markers of that part."""
     page = path.read_text(encoding="utf-8")
-    marked = re.compile(r"(<!-- speed: begin -->\n).*(<!-- speed: end -->)", re.S)
+    marked = re.compile(rf"(<!-- {part}: begin -->\n).*(<!-- {part}: end -->)", re.S)
     if not marked.search(page):
-        raise ValueError(f"{path} has no <!-- speed: begin --> and end")
+        raise ValueError(f"{path} has no <!-- {part}: begin --> and end")
     path.write_text(marked.sub(lambda found: found[1] + text.rstrip("\n") + "\n" + found[2], page), encoding="utf-8")
 
 

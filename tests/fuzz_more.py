@@ -97,6 +97,7 @@ MORE_ODD: dict[str, Any] = {
     "cval": ODD["padding_value"],
     "direction": ("forward", "input_grad", "weight_grad", "", None, 3, [], b"forward"),
     "measure": ODD_FLAGS,
+    "add": ODD_FLAGS,
     "operator": ("sobel", "prewitt", "scharr", "laplacian", "", None, 3, [], b"sobel"),
 }
 #: No operator takes these: accepted is wrong, whatever else is in the call.
@@ -187,7 +188,8 @@ def call(name: str, dice: Dice, operands: dict[str, Any], options: dict[str, Any
     """What the operator gives; a plan is also run, on the input that it was made for."""
     result = target(name)(*operands.values(), **options)
     if name == "plan_conv" and not {"x_shape", "dtype"} & set(odd):
-        return result(dice.data(*operands["x_shape"]).astype(options["dtype"]))
+        out = np.zeros(result.output_shape, result.dtype) if options.get("add") else None
+        return result(dice.data(*operands["x_shape"]).astype(options["dtype"]), out)
     return result
 
 

@@ -165,3 +165,12 @@ def test_half_precision_and_integers_run_on_it() -> None:
     assert np.allclose(y, npconv.conv(x.astype("f8"), w.astype("f8"), algorithm="direct"), atol=0.05)
     i, j = rng.integers(-9, 9, (1, 8, 9, 9)), rng.integers(-9, 9, (20, 8, 3, 3))
     assert np.array_equal(npconv.conv(i, j, algorithm="blocked"), npconv.conv(i, j, algorithm="direct"))
+
+
+@pytest.mark.parametrize("direction", ["forward", "input_grad", "weight_grad"])
+@pytest.mark.parametrize(("c", "o", "size"), [(1024, 2048, 14), (192, 32, 28), (32, 16, 112), (64, 10, 1)])
+def test_auto_leaves_the_processors_to_the_kernels(c: int, o: int, size: int, direction: str) -> None:
+    """After a product the threads of NumPy's BLAS spin for a while, and the kernels of the next calls wait for them."""
+    chosen = npconv.explain((1, c, size, size), (o, c, 1, 1), direction=direction)
+    assert not named(chosen.choice).blas, chosen.choice
+    assert named(npconv.explain((1, c, size, size), (o, c, 1, 1), accuracy="strict").choice).blas

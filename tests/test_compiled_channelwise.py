@@ -14,11 +14,12 @@ import npconv.testing
 import reference
 from npconv.algorithms import named
 from npconv.compiled import catalogue, threads
+from npconv.compiled.channelwise import phases
 from npconv.geometry import ConvGeometry
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 GROUPS = (1, 2, 3, 5, 16, 17, 33, 64, 100)
-PAIRS = ((1, 1), (1, 1), (1, 1), (2, 2), (4, 4), (1, 2), (3, 1), (2, 3), (4, 3), (8, 8), (8, 5))
+PAIRS = ((1, 1), (1, 1), (1, 1), (2, 2), (4, 4), (1, 2), (1, 3), (1, 4), (1, 8), (3, 1), (2, 3), (4, 3), (8, 8), (8, 5))
 
 
 def drawn(rng: np.random.Generator) -> ConvGeometry:
@@ -194,9 +195,78 @@ def test_public_passes_and_transposed(layout: str) -> None:
     assert np.allclose(np.moveaxis(result, -1, 1) if last else result, right, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_phases_of_a_stride_in_one_launch(layout: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients and transposed convolutions of any stride: the same bits on any number of threads, every output written."""
+    rng, last, ran = np.random.default_rng(31), layout == "channels_last", []
+    run = phases.Bundle.run
+    monkeypatch.setattr(phases.Bundle, "run", lambda self, x, y: ran.append(len(self.launch.table)) or run(self, x, y))
+    turned = lambda a: np.ascontiguousarray(np.moveaxis(a, 1, -1)) if last else a  # noqa: E731
+    for rank, batch, c, kernel, stride in (
+        (1, 1, 33, (5,), (2,)),
+        (2, 1, 40, (3, 3), (2, 2)),
+        (2, 7, 16, (5, 4), (3, 2)),  # more images than weights are packed anew for
+        (2, 2, 3, (2, 2), (2, 2)),
+        (2, 1, 17, (1, 3), (2, 2)),  # some outputs are read by no tap
+        (3, 1, 20, (3, 2, 3), (2, 1, 2)),
+    ):
+        out = tuple(int(n) for n in rng.integers(4, 9, rank))
+        size = tuple((m - 1) * s + k - 1 for m, s, k in zip(out, stride, kernel, strict=True))
+        geometry = {"stride": stride, "padding": ((1, 0),) * rank, "groups": c}
+        w, g = (rng.standard_normal(n).astype(dtype) for n in ((c, 1, *kernel), (batch, c, *out)))
+        weights = np.ascontiguousarray(w.transpose(*range(2, rank + 2), 1, 0)) if last else w
+        given = {**geometry, "layout": layout, "algorithm": "channelwise"}
+        whole = {**geometry, "dilation": (1,) * rank}
+        right, scale = (
+            reference.conv_input_grad(a.astype("f8"), b.astype("f8"), (batch, c, *size), **whole)
+            for a, b in ((g, w), (abs(g), abs(w)))
+        )
+        shape, results = turned(right).shape, []
+        for count in (1, 2, 3):
+            with threads.num_threads(count):
+                dx = np.full(shape, np.nan, dtype)
+                results.append(npconv.conv_input_grad(turned(g), weights, input_shape=shape, out=dx, **given))
+        assert within(np.moveaxis(results[0], -1, 1) if last else results[0], right, scale), (kernel, stride)
+        assert all(np.array_equal(results[0], each) for each in results[1:])
+        bias = rng.standard_normal(c).astype(dtype)
+        plain = npconv.conv_transpose(turned(g), weights, **given)
+        added = np.expand_dims(bias, tuple(range(1, rank + 1))) if not last else bias
+        plan = npconv.plan_conv_transpose(turned(g).shape, weights, bias, **given)
+        for result in (npconv.conv_transpose(turned(g), weights, bias, **given), plan(turned(g)), plan(turned(g))):
+            assert np.allclose(result, plain + added, rtol=1e-5, atol=1e-5), kernel
+    assert {2, 4, 6} <= set(ran)  # phases; where few channels fill no vector, one convolution of all is better
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_threads_in_different_phases_at_a_time(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large enough for several threads: each has scratch of its own, whatever phase it is in."""
+    steps, run = [], phases.Bundle.run
+
+    def noted(self: phases.Bundle, x: int, y: int) -> None:
+        steps.append(set(self.launch.table[:, self.launch.at["scratch_step"]].tolist()) == {self.launch.scratch})
+        run(self, x, y)
+
+    monkeypatch.setattr(phases.Bundle, "run", noted)
+    rng, c, n = np.random.default_rng(8), 72, 41
+    g, w = rng.standard_normal((2, c, n, n)).astype("f4"), rng.standard_normal((c, 1, 5, 4)).astype("f4")
+    shape, options = (2, c, 84, 83), {"stride": 2, "padding": 1, "groups": c, "kernel_layout": "OIHW"}
+    right = npconv.conv_input_grad(g.astype("f8"), w.astype("f8"), input_shape=shape, algorithm="direct", **options)
+    if layout == "channels_last":
+        g, right = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (g, right))
+    results = []
+    for count in (1, 2, 3, 2, 3):
+        with threads.num_threads(count):
+            given = {**options, "layout": layout, "algorithm": "channelwise"}
+            results.append(npconv.conv_input_grad(g, w, input_shape=right.shape, **given))
+    assert steps == [True] * 5
+    assert np.allclose(results[0], right, rtol=1e-4, atol=1e-4)
+    assert all(np.array_equal(results[0], each) for each in results[1:])
+
+
 def test_a_bias_is_added_on_the_way() -> None:
     algorithm, rng = named("channelwise"), np.random.default_rng(3)
-    for c, o, groups in ((17, 17, 17), (33, 66, 33), (20, 20, 5)):
+    for c, o, groups in ((17, 17, 17), (33, 66, 33), (7, 21, 7), (20, 20, 5)):
         g = ConvGeometry(2, c, o, (9, 8), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
         if not runs(g, "float64"):
             continue
@@ -257,12 +327,13 @@ def at_the_end(array):
     return copy
 
 keep = []
-for channels, wide in ((1, 1), (17, 1), (33, 1), (20, 4), (6, 2)):
+for channels, wide, times in ((1, 1, 1), (17, 1, 1), (33, 1, 1), (20, 4, 1), (6, 2, 1), (9, 1, 2), (17, 1, 4), (5, 1, 3)):
     for pads in (((0, 0), (0, 0)), ((1, 1), (1, 1))):
-        g = ConvGeometry(1, channels, channels, (9, 16), (3, 3), (1, 1), (1, 1), pads, (1, 1), channels // wide)
+        groups, made = channels // wide, channels * times
+        g = ConvGeometry(1, channels, made, (9, 16), (3, 3), (1, 1), (1, 1), pads, (1, 1), groups)
         rng = np.random.default_rng(0)
         x, w = rng.random((1, 9, 16, channels), "f4"), rng.random(g.w_shape, "f4")
-        y = np.empty((1, *g.out_shape, channels), "f4")
+        y = np.empty((1, *g.out_shape, made), "f4")
         results = []
         for place in (np.copy, at_the_end):
             a, b, c = (np.moveaxis(place(x), -1, 1), place(w), np.moveaxis(place(y), -1, 1))

@@ -251,3 +251,27 @@ def test_an_image_shorter_than_the_stride(dtype):
     for _ in range(3):
         np.full(4096, np.nan, dtype)  # what is not written may hold this
         assert np.array_equal(npconv.conv_input_grad(g, w, algorithm="blocked", **options), exact)
+
+
+# --- what launches keep
+
+
+def test_the_tables_of_launches_do_not_grow_without_bound(monkeypatch):
+    """Each size of an image has tables of its own, kept for the next call."""
+    from npconv.compiled import calls
+
+    monkeypatch.setattr(calls, "TABLES", 1 << 20)
+    w = np.ones((16, 16, 3, 3), np.float32)
+
+    def call(i: int) -> np.ndarray:
+        return npconv.conv(np.full((1, 16, 60 + i % 40, 90), i % 5, np.float32), w, algorithm="blocked")
+
+    expected = [call(i) for i in range(5)]
+    held = []
+    for i in range(120):
+        call(i)
+        held.append(sum(words.bytes for words in list(calls._alive)))
+    assert max(held) < 2 << 20
+    assert min(held[60:]) < max(held[:60])
+    for i in range(5):
+        np.testing.assert_array_equal(call(i), expected[i])

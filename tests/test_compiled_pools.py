@@ -6,6 +6,7 @@ Those problems are small; here they are larger than the vectors, the boxes and t
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 import npconv
 import reference
-from npconv import pool_passes
+from npconv import pool_passes, pool_problem
 from npconv.compiled import catalogue
 from npconv.compiled.pools import launch as pools_launch
 from npconv.geometry import BinAxis, WindowAxis
@@ -347,3 +348,45 @@ def test_other_dtypes_and_no_compiler_take_numpys_path(ran, monkeypatch):
     monkeypatch.setattr(catalogue, "unavailable", lambda: "not here")
     npconv.max_pool(x[:, :7].astype(np.float32), 2)
     assert not ran
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("layout", ["NCW", "NWC"])
+def test_huge_windows_take_little_memory(layout, dtype):
+    """A list of all windows that read an input would have millions of entries."""
+    n, rng = 4000, np.random.default_rng(0)
+    x = rng.permutation(n).astype(dtype).reshape((1, 1, n) if layout == "NCW" else (1, n, 1))
+    g = np.ones((1, 1, n + 1) if layout == "NCW" else (1, n + 1, 1), dtype)
+    options = {"stride": 1, "padding": n // 2, "layout": layout}
+    npconv.max_pool_grad(g[:, :8] if layout == "NWC" else g[..., :8], x[:, :7] if layout == "NWC" else x[..., :7], (6,),
+                         stride=1, padding=3, layout=layout)  # fmt: skip
+    tracemalloc.start()
+    dx = npconv.max_pool_grad(g, x, (n,), **options)
+    shared = npconv.avg_pool_grad(g, x.shape, (n,), **options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    assert float(dx.astype("f8").sum()) == n + 1
+    reads = [n // 2 + min(i, n - 1 - i) + 1 for i in range(n)]  # windows that read input i
+    assert np.allclose(shared.reshape(-1), np.array(reads) / n, rtol=2e-3 if dtype == "float16" else 1e-6)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0, np.inf])
+def test_norms_taken_apart_by_window_and_by_tap(power):
+    rng = np.random.default_rng(4)
+    x, kernel, options = (
+        rng.integers(-3, 4, (2, 3, 9, 8)).astype("f8"),
+        (3, 2),
+        {"stride": 1, "padding": 1, "dilation": 2},
+    )
+    x[0, 1, 4, 4], x[1, 2, 0, 0] = np.nan, np.inf
+    p = pool_problem.read_pool("lp_pool_grad", x.shape, kernel, pool_problem.DEFAULTS | options)
+    g = rng.standard_normal(p.y_shape)
+    with np.errstate(all="ignore"):
+        by_tap = pool_passes.norm_gradient(p, g, x, power)
+        y, empty = pool_passes.norms(p, x, power), np.zeros_like(x)
+        by_window = pool_passes._norm_gradient_by_window(p, g, x, y, power, empty)
+    assert np.allclose(by_window, by_tap, rtol=1e-13, atol=1e-13, equal_nan=True)
+    one, x = np.ones((1, 1, 1)), np.arange(1.0, 11).reshape(1, 1, 10)
+    few = npconv.lp_pool_grad(one, x, (10**7,), stride=10**6, padding=5 * 10**6)
+    assert np.allclose(few, x / np.sqrt((x * x).sum()), rtol=1e-13)

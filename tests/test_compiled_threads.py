@@ -140,13 +140,61 @@ def test_a_launch_that_outlasts_its_slice_goes_on(tally):
     assert time.perf_counter() - started > 0.4
 
 
+ASLEEP = """
+import os, time, numpy as np, npconv
+x, w = np.ones((1, 64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32)
+allowed = os.sched_getaffinity(0)
+npconv.set_num_threads(2)
+
+def asleep():
+    for _ in range(3):
+        npconv.conv(x, w, algorithm="blocked")
+        time.sleep(0.05)
+    found = {int(task): os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")}
+    return {task: where for task, where in found.items() if where != allowed}
+
+((worker, where),) = asleep().items()
+print(where < allowed, len(allowed) - len(where))
+os.sched_setaffinity(worker, allowed - where)  # the one processor that it would not take
+print(asleep() == {worker: allowed - where})
+"""
+
+
+@linux
+def test_whoever_sleeps_keeps_off_the_processor_of_the_caller():
+    """There it would be woken behind the caller, and help when nothing is left; what somebody else chose stays."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two processors")
+    found = python(ASLEEP)
+    assert (found.stderr, found.stdout) == ("", "True 1\nTrue\n")
+
+
 @linux
 def test_without_new_threads_the_caller_does_everything(tally, monkeypatch):
     monkeypatch.setattr(threads, "_pool", None)
     pool = threads._shared()
-    monkeypatch.setattr(pool, "process", type("Full", (), {"pthread_create": lambda *arguments: 11}))
+    names = ("pthread_create", "pthread_sigmask", "sigfillset")
+    monkeypatch.setattr(pool, "process", type("Full", (), dict.fromkeys(names, lambda *arguments: 11)))
     assert counted(tally, 50, 1, 4) == {0}
     assert (pool.full, pool.threads) == (True, [])
+
+
+@linux
+def test_a_small_launch_wakes_nobody_unless_others_came_before_it(tally):
+    counts, who = np.zeros(20, np.int64), np.zeros((30, 20), np.int64)
+    words = [np.array([counts.ctypes.data, row.ctypes.data, 50_000]) for row in who]
+
+    def small(pause: float) -> list[set[int]]:
+        with threads.num_threads(2):
+            for each in words:
+                if pause:
+                    time.sleep(pause)
+                threads.run(tally, each, 20, threads.SERIAL_FLOPS)
+        return [set(row.tolist()) for row in who]
+
+    counted(tally, 40, 1, 2, 500)  # there is a worker, and it is asleep soon
+    assert small(0.005).count({0}) >= 28  # how long a worker stays awake, the system decides
+    assert any({0, 1} in small(0) for _ in range(20))
 
 
 def test_no_processor_time_while_idle(tally):

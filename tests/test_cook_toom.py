@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from npconv.algorithms import rounding
 from npconv.algorithms.cook_toom import DEFAULT_POINTS, amplification, matrices
 
 SIZES = [(m, r) for m in range(1, 9) for r in range(1, 8) if m + r - 2 <= 9]
@@ -149,3 +150,12 @@ def test_refusals(arguments, kind, message):
     with pytest.raises(kind) as caught:
         matrices(*arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("m", rounding.AMPLIFICATION)
+def test_what_was_written_down_is_what_is_derived(m):
+    most = max(DEFAULT_POINTS) + 2 - m
+    assert [rounding.amplification(m, r) for r in range(2, most + 1)] == pytest.approx(
+        [amplification(m, r) for r in range(2, most + 1)], rel=1e-7
+    )
+    assert rounding.amplification(m, 3, 2) == pytest.approx(amplification(m, 3, ndim=2), rel=1e-7)

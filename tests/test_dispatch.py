@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,6 +184,7 @@ def test_a_broken_plug_in_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyP
     broken = importlib.metadata.EntryPoint("broken", "npconv_no_such_module:Thing", algorithms.ENTRY_POINTS)
     second = importlib.metadata.EntryPoint("again", "npconv.algorithms.gemm:Gemm", algorithms.ENTRY_POINTS)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: (broken, second))
+    monkeypatch.setattr(algorithms, "_declared", lambda: True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         names = [a.name for a in algorithms.registered.__wrapped__()]
@@ -191,3 +193,26 @@ def test_a_broken_plug_in_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyP
         "the algorithm 'broken' (npconv_no_such_module:Thing) is left out",
         "the algorithm 'again' (npconv.algorithms.gemm:Gemm) is left out",
     ]
+
+
+@pytest.mark.parametrize("where", ["a-1.dist-info", "a.egg-info", "EGG-INFO"])
+def test_a_plug_in_is_seen_wherever_packages_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str):
+    (tmp_path / where).mkdir()
+    (tmp_path / "none.dist-info").mkdir()
+    file = tmp_path / where / "entry_points.txt"
+    file.write_text("[console_scripts]\nnpconv = npconv.cli:main\n")
+    monkeypatch.setattr(algorithms.sys, "path", [str(tmp_path / "missing"), str(tmp_path)])
+    assert not algorithms._declared()
+    file.write_text("[npconv.algorithms]\nmine = mine:Mine\n")
+    assert algorithms._declared()
+
+
+def test_a_plug_in_may_be_where_only_python_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(algorithms.sys, "path", [str(tmp_path)])
+    assert not algorithms._declared()
+    (tmp_path / "archive.zip").write_bytes(b"")
+    monkeypatch.setattr(algorithms.sys, "path", [str(tmp_path / "archive.zip")])
+    assert algorithms._declared()
+    monkeypatch.setattr(algorithms.sys, "path", [])
+    monkeypatch.setattr(algorithms.sys, "meta_path", [type("Finder", (), {"find_distributions": None})()])
+    assert algorithms._declared()

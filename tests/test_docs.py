@@ -54,6 +54,7 @@ def quiet_and_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """An example may write files (not here) and must not warn."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")  # docs/keras.md sets it, and the next test shall not see it
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield

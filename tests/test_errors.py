@@ -1169,3 +1169,9 @@ def test_the_docs_tell_the_same_answers():
 def test_no_number_twice():
     numbers = [case.number for case in REFUSED]
     assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["huge", "-huge"])
+def test_a_padding_value_that_is_no_float(value: int) -> None:
+    with pytest.raises(ValueError, match=r"of 1329 bits, over the largest float, 1\.8e308; use np\.inf"):
+        npconv.conv(X, W, padding=1, padding_mode="constant", padding_value=value)

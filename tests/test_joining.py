@@ -35,7 +35,10 @@ def passes(made: ConvGeometry, name: str, dtype: np.dtype) -> list[execution.Pas
     pick = lambda geometry, exact: named("direct" if exact else name)  # noqa: E731
     return [
         execution.ready(pick, phases, "input_grad", dtype, 2**40, price)
-        for price in (lambda geometry, moved: float(moved == 0), None)
+        for price in (
+            lambda geometry, moved, given=None, turned=0: float(moved == 0) if given is None else np.inf,
+            None,
+        )
     ]
 
 
@@ -106,7 +109,14 @@ def test_nan_reach_what_reads_them_and_nothing_else(name, kernel):
     g[0, 1, 3, 4], g[1, 0, 0, 0], w = np.nan, np.inf, w + 0.5
     phases = execution.parts(made, "input_grad")
     pick = lambda geometry, exact: named("direct" if exact else name)  # noqa: E731
-    whole = execution.ready(pick, phases, "input_grad", y.dtype, 2**40, lambda geometry, moved: float(moved == 0))
+    whole = execution.ready(
+        pick,
+        phases,
+        "input_grad",
+        y.dtype,
+        2**40,
+        lambda geometry, moved, given=None, turned=0: float(moved == 0) if given is None else 9.0,
+    )
     assert [type(step) for step in whole.steps] == [execution.Joined]
     exact = execution.ready(lambda *_: named("direct"), phases, "input_grad", y.dtype, 2**40)
     expected = np.empty_like(y)
@@ -123,7 +133,7 @@ def test_a_budget_that_holds_no_joint_output_takes_the_parts():
     made = ConvGeometry(1, 32, 32, (64, 64), (4, 4), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
     phases, dtype = execution.parts(made, "input_grad"), np.dtype(np.float32)
     pick = lambda geometry, exact: named("blocked")  # noqa: E731
-    price = lambda geometry, moved: float(moved == 0)  # noqa: E731
+    price = lambda geometry, moved, given=None, turned=0: float(moved == 0) if given is None else 9.0  # noqa: E731
     whole = execution.ready(pick, phases, "input_grad", dtype, 2**40, price)
     assert whole.workspace > 4 * 64 * 64 * 32
     apart = execution.ready(pick, phases, "input_grad", dtype, whole.workspace - 1, price)
@@ -144,16 +154,21 @@ def test_what_has_no_joint_convolution():
 
 @needs_numba
 def test_the_price_decides_and_explain_tells():
-    """Few channels fill no vector part by part; many do, and zeros would cost more than they save."""
+    """Few channels fill no vector part by part; many do, and then parts are one launch, unless another is asked for."""
     few = npconv.explain((1, 3, 112, 112), (64, 3, 7, 7), stride=2, padding=3, direction="input_grad")
     many = npconv.explain((1, 128, 56, 56), (128, 128, 3, 3), stride=2, padding=1, direction="input_grad")
+    gemm = npconv.explain(
+        (1, 128, 56, 56), (128, 128, 3, 3), stride=2, padding=1, direction="input_grad", algorithm="direct"
+    )
     assert "for one convolution of all 4 parts without input dilation" in str(few)
-    assert "for each of 4 parts without input dilation" in str(many)
-    for asked in (few, many):
+    assert "choice: blocked, for one launch of all 4 parts without input dilation" in str(many)
+    assert "choice: direct, for each of 4 parts without input dilation" in str(gemm)
+    for asked, kind in ((few, execution.Joined), (many, execution.Step), (gemm, execution.Step)):
         pick = dispatch.picker("explain", asked.request)
         parts = execution.parts(asked.geometry, "input_grad")
         run = execution.ready(pick, parts, "input_grad", np.dtype(np.float32), 2**40, pick.seconds)
-        assert (len(run.steps) == 1) == (asked is few)
+        assert type(run.steps[0]) is kind
+        assert len(run.steps) == (4 if asked is gemm else 1)
 
 
 @needs_numba

@@ -1,7 +1,9 @@
 """The promises of docs/house.md that a reader would otherwise have to take on trust."""
 
 import ast
+import inspect
 import statistics
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ each_file = pytest.mark.parametrize("path", FILES, ids=IDS)
 
 # What a formula for a size divides or multiplies by: the word, singular or plural, or the glossary's letter.
 WORDS, LETTERS = ("stride", "dilation"), {"s", "d", "D"}
-PRINTING = {"cli.py", "demo"}
+PRINTING = {"cli", "demo"}
 
 
 def lines(path: Path) -> int:
@@ -34,6 +36,14 @@ def test_the_house_has_a_line_for_every_room():
 
 def test_no_room_without_a_name():
     assert {path.stem for path in FILES} & {"utils", "helpers", "core", "common", "misc"} == set()
+
+
+@pytest.mark.parametrize("package", ["npconv", "npconv.nn", "npconv.nn.models", "npconv.plots"])
+def test_no_public_function_has_a_module_name(package):
+    """Importing the module would put it in the function's place."""
+    home = import_module(package)
+    names = {name for name in home.__all__ if not inspect.ismodule(getattr(home, name))}
+    assert names & {path.stem for path in Path(home.__file__).parent.glob("*")} == set()
 
 
 def is_step(node: ast.expr) -> bool:

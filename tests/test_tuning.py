@@ -67,7 +67,7 @@ def test_a_fit_finds_the_prices_that_made_the_times():
             for engine in TABLE
         }
         seconds = {name: dispatch.estimate(cost, np.dtype(np.float32), TABLE) for name, cost in costs.items()}
-        layers.append(tuning.Layer(geometry, "forward", costs, seconds))
+        layers.append(tuning.Layer(geometry, "forward", costs, seconds, tuple(costs)))
     found = tuning.fit(layers)
     for engine, prices in TABLE.items():
         for unit in ("flop", "byte", "call"):

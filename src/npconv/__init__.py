@@ -41,7 +41,7 @@ _HOME = {
     "ranked_pools": ("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"),
 }
 #: Modules to use by name, as in ``npconv.filters.apply``.
-_MODULES = ("filters", "gradcheck", "testing")
+_MODULES = ("filters", "gradcheck", "integrations", "nn", "testing")
 
 __all__ = sorted(name for names in _HOME.values() for name in names)
 

@@ -1,5 +1,7 @@
 from . import filters as filters
 from . import gradcheck as gradcheck
+from . import integrations as integrations
+from . import nn as nn
 from . import testing as testing
 from .adaptive import adaptive_avg_pool as adaptive_avg_pool
 from .adaptive import adaptive_avg_pool_grad as adaptive_avg_pool_grad

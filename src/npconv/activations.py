@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from .records import dataclass
+
+#: Activations that keep a number between two others, and do no more.
+BOUNDS = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 #: What leaky_relu multiplies negative numbers by, unless told.
 SLOPE = 0.01
 #: Below this, x sigmoid(x) and x Phi(x) are 0 in float64; it stands for -inf, so that no inf * 0 arises.
@@ -58,6 +61,11 @@ class Activation:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The activation of every element."""
         return leaky_relu(x, self.slope) if self.name == "leaky_relu" else TABLE[self.name](x)
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The numbers between which it keeps its argument; None: it does something else."""
+        return BOUNDS.get(self.name)
 
     def __str__(self) -> str:
         return f"leaky_relu of slope {self.slope:g}" if self.name == "leaky_relu" else self.name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from .compiled.catalogue import KernelError
 from .geometry import LARGEST, Ints
 from .memory import MemoryLimitError
 from .reading import did_you_mean, one_int, shown
+from .records import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: What needs no check and no conversion: nearly every call brings nothing else.

@@ -5,6 +5,7 @@ conv, its gradients, its transpose and its relatives all come through `read`, so
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypedDict
@@ -49,6 +50,9 @@ class ConvOptions(TypedDict, total=False):
     accuracy: str
     max_workspace: int | None
 
+
+#: Beyond it an integer is no float.
+LARGEST_FLOAT = int(sys.float_info.max)
 
 DEFAULTS: dict[str, Any] = {
     "stride": 1,
@@ -195,6 +199,11 @@ def _read_mode(op: str, options: Mapping[str, Any], pads: Pads, dilated: Ints, g
         raise TypeError(
             f"{op}: padding_value must be a number, got {shown(value)} of type {type(value).__name__}; "
             "write a float such as 0.5"
+        )
+    if isinstance(value, int) and abs(value) > LARGEST_FLOAT:
+        raise ValueError(
+            f"{op}: padding_value is an integer of {value.bit_length()} bits, over the largest float, 1.8e308; "
+            "use np.inf, or a smaller number"
         )
     if mode != "constant" and value != 0:
         raise ValueError(

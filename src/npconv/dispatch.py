@@ -5,21 +5,21 @@ Correctness decides first (`why_not`, the accuracy tier, exact integers, the wor
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
 
 import numpy as np
 
 from . import execution
 from .algorithms import named, registered
-from .algorithms.base import Algorithm, Cost
+from .algorithms.base import Algorithm, Compiled, Cost
 from .arguments import Dtypes, choice
 from .compiled import catalogue, store
 from .geometry import ConvGeometry, total
 from .memory import MemoryLimitError, machine_memory
+from .records import dataclass
 
 #: What `accuracy` admits: the scales of an error bound and the largest constant on each.
 TIERS: dict[str, dict[str, float]] = {
@@ -66,6 +66,8 @@ def tuned() -> tuple[dict[str, dict[str, float]] | None, str]:
     content = store.load(TUNED)
     if content is None:
         return None, "never measured here"
+    import json
+
     try:
         found = json.loads(content)
         table = {
@@ -169,7 +171,7 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     reasons = {a.name: against(a, geometry, request) for a in family}
     able = [a for a in family if reasons[a.name] is None]
     if able:
-        return min(able, key=lambda a: seconds(a, geometry, request))
+        return min(apart_from_blas(able), key=lambda a: seconds(a, geometry, request))
     everyone = {a.name: against(a, geometry, request) for a in registered()}
     others = [name for name, why in everyone.items() if why is None]
     listed = "; ".join(f"{name} {why}" for name, why in reasons.items())
@@ -189,6 +191,11 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
 
 
 catalogue.forget.append(choose.cache_clear)
+
+
+def apart_from_blas(able: list[Algorithm]) -> list[Algorithm]:
+    """Those to choose from: beside compiled kernels none whose threads would take the processors from the next ones."""
+    return [a for a in able if not a.blas] if any(isinstance(a, Compiled) for a in able) else able
 
 
 def whole_cost(algorithm: Algorithm, geometry: ConvGeometry, dtype: np.dtype, direction: str, limit: int) -> Cost:
@@ -230,9 +237,17 @@ class Picker:
     def __call__(self, geometry: ConvGeometry, exact_footprint: bool) -> Algorithm:
         return choose(self.op, geometry, self.request, exact_footprint)
 
-    def seconds(self, geometry: ConvGeometry, moved: int) -> float:
-        """The estimate for a forward pass over `geometry`, with `moved` bytes copied besides."""
-        return seconds(self(geometry, False), geometry, self.request, moved)
+    def seconds(self, geometry: ConvGeometry, moved: int, algorithm: Algorithm | None = None, turned: int = 0) -> float:
+        """The estimate for a forward pass over `geometry`, with `moved` bytes copied besides; infinite if it may not run.
+
+        `turned` bytes are copied when weights are brought in order, once for a plan and for every other call.
+        """
+        if algorithm is None:
+            moved += 0 if self.request.prepared else turned
+            return seconds(self(geometry, False), geometry, self.request, moved)
+        if self.request.algorithm not in ("auto", algorithm.name) or against(algorithm, geometry, self.request):
+            return np.inf
+        return seconds(algorithm, geometry, self.request, moved)
 
 
 def picker(op: str, request: Request) -> Picker:

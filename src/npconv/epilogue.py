@@ -8,7 +8,7 @@ import numpy as np
 
 from .activations import Activation
 from .compiled import catalogue
-from .compiled.calls import Words, address
+from .compiled.calls import Bound, Words, address
 from .compiled.panels import vector_bytes
 from .geometry import ceil_div, total
 
@@ -38,8 +38,50 @@ def finish(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Act
             flat[i : i + BLOCK] = activation(flat[i : i + BLOCK])
 
 
-def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Activation | None) -> None:
-    """Both at once: `work` as rows of one length, and for each the vectors of numbers to add."""
+def finish_finite(work: np.ndarray, axis: int, activation: Activation | None) -> bool:
+    """Apply the activation if all of `work` is finite, in one sweep; else `work` is of no use, and False comes back."""
+    if activation is None or not work.size or not _compiled(work):
+        fine = all_finite(work)
+        if fine:
+            finish(work, axis, None, activation)
+        return fine
+    found = np.empty(ceil_div(work.size, BLOCK), np.int64)
+    _sweep(work, axis, None, activation, address(found))
+    return not found.any()
+
+
+def following(work: np.ndarray, activation: Activation | None, look: bool) -> tuple[Bound, np.ndarray | None] | None:
+    """What `finish`, or with `look` `finish_finite`, does to `work` as a launch, and where it tells what it has seen.
+
+    None: there is no such launch.
+    """
+    if not (work.size and _compiled(work)):
+        return None
+    rows = ceil_div(work.size, BLOCK)
+    found = np.zeros(rows, np.int64) if look else None
+    seen = 0 if found is None else address(found)
+    if activation is None:
+        return Bound(_look(work.dtype, work.size), rows, 4 * work.size, 0, found=seen), found
+    words = _activating(work, activation)
+    return Bound(words, rows, work.size * KINDS[activation.name], 0, found=seen), found
+
+
+def add(work: np.ndarray, other: np.ndarray, activation: Activation | None) -> None:
+    """Add an array of the same shape to `work`, then apply the activation, in place and in one sweep."""
+    if _compiled(work) and other.dtype == work.dtype and other.flags.c_contiguous and work.size > FEW_TO_ADD:
+        lanes = vector_bytes() // work.itemsize
+        name, slope = (activation.name, activation.slope) if activation else ("linear", 0.0)
+        whole = work.size // lanes * lanes  # the kernel reads what it adds by whole vectors
+        rows = ceil_div(whole, BLOCK)
+        words = _words(work.dtype, name, slope, lanes, whole, BLOCK, rows, lanes * work.itemsize)
+        words.run(rows, whole * KINDS[name], 1, y=address(work), bias=address(other), found=0)
+        work, other = work.reshape(-1)[whole:], other.reshape(-1)[whole:]
+    np.add(work, other, out=work)
+    finish(work, work.ndim - 1, None, activation)
+
+
+def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Activation | None, found: int = 0) -> None:
+    """Both at once: `work` as rows of one length, and for each the vectors of numbers to add; `found` as in the kernel."""
     lanes = vector_bytes() // work.itemsize
     pixels = total(work.shape[axis + 1 :])
     patterns = step = 0
@@ -55,7 +97,13 @@ def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Act
     words = _words(work.dtype, name, slope, lanes, work.size, length, patterns, step)
     rows = ceil_div(work.size, length)
     given = {} if table is None else {"bias": address(table)}
-    words.run(rows, work.size * KINDS[name], ceil_div(BLOCK, length), y=address(work), **given)
+    words.run(rows, work.size * KINDS[name], ceil_div(BLOCK, length), y=address(work), found=found, **given)
+
+
+def _activating(work: np.ndarray, activation: Activation) -> Words:
+    """The sweep that adds nothing."""
+    lanes = vector_bytes() // work.itemsize
+    return _words(work.dtype, activation.name, activation.slope, lanes, work.size, BLOCK, 0, 0)
 
 
 @lru_cache(maxsize=1024)
@@ -66,7 +114,7 @@ def _words(
         "length": length,
         "total": size,
         "patterns": max(1, patterns),
-        "bias_row": lanes * dtype.itemsize if patterns else 0,
+        "bias_row": (length if step else lanes) * dtype.itemsize if patterns else 0,
         "bias_step": step,
         "kind": list(KINDS).index(name),
     }

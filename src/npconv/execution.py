@@ -6,28 +6,34 @@ A tile of a convolution is a convolution of the same x with other padding, so sp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from .activations import Activation
 from .algorithms.base import Algorithm
-from .compiled.calls import aligned
+from .algorithms.channelwise import ChannelwisePhases
+from .compiled.calls import Bound, aligned
 from .epilogue import all_finite
 from .geometry import ConvGeometry, Ints, Joint, Phase, ceil_div, joint, total
 from .joining import apart as weights_apart
-from .joining import interleave
+from .joining import chained, interleave
 from .joining import weights as joint_weights
+from .phased import Phased
+from .records import dataclass
 
 #: The algorithm for a geometry; with True, one whose non-finite outputs are exactly those it should have.
 Pick = Callable[[ConvGeometry, bool], Algorithm]
-#: The seconds that a geometry should take with the algorithm picked for it, and with so many bytes copied besides.
-Price = Callable[[ConvGeometry, int], float]
+#: The seconds that a geometry should take with so many bytes copied besides, by the algorithm picked for it or by a given one.
+Price = Callable[..., float]
 Tile = tuple[slice, tuple[slice, ...], ConvGeometry]
 #: Bytes of joint outputs that wait to be interleaved: they should not leave the cache.
 JOINT_BYTES = 2 << 20
+#: Bytes that are moved, or take as long, for each byte of weights of all phases that is brought in order first.
+TURNED = 8
 
 
 def problem(geometry: ConvGeometry, direction: str) -> ConvGeometry:
@@ -119,6 +125,20 @@ class Step:
         """`prepared` with a bias that the algorithm adds on its way; None: it cannot."""
         return self.algorithm.with_bias(prepared, bias, self.geometry)
 
+    def with_bounds(self, prepared: Any, least: float, most: float) -> Any:
+        """`prepared` for outputs between two numbers; None: the algorithm cannot keep them there."""
+        return self.algorithm.with_bounds(prepared, least, most)
+
+    def with_sum(self, prepared: Any) -> Any:
+        """`prepared` for a launch that adds to its outputs; None: the algorithm has none."""
+        return self.algorithm.with_sum(prepared)
+
+    def bind(self, prepared: Any, x_strides: Ints, out_strides: Ints, dtype: np.dtype) -> Bound | None:
+        """What computes it for arrays of these strides without more questions; None: it takes more."""
+        if self.tile is not None or self.out is not None:
+            return None
+        return self.algorithm.bind(prepared, self.geometry, x_strides, out_strides, dtype)
+
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
         """Write this part of the convolution into its part of the output."""
         if self.tile is None:
@@ -160,6 +180,15 @@ class Joined(Step):
         each = np.repeat(bias.reshape(groups, 1, -1), len(self.joint.phases), 1)
         return super().with_bias(prepared, each.reshape(-1))
 
+    def with_sum(self, prepared: Any) -> Any:
+        return None
+
+    def bind(self, prepared: Any, x_strides: Ints, out_strides: Ints, dtype: np.dtype) -> Bound | None:
+        def first(strides: Ints) -> Bound | None:
+            return self.algorithm.bind(prepared, self.geometry, x_strides, strides, dtype)
+
+        return None if self.tile is not None else chained(self.joint, first, out_strides, dtype)
+
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
         shape = self.largest.y_shape
         last = target.strides[1] == target.itemsize < target.strides[-1]
@@ -173,11 +202,12 @@ class Joined(Step):
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of a pass as its algorithms want them, part by part, and the bias that these hold already."""
+    """The weights of a pass as its algorithms want them, part by part; the bias and the activation that they see to."""
 
     given: np.ndarray
     parts: tuple[Any, ...]
     bias: np.ndarray | None = None
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,27 +227,33 @@ class Pass:
         turned = 0 if self.joint is None else total(self.joint.geometry.w_shape) * self.dtype.itemsize
         return turned + max((s.workspace(self.dtype) for s in self.steps), default=0)
 
-    def prepare(self, w: np.ndarray, bias: np.ndarray | None = None, once: bool = False) -> Weights:
-        """All that depends on the weights, and on the bias where every algorithm can add it; for one call or many."""
+    def prepare(
+        self, w: np.ndarray, bias: np.ndarray | None = None, once: bool = False, activation: Activation | None = None
+    ) -> Weights:
+        """All that depends on the weights, for one call or many; with bias and activation where every algorithm can."""
         each = None if self.joint is None else weights_apart(self.joint, w, self.dtype)
         if each is None:
             plain = tuple([step.prepare(w, self.dtype, once) for step in self.steps])
         else:
             plain = tuple([s.make(part, self.dtype, once) for s, part in zip(self.steps, each, strict=True)])
-        if bias is None:
-            return Weights(w, plain)
-        both = []
-        for step, prepared in zip(self.steps, plain, strict=True):
-            both.append(step.with_bias(prepared, bias))
-            if both[-1] is None:
+        if bias is not None:
+            both = tuple([step.with_bias(prepared, bias) for step, prepared in zip(self.steps, plain, strict=True)])
+            if any(part is None for part in both):
                 return Weights(w, plain)
-        return Weights(w, tuple(both), bias)
+            plain = both
+        if activation is None or activation.bounds is None:
+            return Weights(w, plain, bias)
+        within = [s.with_bounds(part, *activation.bounds) for s, part in zip(self.steps, plain, strict=True)]
+        if any(part is None for part in within):
+            return Weights(w, plain, bias)
+        return Weights(w, tuple(within), bias, activation)
 
     def forward(self, x: np.ndarray, weights: Weights, out: np.ndarray) -> None:
         """Write the convolution of x with the weights into `out`, (N, O, *out)."""
         bias = 0 if weights.bias is None else weights.bias.reshape(-1, *(1,) * (out.ndim - 2))
         for where in self.zeros:
             out[where] = bias
+            _activate(out[where], weights.activation)
         for step, prepared in zip(self.steps, weights.parts, strict=True):
             step.forward(x, prepared, out if step.out is None else out[step.out])
         doubtful = [step for step in self.steps if not step.exact("forward")]
@@ -231,6 +267,7 @@ class Pass:
                 again.forward(x, again.prepare(weights.given, self.dtype, once=True), target)
                 if weights.bias is not None:
                     target += bias
+                _activate(target, weights.activation)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
         """Write the gradient of the weights into `out`, (O, C/G, *k)."""
@@ -246,6 +283,11 @@ class Pass:
                 self.repair(step)[0].weight_grad(x, gs, part)
             if part is not into:
                 into += part
+
+
+def _activate(outputs: np.ndarray, activation: Activation | None) -> None:
+    if activation is not None:
+        outputs[...] = activation(outputs)
 
 
 def _index(where: tuple[slice, ...]) -> tuple[Any, ...] | None:
@@ -268,7 +310,7 @@ def ready(
             zeros.append((..., *phase.out))
         elif total(geometry.w_shape if direction == "weight_grad" else geometry.y_shape) and geometry.batch:
             real.append(phase)
-    whole = None if direction == "weight_grad" or zeros else joined(pick, real, dtype, budget, price)
+    whole = None if direction == "weight_grad" else together(pick, real, dtype, budget, price, bool(zeros))
     steps: list[Step] = [whole] if whole else [_step(pick, phase, direction, dtype, budget) for phase in real]
 
     def repair(step: Step) -> list[Step]:
@@ -279,8 +321,8 @@ def ready(
     run = Pass(tuple(steps), tuple(zeros), repair, dtype, compiled)
     if whole or direction == "weight_grad" or not compiled:
         return run
-    together = replace(run, joint=joint(real))
-    return together if together.workspace <= budget else run
+    turned = replace(run, joint=joint(real))
+    return turned if turned.workspace <= budget else run
 
 
 def _step(pick: Pick, phase: Phase, direction: str, dtype: np.dtype, budget: int, exact: bool = False) -> Step:
@@ -294,22 +336,44 @@ def _step(pick: Pick, phase: Phase, direction: str, dtype: np.dtype, budget: int
     return Step(_index(phase.out), _index(phase.taps), phase.geometry, algorithm, None if whole else found)
 
 
-def joined(pick: Pick, phases: list[Phase], dtype: np.dtype, budget: int, price: Price | None) -> Joined | None:
-    """All phases in one convolution; None where that is impossible, slower or too large."""
+def together(
+    pick: Pick, phases: list[Phase], dtype: np.dtype, budget: int, price: Price | None, zeros: bool = False
+) -> Step | None:
+    """All phases in one convolution or one launch; None where that is impossible, slower or too large."""
     all_of = joint(phases) if price is not None else None
     if all_of is None or price is None:
         return None
     geometry, size = all_of.geometry, dtype.itemsize
+    ways: list[tuple[Callable[[], float], Callable[[], Step]]] = [
+        (lambda a=a: price(geometry, 0, a), lambda a=a: Step(None, None, geometry, a, None))  # type: ignore[misc]
+        for a in (ChannelwisePhases(all_of), Phased(all_of))
+    ]
+    if not zeros:
+        tile = min(geometry.batch, max(1, JOINT_BYTES // (total(geometry.y_shape[1:]) * size))), geometry.out_shape
+        ways.append(
+            (
+                lambda: price(
+                    geometry, 2 * total(geometry.y_shape) * size, turned=TURNED * total(geometry.w_shape) * size
+                ),
+                lambda: Joined(
+                    None, None, geometry, pick(geometry, False), None if tile[0] == geometry.batch else tile, all_of
+                ),
+            )
+        )
+    best, found = _price(lambda: sum(price(phase.geometry, 0) for phase in phases)), None
+    for seconds, make in ways:
+        least = _price(seconds)
+        if least < np.inf and least <= best and (step := make()).workspace(dtype) <= budget:
+            best, found = least, step
+    return found
+
+
+def _price(of: Callable[[], float]) -> float:
+    """A price, which is beyond all others where the algorithm asked for cannot, or none within the budget."""
     try:
-        apart = sum(price(phase.geometry, 0) for phase in phases if phase.geometry is not None)
-        if price(geometry, 2 * total(geometry.y_shape) * size) > apart:
-            return None
-    except (ValueError, MemoryError):  # the algorithm asked for cannot, or none within the budget
-        return None
-    one = total(geometry.y_shape[1:]) * size
-    tile = min(geometry.batch, max(1, JOINT_BYTES // one)), geometry.out_shape
-    step = Joined(None, None, geometry, pick(geometry, False), None if tile[0] == geometry.batch else tile, all_of)
-    return step if step.workspace(dtype) <= budget else None
+        return of()
+    except (ValueError, MemoryError):
+        return np.inf
 
 
 def correlate(pick: Pick, x: np.ndarray, w: np.ndarray, phases: list[Phase], out: np.ndarray, budget: int) -> None:

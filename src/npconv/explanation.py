@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import execution
-from .algorithms import registered
-from .algorithms.base import Algorithm, Cost, ErrorBound
+from .algorithms import named, registered
+from .algorithms.base import Algorithm, Compiled, Cost, ErrorBound
 from .compiled import catalogue, threads
 from .dispatch import Request, against, choose, estimate, picker, whole_cost
 from .geometry import ConvGeometry
@@ -39,7 +39,7 @@ class Explanation:
     candidates: tuple[Candidate, ...]
     engine: str = ""
     notes: tuple[str, ...] = ()
-    each: str = "each of"  # or "one convolution of all"
+    each: str = "each of"  # or "one convolution of all", "one launch of all"
 
     def __str__(self) -> str:
         g, r = self.geometry, self.request
@@ -86,9 +86,11 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool =
     whole = None
     if request.direction != "weight_grad":
         pick = picker(op, request)
-        whole = execution.joined(pick, every, request.dtypes.compute, request.limit, pick.seconds)
-        largest = largest if whole is None else whole.geometry
-    chosen = choose(op, largest, request)
+        whole = execution.together(pick, every, request.dtypes.compute, request.limit, pick.seconds)
+    if isinstance(whole, execution.Joined):
+        largest = whole.geometry
+    launch = whole is not None and not isinstance(whole, execution.Joined)
+    chosen = named(whole.algorithm.name) if launch and whole is not None else choose(op, largest, request)
     dtype = request.dtypes.compute
     direction = "weight_grad" if request.direction == "weight_grad" else "forward"
     candidates, best = [], 0.0
@@ -112,11 +114,16 @@ def explanation(op: str, geometry: ConvGeometry, request: Request, timed: bool =
             verdict = "no: " + why
         elif not a.automatic:
             verdict = "no: only when asked for by name"
+        elif a.blas and isinstance(chosen, Compiled):
+            verdict = "no: the threads of NumPy's BLAS would slow down the kernels of the next calls"
         else:
-            verdict = f"no: estimated {(seconds or 0) / best:.2g} times the time" if best else "no: slower"
+            times = (seconds or 0) / best if best else 0
+            slower = "no: slower, part by part" if launch else "no: slower"
+            verdict = f"no: estimated {times:.2g} times the time" if times >= 1 else slower
         bound = a.error_bound(largest, dtype) if cost else None
         rows.append(Candidate(a.name, verdict, why is None, cost, bound, seconds, measured))
-    engine, each = _engine(chosen, largest, request), "each of" if whole is None else "one convolution of all"
+    each = "each of" if whole is None else "one launch of all" if launch else "one convolution of all"
+    engine = _engine(chosen, largest, request)
     return Explanation(geometry, request, chosen.name, len(every), tuple(rows), engine, each=each)
 
 

@@ -24,10 +24,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
+
+from .records import dataclass
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]

@@ -6,14 +6,15 @@ and is one launch. Its output then takes one sweep to be interleaved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
 from .compiled import catalogue, threads
-from .compiled.calls import Words, address, aligned
+from .compiled.calls import Bound, Words, address, aligned
 from .geometry import Ints, Joint, ceil_div, total
+from .records import dataclass
 
 #: Pixels and channels of one box: a thread's share is many boxes, and a box some microseconds.
 PIXELS, CHANNELS = 128, 32
@@ -114,6 +115,37 @@ def interleave(joint: Joint, parts: np.ndarray, out: np.ndarray) -> None:
     for i, phase in enumerate(joint.phases):
         box = tuple(slice(a, a + m) for a, m in zip(joint.starts[i], joint.sizes[i], strict=True))
         target[(..., *phase.out)] = split[(slice(None), slice(None), i, slice(None), *box)]
+
+
+class Chained(Bound):
+    """A convolution of all phases into scratch, and their outputs from there to their places; see `Bound`."""
+
+    __slots__ = ("first", "last", "room")
+
+    def __init__(self, first: Bound, last: Plan, outputs: int, room: int) -> None:
+        super().__init__(last.words, last.boxes, COPY_FLOPS * outputs, 0)
+        self.first, self.last, self.room = first, last, room
+
+    def run(self, x: int, y: int) -> None:
+        """Run both on what is at these addresses."""
+        room = aligned(self.room)
+        self.first.run(x, address(room))
+        self.words.run(self.blocks, self.flops, self.last.grain, source=address(room), to=y)
+
+
+def chained(joint: Joint, bind: Callable[[Ints], Bound | None], out_strides: Ints, dtype: np.dtype) -> Bound | None:
+    """Both launches for an output of these strides; `bind` gives the first, for outputs of other strides."""
+    n, channels, *sizes = joint.geometry.y_shape
+    last = out_strides[1] == dtype.itemsize < out_strides[-1]
+    order = (n, *sizes, channels) if last else (n, channels, *sizes)
+    steps = [dtype.itemsize * total(order[i + 1 :]) for i in range(len(order))]
+    strides = (steps[0], steps[-1], *steps[1:-1]) if last else tuple(steps)
+    first = bind(strides)
+    if first is None:
+        return None
+    per = channels // len(joint.phases)
+    outputs = per * n * sum(map(total, joint.sizes))
+    return Chained(first, _plan(joint, n, strides, (n, per), out_strides, dtype), outputs, steps[0] * n)
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,6 @@ layout is the permutation that leads there and back; it copies no more than a re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from .geometry import Ints, total
 from .reading import did_you_mean, shown
+from .records import dataclass
 
 NAMES = ("channels_first", "channels_last")
 #: Common layouts in letters, to guess from; any order of any letters is accepted.

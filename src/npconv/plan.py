@@ -12,10 +12,11 @@ from .activations import EXACT, SLOPE, TABLE, Activation
 from .algorithms.base import input_grad_weights
 from .arguments import Dtypes, choice, common_dtypes, dtype_of, operand, operation, shape_of, working
 from .compiled import threads
-from .compiled.calls import Bound, address
+from .compiled.calls import Bound, Placed, address, aligned
 from .compiled.catalogue import KernelError
 from .conv_arguments import ConvOptions, check_bias, read, with_defaults
-from .epilogue import all_finite, finish
+from .epilogue import add as add_in_place
+from .epilogue import finish, finish_finite, following
 from .execution import Pass, Weights
 from .explanation import Explanation, explanation
 from .geometry import Ints
@@ -37,7 +38,7 @@ MOST_BOUND = 16
 
 
 #: The keywords of a plan that its call does not have.
-FOLLOWING = ("activation", "slope", "dtype", "out_layout")
+FOLLOWING = ("activation", "slope", "dtype", "out_layout", "add")
 
 
 @operation
@@ -50,11 +51,12 @@ def plan_conv(
     slope: float = SLOPE,
     dtype: Any = None,
     out_layout: str | None = None,
+    add: bool = False,
     **options: Unpack[ConvOptions],
 ) -> ConvPlan:
     """Prepare the convolution of inputs of one shape with weights that stay: ``plan(x)`` then runs it.
 
-        activation((N, C, *in) * (O, C/G, *k) + bias) -> (N, O, *out)
+        activation((N, C, *in) * (O, C/G, *k) + bias [+ out]) -> (N, O, *out)
 
     Parameters
     ----------
@@ -70,6 +72,8 @@ def plan_conv(
         Of the inputs; that of w unless given.
     out_layout : str, optional
         Layout of the output where it is not that of the input.
+    add : bool
+        Whether what `out` holds is added before the activation, as a residual connection does: ``plan(x, out)``.
     **options
         The keywords of `npconv.conv`.
 
@@ -94,7 +98,7 @@ def plan_conv(
     full = with_defaults(op, options, FOLLOWING)
     own = operand(op, "w", w).copy()
     p = read(op, shape_of(op, "x_shape", x_shape), own.shape, full)
-    return _made(p, False, own, bias, full, activation, slope, dtype, out_layout)
+    return _made(p, False, own, bias, full, activation, slope, dtype, out_layout, add)
 
 
 @operation
@@ -107,11 +111,12 @@ def plan_conv_transpose(
     slope: float = SLOPE,
     dtype: Any = None,
     out_layout: str | None = None,
+    add: bool = False,
     **options: Unpack[TransposeOptions],
 ) -> ConvPlan:
     """Prepare the transposed convolution of inputs of one shape with weights that stay: ``plan(x)`` then runs it.
 
-        activation((N, C, *in) * (C, O/G, *k) + bias) -> (N, O, *out)
+        activation((N, C, *in) * (C, O/G, *k) + bias [+ out]) -> (N, O, *out)
 
     Parameters
     ----------
@@ -119,7 +124,7 @@ def plan_conv_transpose(
         Shape of the inputs.
     w, bias : array_like
         As in `npconv.conv_transpose`; copied, so later changes to them do not matter.
-    activation, slope, dtype, out_layout
+    activation, slope, dtype, out_layout, add
         As in `npconv.plan_conv`.
     **options
         The keywords of `npconv.conv_transpose`.
@@ -144,7 +149,7 @@ def plan_conv_transpose(
     op = "plan_conv_transpose"
     own = operand(op, "w", w).copy()
     p = read_transpose(op, shape_of(op, "x_shape", x_shape), own.shape, options)
-    return _made(p, True, own, bias, options, activation, slope, dtype, out_layout)
+    return _made(p, True, own, bias, options, activation, slope, dtype, out_layout, add)
 
 
 def _made(
@@ -157,6 +162,7 @@ def _made(
     slope: Any,
     dtype: Any,
     out_layout: Any,
+    add: Any,
 ) -> ConvPlan:
     op = p.op
     operands = {"w": w}
@@ -167,9 +173,12 @@ def _made(
     dtypes = common_dtypes(op, {"x": given, **{name: a.dtype for name, a in operands.items()}})
     layout = p.x_layout if out_layout is None else _output_layout(op, out_layout, p.x_layout)
     done = _activation(op, activation, slope, dtypes.result)
+    if not isinstance(add, (bool, np.bool_)):
+        raise TypeError(f"{op}: add must be True or False, got {shown(add)} of type {type(add).__name__}; use True")
     p = replace(p, prepared=True)
-    plan = ConvPlan(p, w, operands.get("bias"), done, given, dtypes, layout, transposed)
-    plan._arguments = {**options, "activation": activation, "slope": slope, "dtype": given, "out_layout": out_layout}
+    plan = ConvPlan(p, w, operands.get("bias"), done, given, dtypes, layout, transposed, bool(add))
+    following = {"activation": activation, "slope": slope, "dtype": given, "out_layout": out_layout, "add": bool(add)}
+    plan._arguments = {**options, **following}
     return plan
 
 
@@ -200,21 +209,23 @@ class ConvPlan:
         dtypes: Dtypes,
         layout: Layout,
         transposed: bool = False,
+        adds: bool = False,
     ) -> None:
+        self._adds = adds
         self._problem, self._w, self._bias, self._activation = problem, w, bias, activation
         self._given, self._dtypes, self._layout = dtype, dtypes, layout
         self._transposed, self._direction = transposed, "input_grad" if transposed else "forward"
         self.input_shape, self.dtype = problem.y_shape if transposed else problem.x_shape, dtypes.result
         self.output_shape = _shape(problem, layout, transposed)
-        self._prepared: dict[Pass, Weights] = {}
-        self._bound: dict[Key, tuple[Bound, bool]] = {}
+        self._prepared: dict[tuple[Pass, Activation | None], Weights] = {}
+        self._bound: dict[Key, tuple[Bound, bool, Activation | None]] = {}
         run = problem.make(self._direction, working(dtypes, problem.accuracy), dtype.itemsize)
-        self._weights(run)
+        self._weights(run, None if adds else activation)
         self.algorithm = ", ".join(dict.fromkeys(step.algorithm.name for step in run.steps)) or "none"
         self.workspace = run.workspace
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
-        """The convolution of x, which has the shape and dtype planned for; `out` as in `npconv.conv`."""
+        """The convolution of x, which has the shape and dtype planned for; `out` as in `npconv.conv`, or added to it."""
         workers = threads.begin()
         x = operand("plan", "x", x)
         if x.shape != self.input_shape:
@@ -226,44 +237,87 @@ class ConvPlan:
             raise TypeError(
                 f"plan: x has dtype {x.dtype}, the plan is for {self._given}; use x.astype({self._given.name!r})"
             )
+        if self._adds and out is None:
+            raise ValueError("plan: it adds to out, which is missing; use plan(x, out), or a plan without add=True")
         y = output("plan", out, self.output_shape, self.dtype, {"x": x})
         key = x.strides, y.strides, workers
         bound = self._bound.get(key)
         if bound is not None:
-            launch, exact = bound
+            launch, exact, activation = bound
             launch.run(address(x), address(y))
-            if exact or all_finite(y):
-                finish(y, self._layout.order[self._layout.batch_axes], None, self._activation)
+            axis = self._layout.order[self._layout.batch_axes]
+            if exact:
+                finish(y, axis, None, activation)
+            if exact or finish_finite(y, axis, activation):
                 return y
+        write = self._add if self._adds else self._write
         try:
-            self._write(x, y, key)
+            write(x, y, key)
         except KernelError:  # machine code was chosen and could not be made: it will not be chosen again
-            self._write(x, y, key)
+            write(x, y, key)
         return y
+
+    def launch(self, x: np.ndarray, y: np.ndarray) -> Placed | None:
+        """What ``plan(x, y)`` did with these very arrays, to be done again without a question; None: it takes more."""
+        found = self._bound.get((x.strides, y.strides, threads.current()))
+        if found is None:
+            return None
+        bound, exact, activation = found
+        if exact and activation is None:
+            return Placed(bound, address(x), address(y))
+        after = following(y, activation, not exact)
+        return None if after is None else Placed(bound, address(x), address(y), *after)
+
+    def _add(self, x: np.ndarray, y: np.ndarray, key: Key) -> None:
+        """The pass, added to `y`: by its only launch, which is kept, or on its own and by a sweep."""
+        problem = self._problem
+        dtypes = problem.computing(self._dtypes, x, self._w, self._bias, transposed=self._transposed)
+        run, view, _ = problem.ready(self._direction, dtypes, x, self._w)
+        short = problem.alone(run, self._direction, view, self._layout, y)
+        if short is not None and short.exact:
+            weights = self._weights(run, self._activation)
+            part = short.step.with_sum(weights.parts[0]) if weights.bias is not None or self._bias is None else None
+            bound = None if part is None else short.bind(part)
+            if bound is not None:
+                after = None if weights.activation else self._activation
+                bound.run(address(view), address(y))
+                finish(y, self._layout.order[self._layout.batch_axes], None, after)
+                if len(self._bound) < MOST_BOUND:
+                    self._bound[key] = bound, True, after
+                return
+        apart = aligned(y.shape, y.dtype)
+        self._run(run, view, apart, None)
+        add_in_place(y, apart, self._activation)
+
+    def _run(self, run: Pass, x: np.ndarray, y: np.ndarray, activation: Activation | None) -> Weights:
+        """The pass step by step; the weights it used."""
+        problem = self._problem
+        with np.errstate(all="ignore"):
+            weights = self._weights(run, activation)
+            inputs = problem.x_layout.canonical(x) if self._transposed else problem.inputs(x)
+            problem.write(run, inputs, weights, self._bias, self._layout, y, activation)
+        return weights
 
     def _write(self, x: np.ndarray, y: np.ndarray, key: Key) -> None:
         """The pass step by step; if it is one launch, that is kept for arrays of the same strides."""
         problem = self._problem
         dtypes = problem.computing(self._dtypes, x, self._w, self._bias, transposed=self._transposed)
         run, x, _ = problem.ready(self._direction, dtypes, x, self._w)
-        with np.errstate(all="ignore"):
-            weights = self._weights(run)
-            inputs = problem.x_layout.canonical(x) if self._transposed else problem.inputs(x)
-            problem.write(run, inputs, weights, self._bias, self._layout, y, self._activation)
+        weights = self._run(run, x, y, self._activation)
         if weights.bias is not None or self._bias is None:
             short = problem.alone(run, self._direction, x, self._layout, y)
             bound = None if short is None else short.bind(weights.parts[0])
             if short is not None and bound is not None and len(self._bound) < MOST_BOUND:
-                self._bound[key] = bound, short.exact
+                self._bound[key] = bound, short.exact, None if weights.activation else self._activation
 
-    def _weights(self, run: Pass) -> Weights:
+    def _weights(self, run: Pass, activation: Activation | None) -> Weights:
         """The weights as this pass wants them; passes differ for strided x, and for integers by their size."""
-        found = self._prepared.get(run)
+        found = self._prepared.get((run, activation))
         if found is None:
             bias = None if self._bias is None else self._bias.astype(run.dtype)
             w = self._problem.weights(self._w)
             w = input_grad_weights(w, self._problem.geometry.groups) if self._transposed else w
-            found = self._prepared[run] = run.prepare(w, bias)
+            found = self._prepared[run, activation] = run.prepare(w, bias, activation=activation)
         return found
 
     def explain(self) -> Explanation:
@@ -272,12 +326,17 @@ class ConvPlan:
         found = explanation(problem.op, problem.geometry, problem.request(self._dtypes, self._direction))
         fused = any(weights.bias is not None for weights in self._prepared.values())
         then = [] if self._bias is None else ["bias (by the algorithm itself)" if fused else "bias"]
-        then += [] if self._activation is None else [str(self._activation)]
+        then += ["out"] if self._adds else []
+        if self._activation is not None:
+            kept = any(weights.activation for weights in self._prepared.values())
+            then.append(f"{self._activation} (by the algorithm itself)" if kept else str(self._activation))
         layouts = f"plan: {problem.x_layout.name} {self.input_shape} -> {self._layout.name} {self.output_shape}"
         return replace(found, notes=(f"{layouts}; then {', '.join(then) or 'nothing'}",))
 
     def __repr__(self) -> str:
-        then = "".join(f" + {what}" for what in ("bias" * (self._bias is not None), self._activation) if what)
+        then = "".join(
+            f" + {what}" for what in ("bias" * (self._bias is not None), "out" * self._adds, self._activation) if what
+        )
         return f"ConvPlan({self.input_shape} -> {self.output_shape}, {self.dtype}, {self.algorithm}{then})"
 
     def __reduce__(self) -> tuple[Any, ...]:

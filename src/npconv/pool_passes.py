@@ -13,8 +13,9 @@ from .arguments import flag
 from .compiled.calls import address
 from .compiled.pools import back as pools_back
 from .compiled.pools import calls as pools_calls
-from .compiled.pools.setting import LONGEST, setting
-from .geometry import LARGEST
+from .compiled.pools.setting import setting
+from .compiled.pools.tables import LONGEST
+from .geometry import LARGEST, total
 from .indices import number_strides, to_plane
 from .memory import output
 from .pool_problem import PADDED, READ, PoolProblem, compute_dtype, float_dtype, routed_dtype
@@ -35,14 +36,16 @@ SAFE_SUMS = (1e-280, 1e300)
 
 
 # --------------------------------------------------------------------------- machine code
-def _launched(p: PoolProblem, make: Callable[..., Any], option: Any, *operands: Array, **results: Array) -> bool:
+def _launched(
+    p: PoolProblem, make: Callable[..., Any], option: Any, operands: tuple[Array, ...], results: tuple[Array, ...]
+) -> bool:
     """Whether a kernel did it; else it is NumPy's turn.
 
     `make` is asked for the launch once per problem and memory layout of the operands. Operands that lie in no order that
     a kernel reads are copied first, so that strides decide nothing but the time.
     """
-    arrays = (*operands, *results.values())  # results are contiguous, but of a dtype that other operands may decide
-    key = (make, option, *[array.strides for array in operands], *[array.dtype.char for array in arrays])
+    arrays = operands + results  # results are contiguous, but of a dtype that other operands may decide
+    key = (make, option, *[a.strides for a in operands], *[a.dtype.char for a in arrays])
     found = p.launches.get(key, key)
     if found is key:
         views = [p.layout.canonical(array) for array in arrays]
@@ -51,10 +54,10 @@ def _launched(p: PoolProblem, make: Callable[..., Any], option: Any, *operands: 
             p.launches.clear()
         found = p.launches[key] = make(p, option, *views) if in_place else None
     if found is not None:
-        return found.run(*arrays)
+        return bool(found.run(*arrays))
     if all(array.flags.c_contiguous for array in operands) or any(a.dtype.char not in "fdl" for a in operands):
         return False
-    return _launched(p, make, option, *map(np.ascontiguousarray, operands), **results)
+    return _launched(p, make, option, tuple([np.ascontiguousarray(a) for a in operands]), results)
 
 
 def _reducing(p: PoolProblem, divisor: int | None, x: Array, y: Array) -> Any:
@@ -94,7 +97,7 @@ def maxima(p: PoolProblem, x: Array, out: Array | None) -> Array:
     """The largest value of every window."""
     p.refuse_empty_windows()
     y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
-    if not _launched(p, _reducing, None, x, y=y):
+    if not _launched(p, _reducing, None, (x,), (y,)):
         _maxima(p, x, y)
     return y
 
@@ -104,7 +107,7 @@ def maxima_and_indices(p: PoolProblem, x: Array, space: str, out: Array | None) 
     p.refuse_empty_windows()
     y = output(p.op, out, p.y_shape, x.dtype, {"x": x})
     numbers = np.empty(y.shape, np.int64)
-    if _launched(p, _finding, space, x, y=y, indices=numbers):
+    if _launched(p, _finding, space, (x,), (y, numbers)):
         return y, numbers
     xs, best = _maxima(p, x, y)
     with np.errstate(all="ignore"):
@@ -138,12 +141,12 @@ def routed(
     if indices is not None:
         p.check_gradient(indices, "indices")
     dx = output(p.op, out, p.x_shape, routed_dtype(p.op, operands, p.axes), operands)
-    if indices is None and _launched(p, _routing, None, g, x, dx=dx):
+    if indices is None and _launched(p, _routing, None, (g, x), (dx,)):
         return dx
     places = winners(p, x) if indices is None else indices
     if indices is None or space == "plane":
         for tiled in (True, False) if p.channels_last else (False,):
-            if _launched(p, _placing, tiled, g, places, dx=dx):
+            if _launched(p, _placing, tiled, (g, places), (dx,)):
                 return dx
     if indices is None:
         planes = p.layout.canonical(places)
@@ -174,7 +177,7 @@ def divisors(p: PoolProblem, count_include_pad: Any, divisor: Any) -> int:
 def means(p: PoolProblem, x: Array, divisor: int, out: Array | None) -> Array:
     """The sum of every window over its divisor, for a problem that was read."""
     y = output(p.op, out, p.y_shape, float_dtype(x.dtype), {"x": x})
-    if _launched(p, _reducing, divisor, x, y=y):
+    if _launched(p, _reducing, divisor, (x,), (y,)):
         return y
     compute = compute_dtype(y.dtype)
     ys, xs = p.layout.canonical(y), p.layout.canonical(x).astype(compute, copy=False)
@@ -200,7 +203,7 @@ def _divide(sums: Array, divisor: int | Array) -> None:
 def shared(p: PoolProblem, g: Array, divisor: int, out: Array | None) -> Array:
     """Every g over its divisor, added to all inputs of its window, for a problem that was read."""
     dx = output(p.op, out, p.x_shape, float_dtype(g.dtype), {"g": g})
-    if _launched(p, _sharing, divisor, g, dx=dx):
+    if _launched(p, _sharing, divisor, (g,), (dx,)):
         return dx
     compute = compute_dtype(dx.dtype)
     with np.errstate(all="ignore"):
@@ -240,24 +243,53 @@ def norms(problem: PoolProblem, x: Array, p: float) -> Array:
 
 
 def _scaled_norms(problem: PoolProblem, size: Array, largest: Array, p: float) -> Array:
-    total = np.zeros_like(largest)
+    sums = np.zeros_like(largest)
     for windows, values in each_tap(size, problem.axes):
-        total[(..., *windows)] += (values / largest[(..., *windows)]) ** p
-    return largest * total ** (1 / p)
+        sums[(..., *windows)] += (values / largest[(..., *windows)]) ** p
+    return largest * sums ** (1 / p)
 
 
 def norm_gradient(problem: PoolProblem, g: Array, x: Array, p: float) -> Array:
-    y = norms(problem, x, p)
-    dx, open_windows = np.zeros_like(x), np.ones(y.shape, bool)
+    """g over a norm of canonical x, in float64, taken apart by its inputs."""
+    y, dx = norms(problem, x, p), np.zeros_like(x)
+    if total(problem.out_shape) < total([windows.taps for windows in problem.axes]):
+        return _norm_gradient_by_window(problem, g, x, y, p, dx)
+    open_windows = np.ones(y.shape, bool)
     for (windows, values), (_, target) in zip(each_tap(x, problem.axes), each_tap(dx, problem.axes), strict=True):
-        norm = y[(..., *windows)]
+        norm, given = y[(..., *windows)], g[(..., *windows)]
         if math.isinf(p):  # the first largest one takes it all, as in max_pool
             wins = open_windows[(..., *windows)] & (np.abs(values) == norm)
             open_windows[(..., *windows)] &= ~wins
             share = np.sign(values) * wins
         else:
-            share = np.sign(values) * (np.abs(values) / norm) ** (p - 1)
-            if p < 1:
-                share[values == 0] = 0
-        target += np.where(norm == 0, 0, share * g[(..., *windows)])  # a view of dx: windows are slices
+            share = _share(values, norm, p)
+        target += np.where(norm == 0, 0, share * given)  # a view of dx: windows are slices
     return dx
+
+
+def _norm_gradient_by_window(p: PoolProblem, g: Array, x: Array, y: Array, power: float, dx: Array) -> Array:
+    """`norm_gradient` where windows have more taps than there are windows: most may read padding."""
+    for o in np.ndindex(*p.out_shape):
+        reads = [windows.reads(i) for windows, i in zip(p.axes, o, strict=True)]
+        where = (..., *(slice(r.start, r.stop, r.step) for r in reads))
+        values, target = x[where], dx[where]
+        if not values.size:
+            continue
+        norm, given = (a[(..., *o)][(..., *(None,) * len(o))] for a in (y, g))
+        if math.isinf(power):
+            hit = (np.abs(values) == norm).reshape(*x.shape[:2], -1)
+            first = np.zeros_like(hit)
+            np.put_along_axis(first, hit.argmax(-1)[..., None], True, -1)
+            share = np.sign(values) * (first & hit).reshape(values.shape)
+        else:
+            share = _share(values, norm, power)
+        target += np.where(norm == 0, 0, share * given)
+    return dx
+
+
+def _share(values: Array, norm: Array, p: float) -> Array:
+    """What each of these inputs adds to a norm as it grows."""
+    share = np.sign(values) * (np.abs(values) / norm) ** (p - 1)
+    if p < 1:
+        share[values == 0] = 0
+    return share

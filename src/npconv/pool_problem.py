@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, TypedDict
 
@@ -14,6 +13,7 @@ from .geometry import Ints, PoolGeometry, effective_kernel
 from .layouts import NAMES, Layout, input_layout
 from .memory import check_memory
 from .reading import check_windows, completed, per_axis, resolve_padding, spatial_axes
+from .records import dataclass
 from .reduction import Axis, along, overlap
 
 

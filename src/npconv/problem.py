@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from .epilogue import finish
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
 from .memory import MemoryLimitError, check_memory, contiguous, machine_memory
+from .records import dataclass
 from .single import Single, single
 from .windows import pad, pad_mode, pad_mode_adjoint
 
@@ -185,6 +186,8 @@ class ConvProblem:
         run.forward(inputs, weights, layout.canonical(work))
         if weights.bias is not None:
             bias = None
+        if weights.activation is not None:
+            activation = None
         finish(work, layout.order[layout.batch_axes], None if bias is None else bias.astype(run.dtype), activation)
         if work is not y:
             y[...] = work

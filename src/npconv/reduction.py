@@ -7,12 +7,12 @@ operations per output instead of k k - 1. Padding is never written out: windows 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .geometry import BinAxis, Ints, WindowAxis, total
+from .records import dataclass
 
 #: Up to so many taps are combined one after the other; more by halves, which keeps a sum's error at a few u.
 FEW = 8
@@ -219,7 +219,7 @@ def _winners_by_window(x: np.ndarray, y: np.ndarray, axes: Sequence[Any]) -> np.
     for o in np.ndindex(*y.shape[2:]):
         reads = [windows.reads(i) for windows, i in zip(axes, o, strict=True)]
         part = x[(..., *(slice(r.start, r.stop, r.step) for r in reads))]
-        found = np.unravel_index(part.reshape(*x.shape[:2], -1).argmax(-1), part.shape[2:])
+        found = np.unravel_index(part.reshape(*x.shape[:2], total(part.shape[2:])).argmax(-1), part.shape[2:])
         firsts = [windows.first_tap(i) for windows, i in zip(axes, o, strict=True)]
         codes[(..., *o)] = np.ravel_multi_index([f + t for f, t in zip(found, firsts, strict=True)], taps)
     return codes

@@ -5,37 +5,35 @@ A small layer takes no longer than the questions that its call asks; those here 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .algorithms.base import Algorithm
 from .compiled.calls import Bound, address
 from .epilogue import all_finite
 from .execution import Pass, Step
-from .geometry import ConvGeometry, Ints
+from .geometry import Ints
+from .records import dataclass
 
 
 @dataclass(frozen=True)
 class Single:
     """What is known of such a pass: who does it, the strides of its canonical operands, and whether NaN stay in place."""
 
-    algorithm: Algorithm
-    geometry: ConvGeometry
+    step: Step
     strides: Ints
     out_strides: Ints
     dtype: np.dtype
     exact: bool
 
     def bind(self, prepared: object) -> Bound | None:
-        """The one launch that computes the output with prepared weights; None: it takes more."""
-        return self.algorithm.bind(prepared, self.geometry, self.strides, self.out_strides, self.dtype)
+        """What computes the output with prepared weights; None: it takes more."""
+        return self.step.bind(prepared, self.strides, self.out_strides, self.dtype)
 
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool:
         """Write the convolution of x with canonical weights, + bias; whether that was possible, and right."""
-        prepared = self.algorithm.borrow(w, self.geometry, self.dtype)
+        prepared = self.step.prepare(w, self.dtype, once=True)
         if bias is not None:
-            prepared = self.algorithm.with_bias(prepared, bias.astype(self.dtype), self.geometry)
+            prepared = self.step.with_bias(prepared, bias.astype(self.dtype))
         bound = None if prepared is None else self.bind(prepared)
         if bound is None:
             return False
@@ -44,7 +42,7 @@ class Single:
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dw: np.ndarray) -> bool:
         """Write the gradient of canonical weights from canonical x and g; whether it is right."""
-        self.algorithm.write_weight_grad(x, g, self.geometry, dw)
+        self.step.algorithm.write_weight_grad(x, g, self.step.geometry, dw)
         return self.exact or all_finite(dw)
 
 
@@ -56,7 +54,7 @@ def single(
     if not run.compiled or len(run.steps) != 1 or run.zeros or not a.dtype == out.dtype == run.dtype:
         return None
     (step,) = run.steps
-    if type(step) is not Step or step.tile is not None or step.out is not None:
+    if step.tile is not None or step.out is not None:
         return None
     if address(operand) != address(a) or address(target) != address(out):  # one was copied to be canonical
         return None
@@ -64,4 +62,4 @@ def single(
     exact = step.exact("weight_grad" if weights else "forward")
     if (weights and step.taps is not None) or not (weights or type(step.algorithm).bind is not Algorithm.bind):
         return None
-    return Single(step.algorithm, step.geometry, operand.strides, target.strides, run.dtype, exact)
+    return Single(step, operand.strides, target.strides, run.dtype, exact)

@@ -35,16 +35,17 @@ Table = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer in one direction: the cost of each algorithm that was timed, and its seconds."""
+    """A layer in one direction: the cost of each algorithm that was timed, its seconds, and which may be chosen."""
 
     geometry: ConvGeometry
     direction: str
     costs: dict[str, Cost]
     seconds: dict[str, float]
+    choices: tuple[str, ...]
 
     def regret(self, table: Table) -> float:
-        """Time of the algorithm that `table` chooses / time of the best."""
-        chosen = min(self.costs, key=lambda name: dispatch.estimate(self.costs[name], SINGLE.compute, table))
+        """Time of the algorithm that `table` chooses / time of the best, be it one that may not be chosen."""
+        chosen = min(self.choices, key=lambda name: dispatch.estimate(self.costs[name], SINGLE.compute, table))
         return self.seconds[chosen] / min(self.seconds.values())
 
 
@@ -94,7 +95,8 @@ def time_layer(geometry: ConvGeometry, direction: str, repeats: int = 2) -> Laye
     expected = {a: dispatch.estimate(cost, SINGLE.compute) for a, cost in costs.items()}
     worth = [a for a, seconds in expected.items() if seconds < HOPELESS * min(expected.values())]
     seconds = {a.name: explanation.measure(a, geometry, request, repeats) for a in worth}
-    return Layer(geometry, direction, {a.name: costs[a] for a in worth}, seconds)
+    choices = tuple(a.name for a in dispatch.apart_from_blas(worth))
+    return Layer(geometry, direction, {a.name: costs[a] for a in worth}, seconds, choices)
 
 
 def fit(layers: list[Layer]) -> Table:

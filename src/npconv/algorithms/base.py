@@ -7,7 +7,6 @@ dilation: those are settled before it runs. It gets canonical views, x (N, C, *i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,11 @@ import numpy as np
 from ..compiled import catalogue
 from ..compiled.calls import Bound, address
 from ..geometry import ConvGeometry, Ints, total
+from ..records import dataclass
 from ..windows import pad_geometry
 
+#: Bytes of weights that stay near the processor from call to call.
+NEAR_BYTES = 1 << 20
 DIRECTIONS = ("forward", "input_grad", "weight_grad")
 ACCURACIES = ("strict", "standard", "fast")
 
@@ -80,6 +82,8 @@ class Algorithm:
     exact_on_integers: bool = True
     #: Whether "auto" may choose it.
     automatic: bool = True
+    #: Whether it lives on NumPy's BLAS, whose threads keep processors busy for some 20 ms after a product.
+    blas: bool = False
 
     def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """The reason it cannot run, one clause, or None. It holds for all three passes."""
@@ -107,6 +111,14 @@ class Algorithm:
 
     def with_bias(self, prepared: Any, bias: np.ndarray, geometry: ConvGeometry) -> Any:
         """`prepared` with one number per output channel that `forward` adds on its way; None: it cannot."""
+        return None
+
+    def with_bounds(self, prepared: Any, least: float, most: float) -> Any:
+        """`prepared` for a `forward` that keeps its outputs, NaN aside, between two numbers; None: it cannot."""
+        return None
+
+    def with_sum(self, prepared: Any) -> Any:
+        """`prepared` for a launch that adds its outputs to what is there, bounds applied to the sum; None: it cannot."""
         return None
 
     def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> None:
@@ -174,6 +186,11 @@ def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:
         return w.swapaxes(0, 1)[(..., *(slice(None, None, -1),) * len(k))]
     swapped = w.reshape(groups, o // groups if groups else 0, i, *k).swapaxes(1, 2)
     return np.flip(swapped, tuple(range(3, 3 + len(k)))).reshape(groups * i, o // groups, *k)
+
+
+def streamed(weights: int) -> int:
+    """Of so many bytes of prepared weights, those that come from memory at every call, however many threads there are."""
+    return max(0, weights - NEAR_BYTES)
 
 
 def elements(geometry: ConvGeometry) -> tuple[int, int, int]:

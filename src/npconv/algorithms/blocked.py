@@ -10,7 +10,7 @@ convolution algorithm", arXiv:1907.02129.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
@@ -19,9 +19,10 @@ import numpy as np
 from ..compiled import catalogue, tasks, threads
 from ..compiled.calls import Bound, Words, address, aligned
 from ..compiled.outer import launch as outer_launch
-from ..compiled.panels import CHUNK, LINE, SPARE, Panels, panels, whole_lines
+from ..compiled.panels import CHUNK, LINE, SPARE, UNBOUNDED, Panels, bounds, panels, whole_lines
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
-from .base import Compiled, Cost, ErrorBound, elements
+from ..records import dataclass
+from .base import Compiled, Cost, ErrorBound, elements, streamed
 
 #: Bytes of scratch for one thread that packs weights: a square of vectors.
 SPARE_BYTES = 1024
@@ -41,12 +42,15 @@ STORE_FLOPS = 8
 class Prepared:
     """Weights as the kernel reads them, (G, panel, tap, C/G, lanes), and the bias in the same order, if any.
 
-    `fresh` weights are the caller's, which the kernel brings in order as it goes.
+    `fresh` weights are the caller's, which the kernel brings in order as it goes. Outputs stay between `bounds`; `adds`:
+    they are added to what is there.
     """
 
     weights: np.ndarray
     bias: np.ndarray | None = None
     fresh: bool = False
+    bounds: tuple[float, float] = UNBOUNDED
+    adds: bool = False
 
 
 class Blocked(Compiled):
@@ -75,7 +79,9 @@ class Blocked(Compiled):
         box = min(padded // n, 4 * tasks.BOX_BYTES // size) if n else 0
         held = weights + box * threads.current()
         flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
-        return Cost(flops, moved * size, 1, held * size, engine="blocked", preparation=brought)
+        return Cost(
+            flops, moved * size + streamed(weights * size), 1, held * size, engine="blocked", preparation=brought
+        )
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)
@@ -107,15 +113,22 @@ class Blocked(Compiled):
         padded[:, :per] = bias.reshape(geometry.groups, per)
         return replace(prepared, bias=padded)
 
+    def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
+        return replace(prepared, bounds=(least, most))
+
+    def with_sum(self, prepared: Prepared) -> Prepared:
+        return replace(prepared, adds=True)
+
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
         w_strides = prepared.weights.strides if prepared.fresh else None
         launch = plan(geometry, x_strides, out_strides, w_strides, dtype, threads.current())
-        if launch is None:
+        if launch is None or (prepared.adds and out_strides[1] != dtype.itemsize):
             return None
         bias, scratch = 0 if prepared.bias is None else address(prepared.bias), launch.scratch * launch.threads
-        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=address(prepared.weights), bias=bias)
+        fixed = {"bias": bias, "bounds": address(bounds(dtype, *prepared.bounds)), "adds": 2 * prepared.adds}
+        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=address(prepared.weights), **fixed)
 
 
 @dataclass(frozen=True)

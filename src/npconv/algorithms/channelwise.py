@@ -8,14 +8,17 @@ Sources: Sifre (2014), "Rigid-motion scattering for image classification"; Xie e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.channelwise.launch import lay_out, packing_of, plan, plan_gradient, workspace
-from ..geometry import ConvGeometry, Ints, total
+from ..compiled.channelwise.launch import grouping, lay_out, packing_of, plan, plan_gradient, workspace
+from ..compiled.channelwise.phases import Bundle, bundle, packings, real
+from ..compiled.panels import UNBOUNDED, bounds
+from ..geometry import ConvGeometry, Ints, Joint, total
+from ..records import dataclass
 from .base import Compiled, Cost, ErrorBound
 
 #: Channels of a group, in or out, at most: wider groups fill the lanes of a matrix product.
@@ -26,17 +29,20 @@ FEW_IMAGES = 4
 STORE_PRODUCTS = 8
 #: What moving an input or an output costs where groups do not fill their lanes, one element at a time: in products.
 GAP_PRODUCTS = 32
+#: What packing an input costs that several outputs read on their own: in products for each of them.
+REPEAT_PRODUCTS = 2
 #: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
 FAR = 2**40
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights as the kernel reads them, (panel, tap, r, columns, lanes), and the bias by lanes, if any."""
+    """Weights as the kernel reads them, (panel, tap, r, columns, lanes), the bias by lanes, if any, and bounds."""
 
     weights: np.ndarray
     bias: np.ndarray | None = None
     fresh: bool = False  # the weights are the caller's: the kernel packs what it uses
+    bounds: tuple[float, float] = UNBOUNDED
 
 
 class Channelwise(Compiled):
@@ -59,12 +65,16 @@ class Channelwise(Compiled):
         return ErrorBound(128, "window")
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
-        size = dtype.itemsize
-        at = lay_out(geometry.groups, *geometry.per_group, size)
+        size, (groups, *each, repeat) = dtype.itemsize, grouping(geometry.groups, *geometry.per_group)
+        if direction == "weight_grad":
+            groups, each, repeat = geometry.groups, list(geometry.per_group), 1
+        at = lay_out(groups, *each, size)
         lanes, taps = at.vectors * at.lanes, geometry.taps
         pixels = geometry.batch * total(geometry.out_shape)
         inputs, outputs = total(geometry.x_shape), total(geometry.y_shape)
-        gaps = 0 if set(geometry.per_group) == {at.wide} else GAP_PRODUCTS * (inputs + outputs)
+        gaps = 0 if set(each) == {at.wide} else GAP_PRODUCTS * (inputs + outputs)
+        if repeat > 1:
+            gaps += REPEAT_PRODUCTS * repeat * inputs
         return Cost(
             2 * pixels * lanes * (at.wide * taps + STORE_PRODUCTS) + 2 * gaps,
             (inputs + outputs) * size,
@@ -87,10 +97,14 @@ class Channelwise(Compiled):
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         dtype = prepared.weights.dtype
-        at, (_, outputs) = lay_out(geometry.groups, *geometry.per_group, dtype.itemsize), geometry.per_group
+        groups, inputs, outputs, _ = grouping(geometry.groups, *geometry.per_group)
+        at = lay_out(groups, inputs, outputs, dtype.itemsize)
         lanes = np.zeros(at.vectors * at.lanes, dtype)
-        lanes[: at.used].reshape(geometry.groups, at.wide)[:, :outputs] = bias.reshape(geometry.groups, outputs)
+        lanes[: at.used].reshape(groups, at.wide)[:, :outputs] = bias.reshape(groups, outputs)
         return replace(prepared, bias=lanes)
+
+    def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
+        return replace(prepared, bounds=(least, most))
 
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
@@ -101,7 +115,9 @@ class Channelwise(Compiled):
             return None
         scratch = launch.scratch * min(threads.current(), launch.blocks)
         bias = 0 if prepared.bias is None else address(prepared.bias)
-        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=address(prepared.weights), bias=bias)
+        within = address(bounds(dtype, *prepared.bounds))
+        w = address(prepared.weights)
+        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=w, bias=bias, bounds=within)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         self._weight_grad(x, g, geometry, out, 0)
@@ -121,3 +137,47 @@ class Channelwise(Compiled):
         scratch = aligned(run.scratch * min(threads.current(), run.blocks))
         run.words.run(run.blocks, run.flops, x=address(x), g=address(g), to=address(parts), scratch=address(scratch))
         launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out), fresh=fresh)
+
+
+class ChannelwisePhases(Channelwise):
+    """All phases of a strided transposition in one launch; the geometry its methods are given is that of the joint one."""
+
+    summary = "all phases of a strided transposition in one launch"
+
+    def __init__(self, joint: Joint) -> None:
+        self.joint = joint
+
+    def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        return next((why for _, g in real(self.joint) if (why := Channelwise.limits(self, g, dtype))), None)
+
+    def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
+        each = [Channelwise.cost(self, g, dtype) for _, g in real(self.joint)]
+        inputs = total(geometry.x_shape) * dtype.itemsize
+        return replace(
+            each[0],
+            flops=sum(c.flops for c in each),
+            bytes=sum(c.bytes - inputs for c in each) + inputs,  # x is read once: one phase follows the other
+            workspace=sum(c.workspace for c in each),
+        )
+
+    def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        w = np.asarray(w, dtype)
+        parts = packings(self.joint, w.shape, w.strides, dtype)
+        weights = aligned(sum(size for _, _, _, size in parts), dtype)
+        to = address(weights)
+        for words, vectors, at, size in parts:
+            words.run(vectors, 0, w=address(w) + at, to=to)
+            to += size * dtype.itemsize
+        return Prepared(weights)
+
+    def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
+        return super().with_bias(prepared, bias, real(self.joint)[0][1])
+
+    def bind(
+        self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        w_strides = prepared.weights.strides if prepared.fresh else None
+        launch = bundle(self.joint, x_strides, out_strides, w_strides, dtype)
+        bias = 0 if prepared.bias is None else address(prepared.bias)
+        within = address(bounds(dtype, *prepared.bounds))
+        return Bundle(launch, threads.current(), w=address(prepared.weights), bias=bias, bounds=within)

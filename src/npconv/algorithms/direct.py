@@ -32,6 +32,7 @@ class Direct(Algorithm):
 
     name = "direct"
     summary = "sums one matrix product per kernel tap over shifted slices; the least workspace"
+    blas = True
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         padded, w, y = elements(geometry)

@@ -13,12 +13,12 @@ arXiv:1312.5851; errors: Schatzman (1996), "Accuracy of the discrete Fourier tra
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, dilated_size, total
+from ..records import dataclass
 from ..windows import pad, pad_geometry, view
 from .base import Algorithm, Cost, ErrorBound
 

@@ -8,7 +8,7 @@ are transformed; one more of any kernel is summed directly (3-D, or 5x3). A dila
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from ..compiled.winograd import grad_launch as winograd_grad_launch
 from ..compiled.winograd.launch import forward_launch, weight_launch
 from ..compiled.winograd.shape import FORMS, axes, cut, empty, late
 from ..geometry import ConvGeometry, Ints, ceil_div, total
-from .base import Compiled, Cost, ErrorBound
+from ..records import dataclass
+from .base import Compiled, Cost, ErrorBound, streamed
+from .rounding import amplification
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,6 @@ class FusedWinograd(Compiled):
 
     def amplification(self, geometry: ConvGeometry) -> float:
         """How much larger the transformed products are than the plain ones, all axes together."""
-        from .cook_toom import amplification  # exact fractions, loaded when first needed
-
         found = axes(geometry, self.n)
         m, r = FORMS[found.kind if found else 0]
         return amplification(m, r, ndim=2 if found and found.kernel[1] == r else 1)
@@ -83,7 +83,8 @@ class FusedWinograd(Compiled):
         if late(geometry, self.n, size):
             more = cut(geometry, self.n, size, late=True).work - c.work
             brought = Cost(max(0, int(2 * c.lanes * more)), 0, 0, 0, engine="winograd")
-        return Cost(int(2 * c.lanes * c.work), 0, 1, kept + scratch, engine="winograd", preparation=brought)
+        moved = (total(geometry.x_shape) + total(geometry.y_shape)) * size + streamed(kept)
+        return Cost(int(2 * c.lanes * c.work), moved, 1, kept + scratch, engine="winograd", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w, workers = np.asarray(w, dtype), threads.current()

@@ -31,6 +31,7 @@ class Gemm(Algorithm):
 
     name = "gemm"
     summary = "gathers windows into columns (im2col), tile by tile, and multiplies matrices with BLAS"
+    blas = True
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         padded, w, y = elements(geometry)

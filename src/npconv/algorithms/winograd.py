@@ -18,6 +18,7 @@ import numpy as np
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ..windows import channels_innermost, pad, pad_geometry, view
 from .base import Algorithm, Cost, ErrorBound
+from .rounding import amplification
 
 #: Bytes of transformed tiles worked on at once.
 TILE_BYTES = 8 << 20
@@ -34,6 +35,7 @@ class Winograd(Algorithm):
 
     exact_footprint = ()
     exact_on_integers = False
+    blas = True
 
     def __init__(self, m: int) -> None:
         self.m = m
@@ -63,8 +65,6 @@ class Winograd(Algorithm):
 
     def amplification(self, geometry: ConvGeometry) -> float:
         """How much larger the transformed products are than the plain ones, all axes together."""
-        from .cook_toom import amplification  # exact fractions, loaded when first needed
-
         factor = 1.0
         for k in geometry.kernel:
             if k > 1:

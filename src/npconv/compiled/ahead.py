@@ -4,25 +4,26 @@ There is one object for each kind of CPU; the best that this CPU can run is load
 table beside them has their checksums and the names of every kernel's arguments. What is damaged or missing costs one
 warning: the next best object is taken, or kernels are compiled here, or NumPy does the work.
 
+All of this is part of a process's first call, so it imports little: no pathlib, no json, no hashlib.
+
 `NPCONV_KERNELS` forces a path: "ahead", or one object by its name; "jit", compiled here; "numpy".
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import os
 import warnings
-from dataclasses import dataclass
+import zlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from ..records import dataclass
 from .target import HERE, Target, asked_width
 
-FOLDER = Path(__file__).parent / "objects"
-TABLE = "kernels.json"
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "objects")
+#: Lines "object FILE CHECKSUM" and "kernel FAMILY NAME DTYPE ARGUMENT ...".
+TABLE = "kernels.txt"
 #: Where building npconv left the reason if it could make no objects.
 REASON = "missing.txt"
 
@@ -63,7 +64,7 @@ class Objects:
 
     kind: Kind
     handle: Any
-    arguments: dict[str, str]
+    arguments: dict[str, str]  # by `key`, with spaces between
 
     @property
     def target(self) -> Target:
@@ -136,15 +137,14 @@ def _search() -> tuple[Objects | None, str]:
         return None, ""
     found, damaged = None, []
     try:
-        table = json.loads((FOLDER / TABLE).read_bytes())
-        checksums, arguments = dict(table["objects"]), dict(table["arguments"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        checksums, damaged = {}, [f"{TABLE}: {error or type(error).__name__}"]
+        checksums, arguments = _table()
+    except (OSError, ValueError) as error:
+        checksums, damaged = {}, [f"{TABLE}: {error}"]
     for kind in candidates():
         if kind.file not in checksums:  # another machine's, or left out when npconv was built
             continue
         try:
-            found = Objects(kind, _library(FOLDER / kind.file, checksums[kind.file]), arguments)
+            found = Objects(kind, _library(kind.file, checksums[kind.file]), arguments)
             break
         except (OSError, DamagedError) as error:
             damaged.append(f"{kind.file}: {error}")
@@ -158,13 +158,44 @@ def _search() -> tuple[Objects | None, str]:
 
 
 def _installed() -> bool:
-    return FOLDER.is_dir() and not (FOLDER / REASON).is_file()
+    return os.path.isdir(FOLDER) and not os.path.isfile(os.path.join(FOLDER, REASON))
 
 
-def _library(path: Path, checksum: str) -> Any:
-    if hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+def checksum(path: str) -> str:
+    """Tells what is damaged; who could change a file on purpose could change this one."""
+    value = 0
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(1 << 16):  # touching the pages of a whole object takes longer than reading it
+            value = zlib.crc32(piece, value)
+    return f"{value:08x}"
+
+
+def _content(name: str) -> bytes:
+    with open(os.path.join(FOLDER, name), "rb") as file:
+        return file.read()
+
+
+def _table() -> tuple[dict[str, str], dict[str, str]]:
+    """The checksums of the objects, and the arguments of the kernels; lines are taken apart when they are used."""
+    checksums, arguments = {}, {}
+    for line in _content(TABLE).decode("ascii").splitlines():
+        kind, *words = line.split(" ", 4)
+        if kind == "object" and len(words) == 2:
+            checksums[words[0]] = words[1]
+        elif kind == "kernel" and len(words) >= 3:
+            arguments[key(*words[:3])] = " ".join(words[3:])
+        else:
+            raise ValueError(f"it says {line[:40]!r}")
+    if not checksums or not arguments:
+        raise ValueError("it is incomplete")
+    return checksums, arguments
+
+
+def _library(name: str, right: str) -> Any:
+    path = os.path.join(FOLDER, name)
+    if checksum(path) != right:
         raise DamagedError("its checksum is another")
-    return ctypes.CDLL(str(path))
+    return ctypes.CDLL(path)
 
 
 def why_not() -> str:
@@ -173,7 +204,7 @@ def why_not() -> str:
         return f"NPCONV_KERNELS={asked()} is none of {', '.join(PATHS)}"
     if asked() in ("jit", "numpy"):
         return f"NPCONV_KERNELS={asked()}"
-    if not FOLDER.is_dir():
+    if not os.path.isdir(FOLDER):
         return "npconv runs from its source, and they are made when it is installed as a wheel: pip install ."
     if not _installed():
         return f"npconv was installed without them: {_reason()}"
@@ -184,6 +215,6 @@ def why_not() -> str:
 
 def _reason() -> str:
     try:
-        return (FOLDER / REASON).read_text(encoding="utf-8").strip()
+        return _content(REASON).decode().strip()
     except (OSError, ValueError):
         return "nobody knows why"

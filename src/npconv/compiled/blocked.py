@@ -19,7 +19,7 @@ from typing import Any
 
 from . import packing, products, weights
 from .emit import Vectors, word
-from .panels import HALVED
+from .panels import HALVED, NONE
 from .target import Target
 
 
@@ -27,11 +27,12 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass and the packing of its weights."""
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, (pack_box, spread), pack_panel = products.multiply(v), packing.boxes(v), weights.panel(v)
-    multiply_narrow = products.multiply(v, narrow=True) if width == HALVED else multiply
+    (pack_box, spread), pack_panel = packing.boxes(v), weights.panel(v)
+    multiply = products.multiply(v, bounded=True)
+    multiply_narrow = products.multiply(v, narrow=True, bounded=True) if width == HALVED else multiply
 
     def forward(
-        lo: int, hi: int, thread: int, x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
+        lo: int, hi: int, thread: int, x: int, w: int, bias: int, bounds: int, adds: int, y: int, scratch: int, scratch_step: int,
         boxes_d: int, boxes_h: int, boxes_w: int, size_d: int, size_h: int, size_w: int,
         parts: int, cuts: int, groups: int, panels: int, columns: int, last_columns: int, last_count: int,
         batch_step: int, y_batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, step_o: int,
@@ -44,7 +45,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     ) -> None:  # fmt: skip
         """Tasks lo..hi of batch x boxes x groups x parts (runs of panels) x cuts (runs of pixels), the last innermost.
 
-        `merged` taps lie side by side in x and count as one tap of so many times the channels.
+        `merged` taps lie side by side in x and count as one tap of so many times the channels. `adds` is 2 where the
+        outputs are added to what is there.
         """
         depths = merged * channels
         mine = scratch + thread * scratch_step
@@ -92,7 +94,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 if narrow:
                     count = min(count, lanes // 2)
                 row_step = w_row if w_row else row
-                started = 1 if bias else 2
+                started = adds + (1 if bias else 0)
                 first_bias = bias + (group * panels + panel) * columns * width
                 tap = 0
                 while tap < taps:
@@ -100,6 +102,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     k = 0
                     while k < depths:
                         depth = min(chunk_depth, depths - k)
+                        limits = bounds if tap + many == taps and k + depth == depths else bounds + NONE * size
                         if fresh:
                             at = mine + at_weights
                             first = panel * columns * lanes
@@ -115,14 +118,14 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         if narrow:
                             multiply_narrow(
                                 these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
-                                many, depth, c, c_rows, count_pixels, count, started, first_bias,
+                                many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
                             )  # fmt: skip
                         else:
                             multiply(
                                 these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
-                                many, depth, c, c_rows, count_pixels, count, started, first_bias,
+                                many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
                             )  # fmt: skip
-                        started = 0
+                        started = 2
                         k += depth
                     tap += many
                 if not direct:

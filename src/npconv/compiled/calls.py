@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..geometry import Ints
-from .catalogue import Kernel
+from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
 from .threads import ENTRY, SERIAL_FLOPS, run
 
@@ -22,6 +23,9 @@ _WORD_AT = ctypes.c_int64.from_address
 KEPT, PIECES = 64 << 20, 24
 #: How much larger than needed a piece may be.
 SLACK = 1 << 20
+#: Bytes of tables in launches that are kept for the next call of the same sizes: beyond, all are forgotten. The caches
+#: count launches, and one of a large image holds some hundred kilobytes.
+TABLES = 128 << 20
 
 
 def _slow(array: np.ndarray) -> int:
@@ -136,6 +140,12 @@ class Words:
         self.missing = set(self.at) - set(known)
         self.entry = ENTRY(kernel.address)
         self.spare: list[tuple[np.ndarray, int]] = []  # copies that no call is using, and where they are
+        _count(self)
+
+    @property
+    def bytes(self) -> int:
+        """The memory of its tables."""
+        return self.words.nbytes + sum([array.nbytes for array in self.arrays.values()])
 
     def run(self, blocks: int, flops: float, grain: int = 1, **rest: int) -> None:
         """Run blocks 0..blocks with the remaining arguments."""
@@ -151,6 +161,36 @@ class Words:
         self.spare.append(held)
 
 
+_alive: weakref.WeakSet[Words] = weakref.WeakSet()
+_fresh = 0  # bytes of those that came since they were last summed up
+
+
+def _count(words: Words) -> None:
+    """See that the launches kept do not take too much memory together."""
+    global _fresh
+    _alive.add(words)
+    _fresh += words.bytes
+    if _fresh < TABLES // 8:
+        return
+    _fresh = 0
+    try:
+        held = sum(each.bytes for each in _alive)
+    except RuntimeError:  # another thread added one: there will be a next time
+        return
+    if held > TABLES:
+        forget()
+
+
+def forget() -> None:
+    """Empty npconv's caches of bounded size: launches, their tables, and choices."""
+    package = __name__.partition(".")[0]
+    for name, module in list(sys.modules.items()):
+        if name.startswith(package):
+            for cached in list(vars(module).values()):
+                if hasattr(cached, "cache_parameters") and (cached.cache_parameters()["maxsize"] or 0) > 1:
+                    cached.cache_clear()
+
+
 def _pop(spare: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int] | None:
     """The last one, in one step: another thread may want it too."""
     try:
@@ -162,6 +202,62 @@ def _pop(spare: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int] | None:
 def _copy(words: np.ndarray) -> tuple[np.ndarray, int]:
     copy = words.copy()
     return copy, address(copy)
+
+
+class Placed:
+    """A launch for one input and one output: `bound` on what lies at `x` and `y`; then, in a program, `after` on `y`.
+
+    Where `found` is given, the output is right if nothing but zeros are in there afterwards. Whoever keeps a launch keeps
+    the arrays.
+    """
+
+    __slots__ = ("after", "bound", "found", "x", "y")
+
+    def __init__(
+        self, bound: Bound, x: int, y: int, after: Bound | None = None, found: np.ndarray | None = None
+    ) -> None:
+        self.bound, self.x, self.y, self.after, self.found = bound, x, y, after, found
+
+    @property
+    def flops(self) -> float:
+        """Operations in all."""
+        return self.bound.flops + (self.after.flops if self.after else 0)
+
+
+class Program:
+    """Launches one after the other, all in one: threads go from each to the next without Python.
+
+    Parameters
+    ----------
+    launches : list of Placed
+        Of `Bound` itself.
+    workers : int
+        Threads at most.
+    """
+
+    def __init__(self, launches: list[Placed], workers: int) -> None:
+        self.launches = launches  # they keep what the words refer to
+        self.room = aligned(max(launch.bound.for_threads(workers) for launch in launches) + LINE)
+        each = [(bound, launch) for launch in launches for bound in (launch.bound, launch.after) if bound is not None]
+        self.words, self.table = [], np.empty((len(each), 4), np.int64)
+        for row, (bound, launch) in zip(self.table, each, strict=True):
+            words, begin = bound.fresh()
+            for name, value in (("x", launch.x), ("y", launch.y), ("scratch", address(self.room))):
+                if name in bound.words.at:
+                    words[bound.words.at[name]] = value
+            self.words.append(words)
+            row[:] = bound.words.kernel.address, begin, bound.blocks, 1 if bound.flops >= SERIAL_FLOPS else bound.blocks
+        self.counters = aligned((len(each), 2 * LINE // 8), np.int64)
+        values = {"table": address(self.table), "steps": len(each), "counters": address(self.counters)}
+        self.flops, self.workers = sum(launch.flops for launch in launches), workers
+        self.found = [launch.found for launch in launches if launch.found is not None]
+        self.sequence = Words(kernel("threads", "sequence"), values)
+
+    def __call__(self) -> bool:
+        """Run them, one call at a time; whether the outputs are right."""
+        self.counters[...] = 0
+        self.sequence.run(self.workers, self.flops)
+        return not any(found.any() for found in self.found)
 
 
 class Bound:
@@ -181,9 +277,15 @@ class Bound:
         self.words, self.blocks, self.flops, self.scratch, self.fixed = words, blocks, flops, scratch, fixed
         self.spare: list[tuple[np.ndarray, int]] = []
 
-    def _fresh(self) -> tuple[np.ndarray, int]:
+    def for_threads(self, workers: int) -> int:
+        """Bytes of scratch for so many threads, of which any may take any block."""
+        at = self.words.at.get("scratch_step")
+        return max(self.scratch, 0 if at is None else workers * int(self.words.words[at]))
+
+    def fresh(self) -> tuple[np.ndarray, int]:
+        """The arguments but for x, y and scratch, and where they are."""
         of = self.words
-        if of.missing != {"x", "y", "scratch", *self.fixed}:
+        if of.missing - {"x", "y", "scratch"} != self.fixed.keys():
             raise ValueError(f"{of.kernel.name} needs {sorted(of.missing)}, got {sorted(self.fixed)}, x, y and scratch")
         words, begin = _copy(of.words)
         for name, value in self.fixed.items():
@@ -193,7 +295,7 @@ class Bound:
     def run(self, x: int, y: int) -> None:
         """Run it on what is at these addresses."""
         of, room = self.words, _take(self.scratch + LINE)
-        words, begin = held = _pop(self.spare) or self._fresh()
+        words, begin = held = _pop(self.spare) or self.fresh()
         words[of.at["x"]], words[of.at["y"]], words[of.at["scratch"]] = x, y, whole_lines(address(room))
         if self.flops < SERIAL_FLOPS:
             of.entry(0, self.blocks, 0, begin)

@@ -7,26 +7,26 @@ neither Numba nor LLVM. Loading an object file of the store takes LLVM alone: wh
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib
 import os
-import re
 import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..records import dataclass
 from . import ahead, store
+
+if TYPE_CHECKING:  # what follows is imported where something is compiled, see `ahead`
+    from pathlib import Path
 
 #: family -> module that defines `kernels(dtype, target)`, a dict of functions by name.
 FAMILIES = {
     "threads": "driver",
     "blocked": "blocked",
+    "phased": "phased.kernels",
     "weights": "weights",
     "outer": "outer.kernels",
     "winograd": "winograd.kernels",
@@ -34,6 +34,7 @@ FAMILIES = {
     "channelwise": "channelwise.kernels",
     "fourier": "fourier.kernels",
     "pools": "pools.kernels",
+    "norms": "norms.kernels",
     "epilogue": "epilogue",
     "interleave": "interleave",
     "peak": "peak",
@@ -88,10 +89,12 @@ def _missing() -> str | None:
         return None
     if ahead.asked() not in ("", "jit"):
         return f"NPCONV_KERNELS={ahead.asked()} wants kernels made ahead of time, and {ahead.why_not()}"
+    import re
+    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
+
     if find_spec("numba") is None:
         return INSTALL
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         found = version("numba")
     except PackageNotFoundError:
@@ -195,6 +198,8 @@ def everything() -> list[tuple[str, str, str]]:
 
 def key(family: str, name: str, dtype: str) -> str:
     """A kernel's name in the store: everything that decides what its machine code is has a part in it."""
+    import hashlib
+
     from .target import host
 
     digest = hashlib.sha256(f"{host()} {_versions()}".encode())
@@ -210,12 +215,15 @@ def _versions() -> str:
     return f"{sys.version_info[:2]} numba {version('numba')} llvmlite {version('llvmlite')}"
 
 
-_IMPORT = re.compile(r"^[ \t]*from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
+_IMPORT = r"(?m)^[ \t]*from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)"
 
 
 @cache
 def _sources(module: str) -> frozenset[Path]:
     """The file of one of our modules, and those of all that it imports from this package."""
+    import re
+    from pathlib import Path
+
     found: set[Path] = set()
     waiting = [Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py")]
     while waiting:
@@ -223,7 +231,7 @@ def _sources(module: str) -> frozenset[Path]:
         if path in found or not path.is_file():
             continue
         found.add(path)
-        for dots, name, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+        for dots, name, names in re.findall(_IMPORT, path.read_text(encoding="utf-8")):
             folder = path.parents[len(dots) - 1].joinpath(*name.split(".")) if name else path.parents[len(dots) - 1]
             waiting += [folder.with_suffix(".py"), *(folder / f"{each}.py" for each in re.findall(r"\w+", names))]
     return frozenset(found)

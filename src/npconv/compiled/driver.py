@@ -4,9 +4,18 @@ The caller claims blocks like everyone else and closes the launch when none are 
 have joined, never for one that has not woken. Launches are exclusive; a caller that finds the workers busy runs its
 blocks alone. After `SLICE` a launch stops handing out blocks and returns to Python, so that Ctrl-C is noticed.
 
+Waking a sleeper costs the caller a system call of up to 60 microseconds, on a virtual machine. So it is done for large
+launches, and for others when they follow each other closely: then workers stay awake from one to the next.
+
+A system may wake a sleeper on the waker's processor, where it waits until the launch is over (seen on two processors:
+launches of up to three milliseconds that came alone had no help). So whoever has slept for a while without being asked
+keeps off the processor of the last caller, and may be anywhere again once awake. Changing processors takes time, which
+launches that follow each other more closely would have to wait.
+
 State, one word per cache line: the ticket (generation << 16 | workers inside; an odd generation is open), a sequence
 number to sleep on, how many sleep, the next block, then what to run: function, words, blocks, grain, how many may
-help, a deadline; who came so far, which numbers the threads of a launch; last the lock and the order to stop.
+help, a deadline; who came so far, which numbers the threads of a launch; the lock and the order to stop; when the last
+launch ended, and how many came in a row; at last the processor of the caller who woke others last.
 """
 
 from __future__ import annotations
@@ -24,17 +33,38 @@ from .panels import LINE
 from .target import Target
 from .threads import STATE_BYTES
 
-TICKET, SEQUENCE, SLEEPERS, NEXT, FUNCTION, WORDS, BLOCKS, GRAIN, WANTED, DEADLINE, CAME, BUSY, STOP = range(
-    0, STATE_BYTES, LINE
-)
+(
+    TICKET,
+    SEQUENCE,
+    SLEEPERS,
+    NEXT,
+    FUNCTION,
+    WORDS,
+    BLOCKS,
+    GRAIN,
+    WANTED,
+    DEADLINE,
+    CAME,
+    BUSY,
+    STOP,
+    ENDED,
+    ROW,
+    CALLER,
+) = range(0, STATE_BYTES, LINE)
 #: Nanoseconds after which a launch returns to Python.
 SLICE = 200_000_000
 #: Polls before a worker sleeps, some 20 to 50 microseconds, and before a caller lets others run.
 SPINS = 2000
+#: Nanoseconds within which the next launch is in a row with the last, and from the how-manieth on workers are woken.
+CLOSE, WOKEN_FROM = 60_000, 4
 
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE, EVERYONE = 128, 129, 0x7FFFFFFF
-#: Linux's numbers of (futex, sched_yield).
-SYSTEM_CALLS = {"x86_64": (202, 24), "aarch64": (98, 124)}
+#: Linux's numbers of (futex, sched_yield, sched_setaffinity, sched_getaffinity, getcpu).
+SYSTEM_CALLS = {"x86_64": (202, 24, 203, 204, 309), "aarch64": (98, 124, 122, 123, 168)}
+#: Nanoseconds of sleep after which a worker keeps off the caller's processor.
+NAP = 1_000_000
+#: Words of a set of processors: where there are more than this holds, sleepers sleep anywhere.
+SET = 16
 MONOTONIC = 1
 
 
@@ -89,12 +119,18 @@ def now(b: Any, a: Any) -> Any:
     return b.add(b.mul(seconds, i64(1_000_000_000)), rest)
 
 
+@emitted(0, P)
+def processor_sets(b: Any, a: Any) -> Any:
+    """Room for three sets of processors and a time of two words, as long as the function runs."""
+    return b.ptrtoint(alloca_once(b, ir.ArrayType(I64, 3 * SET + 2)), I64)
+
+
 syscall: Any = types.ExternalFunction("syscall", types.int64(types.int64, P, types.int64, types.int64, P))
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
-    """A worker's life, a launch, and the end of all workers."""
-    futex, sched_yield = SYSTEM_CALLS[target.architecture]
+    """A worker's life, a launch, launches one after the other, and the end of all workers."""
+    futex, sched_yield, set_affinity, get_affinity, getcpu = SYSTEM_CALLS[target.architecture]
     pause = x86_pause if target.architecture == "x86_64" else fence
 
     @inner
@@ -113,9 +149,45 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         """Whether a worker that has served `seen` has nothing to do: the launch is closed, or the one it served."""
         return (ticket >> 16) & 1 == 0 or ticket >> 16 == seen
 
+    @inner
+    def keep_off(caller: int, sets: int) -> bool:
+        """Stay away from a processor, if there is another; the first set is what was allowed, the second what is now."""
+        if syscall(get_affinity, 0, 8 * SET, sets, 0) <= 0:
+            return False
+        others = 0
+        for i in range(SET):
+            left = word(sets, i)
+            if caller >> 6 == i:
+                left &= ~(1 << (caller & 63))
+            write(sets + 8 * (SET + i), left)
+            others |= left
+        return others != 0 and syscall(set_affinity, 0, 8 * SET, sets + 8 * SET, 0) == 0
+
+    @inner
+    def go_anywhere(sets: int) -> None:
+        """Undo `keep_off`, unless somebody has chosen other processors meanwhile."""
+        if syscall(get_affinity, 0, 8 * SET, sets + 16 * SET, 0) > 0:
+            same = True
+            for i in range(SET):
+                same &= word(sets, 2 * SET + i) == word(sets, SET + i)
+            if same:
+                syscall(set_affinity, 0, 8 * SET, sets, 0)
+
+    @inner
+    def sleep(state: int, seen: int, time: int) -> int:
+        """Wait for a launch that `seen` does not know, for ever unless a time is given; 0 if there was cause to wake."""
+        sequence = read(state + SEQUENCE)
+        if idle(read(state + TICKET), seen) and read(state + STOP) == 0:
+            return syscall(futex, state + SEQUENCE, FUTEX_WAIT_PRIVATE, sequence & 0xFFFFFFFF, time)
+        return 0
+
     def worker(state: int, hi: int, thread: int) -> None:
         """What a native thread runs; its one argument arrives in the place of `lo`."""
-        seen = 0
+        seen, sets = 0, processor_sets()
+        for i in range(3 * SET + 1):  # the system writes as many words as it has processors
+            write(sets + 8 * i, 0)
+        nap = sets + 8 * 3 * SET
+        write(nap + 8, NAP)
         while True:
             spins = 0
             ticket = read(state + TICKET)
@@ -126,9 +198,11 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 pause()
                 if spins > SPINS:
                     add(state + SLEEPERS, 1)
-                    sequence = read(state + SEQUENCE)
-                    if idle(read(state + TICKET), seen) and read(state + STOP) == 0:
-                        syscall(futex, state + SEQUENCE, FUTEX_WAIT_PRIVATE, sequence & 0xFFFFFFFF, 0)
+                    if sleep(state, seen, nap) != 0:
+                        kept_off = keep_off(read(state + CALLER) & 0xFFFF, sets)
+                        sleep(state, seen, 0)
+                        if kept_off:
+                            go_anywhere(sets)
                     add(state + SLEEPERS, -1)
                     spins = 0
                 ticket = read(state + TICKET)
@@ -142,8 +216,9 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     def launch(order: int, hi: int, thread: int) -> None:
         """Run the blocks of an order, called like `worker`; its `begin` becomes what time did not allow, or `blocks`."""
         state, kernel, words, blocks = word(order, 0), word(order, 1), word(order, 2), word(order, 3)
-        begin, grain, workers = word(order, 4), word(order, 5), word(order, 6)
-        deadline = now() + SLICE
+        begin, grain, workers, large = word(order, 4), word(order, 5), word(order, 6), word(order, 7)
+        started = now()
+        deadline = started + SLICE
         if workers == 0 or swap(state + BUSY, 0, 1) == 0:
             while begin < blocks and now() < deadline:
                 stop = min(blocks, begin + grain)
@@ -159,9 +234,12 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         write(state + DEADLINE, deadline)
         write(state + NEXT, begin)
         write(state + CAME, 0)
+        row = read(state + ROW) + 1 if started - read(state + ENDED) < CLOSE else 0
+        write(state + ROW, row)
         add(state + TICKET, 1 << 16)
         add(state + SEQUENCE, 1)
-        if read(state + SLEEPERS) > 0:
+        if read(state + SLEEPERS) > 0 and (large != 0 or row >= WOKEN_FROM):
+            syscall(getcpu, state + CALLER, 0, 0, 0)
             syscall(futex, state + SEQUENCE, FUTEX_WAKE_PRIVATE, workers, 0)
         share(state, 0)
         add(state + TICKET, 1 << 16)
@@ -172,7 +250,31 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             if spins > SPINS:  # whoever is inside may be waiting for this processor
                 syscall(sched_yield, 0, 0, 0, 0)
         write(order + 8 * 4, min(blocks, read(state + NEXT)))
+        write(state + ENDED, now())
         write(state + BUSY, 0)
+
+    def sequence(lo: int, hi: int, thread: int, table: int, steps: int, counters: int) -> None:
+        """Each of blocks lo..hi goes through all steps, after the others' blocks of each; none needs to come at all.
+
+        A step is a row of `table`: kernel, words, blocks, grain. Its two counters begin at 0: blocks claimed, and done.
+        """
+        for _ in range(lo, hi):
+            for step in range(steps):
+                row, claimed = table + 32 * step, counters + 2 * LINE * step
+                kernel, words, blocks, grain = word(row, 0), word(row, 1), word(row, 2), word(row, 3)
+                done = claimed + LINE
+                first = add(claimed, grain)
+                while first < blocks:
+                    some = min(grain, blocks - first)
+                    call(kernel, first, first + some, thread, words)
+                    add(done, some)
+                    first = add(claimed, grain)
+                spins = 0
+                while read(done) < blocks:
+                    pause()
+                    spins += 1
+                    if spins > SPINS:  # whoever has claimed a block may be waiting for this processor
+                        syscall(sched_yield, 0, 0, 0, 0)
 
     def stop(lo: int, hi: int, thread: int, state: int) -> None:
         """Send all workers home, when they have finished what they do."""
@@ -180,4 +282,4 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         add(state + SEQUENCE, 1)
         syscall(futex, state + SEQUENCE, FUTEX_WAKE_PRIVATE, EVERYONE, 0)
 
-    return {"worker": worker, "launch": launch, "stop": stop}
+    return {"worker": worker, "launch": launch, "sequence": sequence, "stop": stop}

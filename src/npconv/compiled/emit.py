@@ -151,6 +151,12 @@ class Vectors:
         store = function(b, f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), [self.vector, PTR, I32, bits])
         b.call(store, [value, pointer(b, address, offset), ir.Constant(I32, self.size), mask])
 
+    def between(self, b: Any, value: Any, bounds: Any) -> Any:
+        """The value, but no less than the first and no more than the second number at `bounds`; a NaN stays."""
+        low, high = self.broadcast(b, bounds), self.broadcast(b, bounds, self.size)
+        value = b.select(b.fcmp_ordered("<", value, low), low, value)
+        return b.select(b.fcmp_ordered(">", value, high), high, value)
+
     # ------------------------------------------------------------------ words for kernels
     @cached_property
     def copy(self) -> Any:
@@ -259,13 +265,14 @@ class Vectors:
 
     @cached_property
     def block(self) -> Callable[..., Any]:
-        """block(MR, NV, narrow): the batch-reduce micro-kernel of that register tile (see `micro_kernel`)."""
-        made: dict[tuple[int, int, bool], Any] = {}
+        """block(MR, NV, narrow, bounded): the batch-reduce micro-kernel of that register tile (see `micro_kernel`)."""
+        made: dict[tuple[int, int, bool, bool], Any] = {}
 
-        def of(rows: int, columns: int, narrow: bool = False) -> Any:
-            if (rows, columns, narrow) not in made:
-                made[rows, columns, narrow] = micro_kernel(self, rows, columns, narrow)
-            return made[rows, columns, narrow]
+        def of(rows: int, columns: int, narrow: bool = False, bounded: bool = False) -> Any:
+            key = rows, columns, narrow, bounded
+            if key not in made:
+                made[key] = micro_kernel(self, *key)
+            return made[key]
 
         return of
 
@@ -279,17 +286,18 @@ class Vectors:
         return len(TILE_ROWS[self.width])
 
 
-def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool) -> Any:
+def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool) -> Any:
     """The batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
 
         C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
 
     Arguments, addresses and byte strides: (a, a_rows, a_offsets, a_step, b, b_offsets, b_step, batch, depth, c, c_rows,
-    count, start, bias). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k advances
-    by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. start = 0
-    adds to what is there, 1 begins with the row `bias` (all vectors readable), 2 with zero. Equal rows are allowed:
-    all results are read before any is written, so a tile is filled up by repeating its last row.
+    count, start, bias, bounds). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k advances
+    by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. `start`
+    is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal rows are allowed: all
+    results are read before any is written, so a tile is filled up by repeating its last row.
     A narrow tile takes half a vector at the end of each row: no more than that is summed, read and written there.
+    What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there.
 
     Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
     """
@@ -297,12 +305,14 @@ def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool) -> Any:
     kinds = [*[v] * (NV - 1), v.half if narrow else v]
     splat = v if NV > 1 else kinds[0]
 
-    @emitted(14)
+    @emitted(15)
     def block(b: Any, arguments: Any) -> None:
-        a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, c, c_rows, count, start, bias = arguments
+        a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, c, c_rows, count, start, bias, bounds = (
+            arguments
+        )
         # opaque, or the optimizer keeps a running pointer for every row
         rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
-        begin = b.select(b.icmp_signed("==", start, i64(1)), bias, zeros(b, NV * v.width))
+        begin = b.select(b.trunc(start, I1), bias, zeros(b, NV * v.width))
         begun = [kind.load(b, begin, j * v.width) for j, kind in enumerate(kinds)]
         length = b.mul(b_step, depth)
         before = b.block
@@ -350,7 +360,7 @@ def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool) -> Any:
                 held[r][j].add_incoming(added[r][j], after)
         b.cbranch(b.icmp_signed("<", item, batch), each, done)
         b.position_at_end(done)
-        _write(kinds, v.width, b, added, c, c_rows, count, start)
+        _write(kinds, v.width, b, added, c, c_rows, count, start, bounds if bounded else None)
 
     return block
 
@@ -372,14 +382,14 @@ def zeros(b: Any, size: int) -> Any:
 
 
 def _write(
-    kinds: list[Vectors], width: int, b: Any, sums: list[list[Any]], c: Any, c_rows: Any, count: Any, start: Any
-) -> None:
-    """Write the sums, added to what is there if start is 0; the last vector of a row under a mask."""
+    kinds: list[Vectors], width: int, b: Any, sums: list[list[Any]], c: Any, c_rows: Any, count: Any, start: Any, bounds: Any
+) -> None:  # fmt: skip
+    """Write the sums, added to what is there if `start` has the 2, within bounds; the last vector of a row under a mask."""
     MR, last = len(sums), len(kinds) - 1
     places = [b.add(c, b.load(pointer(b, c_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
     mask = kinds[last].mask(b, count)
     done, add, write = b.block, b.append_basic_block("add"), b.append_basic_block("write")
-    b.cbranch(b.icmp_signed("==", start, i64(0)), add, write)
+    b.cbranch(b.trunc(b.lshr(start, i64(1)), I1), add, write)
     b.position_at_end(add)
     totals: list[list[Any]] = []
     for r in range(MR):
@@ -394,6 +404,8 @@ def _write(
             value.add_incoming(sums[r][j], done)
             value.add_incoming(totals[r][j], add)
             totals[r][j] = value
+    if bounds is not None:
+        totals = [[kind.between(b, value, bounds) for kind, value in zip(kinds, row, strict=True)] for row in totals]
     for r in range(MR):
         for j, kind in enumerate(kinds[:last]):
             kind.store(b, totals[r][j], places[r], j * width)

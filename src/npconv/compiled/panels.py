@@ -5,10 +5,12 @@ No Numba here: whoever cuts a problem into tasks needs these numbers, and a warm
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+
+import numpy as np
 
 from ..geometry import ceil_div
+from ..records import dataclass
 from .target import host
 
 #: Vectors of so many bytes are made by two units of half the width, or by one that costs no more: half a vector at the
@@ -23,6 +25,10 @@ TILE_ROWS = {64: (8, 8, 8, 6), 32: (8, 6), 16: (8, 8, 8, 6)}
 REST = 2
 #: Entries that a table of rows is longer than it has rows: a register tile may run past the end.
 SPARE = 16
+#: What bounds nothing.
+UNBOUNDED = (-np.inf, np.inf)
+#: Where in a table of bounds, [least, most, -inf, inf], those are that bound nothing.
+NONE = 2
 #: Bytes of a cache line: a vector that lies across two is loaded twice.
 LINE = 64
 
@@ -51,6 +57,12 @@ class Panels:
         """Channels that are computed, with those that nobody wants."""
         spared = self.lanes // 2 if vector_bytes() == HALVED and 2 * self.rest <= self.lanes else 0
         return self.vectors * self.lanes - spared
+
+
+@cache
+def bounds(dtype: np.dtype, least: float, most: float) -> np.ndarray:
+    """Between which numbers a kernel keeps its outputs, as a table: least, most, -inf, inf. It lives as long as Python."""
+    return np.array([least, most, *UNBOUNDED], dtype)
 
 
 @lru_cache(maxsize=1)

@@ -11,52 +11,60 @@ from .panels import REST
 
 
 @cache
-def multiply(v: Vectors, narrow: bool = False) -> Any:
+def multiply(v: Vectors, narrow: bool = False, bounded: bool = False) -> Any:
     """multiply(columns, a, rows, ...): the arguments are those of `emit.micro_kernel`, and `pixels`, the rows in all.
 
     The tables of rows must be `SPARE` entries longer than they have rows, filled with the last one.
     """
     widest = v.widest
-    walk1, walk2 = _walk(v, 1, narrow), _walk(v, 2, narrow)
-    walk3, walk4 = (_walk(v, 3, narrow), _walk(v, 4, narrow)) if widest > 2 else (walk2, walk2)
+    walk1, walk2 = _walk(v, 1, narrow, bounded), _walk(v, 2, narrow, bounded)
+    walk3, walk4 = (_walk(v, 3, narrow, bounded), _walk(v, 4, narrow, bounded)) if widest > 2 else (walk2, walk2)
 
     @inner
     def multiply(
         columns: int, a: int, rows: int, a_offsets: int, a_step: int, w: int, w_offsets: int, w_step: int, batch: int,
-        depth: int, c: int, c_rows: int, pixels: int, count: int, start: int, bias: int,
+        depth: int, c: int, c_rows: int, pixels: int, count: int, start: int, bias: int, bounds: int,
     ) -> None:  # fmt: skip
         """All rows of a box with one panel."""
         if columns == 1:
-            walk1(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
+            walk1(
+                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
+            )  # fmt: skip
         elif columns == 2:
-            walk2(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
+            walk2(
+                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
+            )  # fmt: skip
         elif columns == 3:
-            walk3(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
+            walk3(
+                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
+            )  # fmt: skip
         else:
-            walk4(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias)
+            walk4(
+                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
+            )  # fmt: skip
 
     return multiply
 
 
 @cache
-def _walk(v: Vectors, columns: int, narrow: bool) -> Any:
+def _walk(v: Vectors, columns: int, narrow: bool, bounded: bool) -> Any:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
     tall = v.tile_rows(columns)
-    block, rest = v.block(tall, columns, narrow), v.block(REST, columns, narrow)
+    block, rest = v.block(tall, columns, narrow, bounded), v.block(REST, columns, narrow, bounded)
 
     @inner
     def walk(
         a: int, rows: int, a_offsets: int, a_step: int, w: int, w_offsets: int, w_step: int, batch: int, depth: int,
-        c: int, c_rows: int, pixels: int, count: int, start: int, bias: int,
+        c: int, c_rows: int, pixels: int, count: int, start: int, bias: int, bounds: int,
     ) -> None:  # fmt: skip
         p = 0
         while pixels - p > tall - REST:
-            block(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias)
+            block(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds)
             p += tall
             rows += 8 * tall
             c_rows += 8 * tall
         while p < pixels:
-            rest(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias)
+            rest(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds)
             p += REST
             rows += 8 * REST
             c_rows += 8 * REST

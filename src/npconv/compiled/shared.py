@@ -10,9 +10,7 @@ that they call of it (`ALLOWED`) every process has, whatever library it runs on.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +20,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from .ahead import KINDS, TABLE, Kind, key, symbol
+from .ahead import KINDS, TABLE, Kind, checksum, key, symbol
 from .catalogue import FAMILIES, dtypes
 from .target import HERE
 
@@ -77,8 +75,10 @@ def build(folder: Path, kinds: Iterable[Kind], families: Iterable[str] = tuple(F
     for kind in kinds:
         link([part for (name, _, _), (part, _) in made.items() if name == kind.name], folder / kind.file)
         ctypes.CDLL(str(folder / kind.file))  # every symbol is found, or this raises
-    checksums = {kind.file: hashlib.sha256((folder / kind.file).read_bytes()).hexdigest() for kind in kinds}
-    (folder / TABLE).write_text(json.dumps({"objects": checksums, "arguments": arguments}, indent=0) + "\n")
+    lines = [f"kernel {at} {names}\n" for at, names in arguments.items()]
+    # last, so that half a table names no object
+    lines += [f"object {kind.file} {checksum(str(folder / kind.file))}\n" for kind in kinds]
+    (folder / TABLE).write_text("".join(lines), encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from ..records import dataclass
 
 #: Bytes of a vector register, by the feature that brings it.
 WIDTHS = {"avx512f": 64, "avx2": 32, "neon": 16}

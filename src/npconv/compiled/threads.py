@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import signal
 import struct
 import sys
 import threading
@@ -21,16 +20,21 @@ import numpy as np
 from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
 
-#: Blocks of fewer floating-point operations than this run on the caller's thread: waking a worker costs more.
+#: Launches of fewer floating-point operations run on the caller's thread: sharing them costs more.
 SERIAL_FLOPS = 1_000_000
-#: What `driver.launch` is told: (state, kernel, words, blocks, begin, grain, workers). Packing is the quickest way there.
-ORDER = ctypes.c_int64 * 7
-PACKED = struct.Struct("7q").pack
+#: From this many on a single launch is worth waking workers who sleep.
+WAKING_FLOPS = 16_000_000
+#: What `driver.launch` is told: (state, kernel, words, blocks, begin, grain, workers, whether it is large). Packing is the
+#: quickest way there.
+ORDER = ctypes.c_int64 * 8
+PACKED = struct.Struct("8q").pack
 FIRST = ctypes.c_int64
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 NATIVE = sys.platform == "linux"
+#: Linux's number for replacing the set of blocked signals, and more bytes than such a set has.
+SIG_SETMASK, SIGNALS = 2, 256
 #: Room for the words of `driver`, one in each cache line.
-STATE_BYTES = 13 * LINE
+STATE_BYTES = 16 * LINE
 
 
 def _processors() -> int:
@@ -156,7 +160,10 @@ class _Pool:
         with _pool_lock:
             if self is not _pool:  # somebody forked meanwhile, and this call runs alone
                 return
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            # not by `signal`: importing it and naming all signals takes a millisecond of the first call
+            every, before = ctypes.create_string_buffer(SIGNALS), ctypes.create_string_buffer(SIGNALS)
+            self.process.sigfillset(every)
+            self.process.pthread_sigmask(SIG_SETMASK, every, before)
             try:
                 while len(self.threads) < workers and not self.full:
                     thread = ctypes.c_ulong()
@@ -165,7 +172,7 @@ class _Pool:
                     if not self.full:
                         self.threads.append(thread)
             finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                self.process.pthread_sigmask(SIG_SETMASK, before, None)
 
     def end(self) -> None:
         """Wait until no worker is left."""
@@ -230,7 +237,8 @@ def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int 
     workers = min(current(), -(-blocks // grain)) - 1
     if len(pool.threads) < workers and not pool.full:
         pool.grow(workers)
-    order = ORDER.from_buffer_copy(PACKED(pool.state, entry.address, address, blocks, 0, grain, workers))
+    large = flops >= WAKING_FLOPS
+    order = ORDER.from_buffer_copy(PACKED(pool.state, entry.address, address, blocks, 0, grain, workers, large))
     while order[4] < blocks:
         pool.launch(order)
 

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 try:
     import matplotlib
+    import skimage.data  # noqa: F401 - the faces, read in training.py
     import sklearn.datasets
     from PIL import Image
 except ImportError as error:
@@ -25,14 +25,13 @@ from .checking import gradient_check
 from .gradients import padded_gradient
 from .kernels import channels, edges
 from .layers import feature_maps
-from .learning import learning
+from .learning import learning, telling_faces
 from .photograph import Photo, numbers_of, sharpening
 from .pools import pooling
 from .race import races
-from .report import Chapter, Folder, Picture, page
+from .report import LOOK, Chapter, Folder, Picture, page
 
 EPOCHS = {False: 12, True: 5}
-LOOK: Any = {"font.family": "DejaVu Sans", "font.size": 13, "axes.titlesize": 12, "figure.titlesize": 13}
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Demo:
 
 def steps(quick: bool = False) -> int:
     """How often `run` calls `step`."""
-    return 9 + EPOCHS[quick]
+    return 10 + EPOCHS[quick]
 
 
 def flower() -> Photo:
@@ -121,6 +120,7 @@ def run(
         ("the padded gradient", lambda: padded_gradient(into)),
         ("gradient check", gradient_check),
         ("training", lambda: learning(into, EPOCHS[quick], tell)),
+        ("faces", lambda: telling_faces(into)),
         ("the race", lambda: races(into, quick)),
     ]
     chapters = []

@@ -15,6 +15,9 @@ from matplotlib.figure import Figure
 
 from .style import STYLE
 
+#: How Matplotlib draws all pictures.
+LOOK: Any = {"font.family": "DejaVu Sans", "font.size": 13, "axes.titlesize": 12, "figure.titlesize": 13}
+
 
 @dataclass(frozen=True)
 class Text:

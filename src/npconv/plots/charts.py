@@ -74,7 +74,7 @@ def history(
     upper, lower = whole.subplots(2, 1, sharex=True)
     epochs = np.arange(1, len(loss) + 1)
     lines = upper.plot(epochs, loss, color=BLUE, marker="o")
-    upper.set_title("training loss (mean −log of the right digit's probability)", loc="left")
+    upper.set_title("training loss", loc="left")
     upper.set_ylim(bottom=0)
     for (label, values), style in zip(
         accuracy.items(), ((GREY, "s", "--"), (ORANGE, "o", "-"), (BLUE, "^", ":")), strict=False

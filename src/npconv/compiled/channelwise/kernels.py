@@ -12,11 +12,12 @@ from typing import Any
 
 from .. import packing
 from ..build import inner
-from ..emit import Vectors
-from ..panels import LINE
+from ..driver import call
+from ..emit import Vectors, word
+from ..panels import LINE, NONE
 from ..target import Target
 from .grad import gather, weight_grad
-from .pack import gapped, prepare, weights
+from .pack import gapped, prepare, repeating, weights
 from .pixels import forward_tiles
 from .tiles import FRAME, put
 
@@ -24,23 +25,30 @@ from .tiles import FRAME, put
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """Forward and weight gradient, and what goes before and after."""
     v = Vectors(dtype, target.width)
-    return {"prepare": prepare(v), "forward": forward(v), "weight_grad": weight_grad(v), "gather": gather(v)}
+    return {
+        "prepare": prepare(v),
+        "forward": forward(v),
+        "bundle": bundle,
+        "weight_grad": weight_grad(v),
+        "gather": gather(v),
+    }
 
 
 AT = {name: 8 * i for i, name in enumerate(FRAME)}
 X_PIXEL, ROWS, ROW, END_ROW, TAPS, TAP, TAP_STEP, Y_PIXEL, BEGIN_PIXEL = (AT[name] for name in FRAME[:9])
-COLUMN_PIXEL, COLUMN_TAP, LIMITS, ZEROS, COUNT, Y_ROW, LIVE_ROWS = (AT[name] for name in FRAME[9:16])
-X_MOVE, W_MOVE, Y_MOVE, BEGIN_MOVE, COLUMN_MOVE, LIVE_MOVE = (AT[name] for name in FRAME[16:])
+COLUMN_PIXEL, COLUMN_TAP, LIMITS, ZEROS, COUNT, Y_ROW, LIVE_ROWS, BOUNDS = (AT[name] for name in FRAME[9:17])
+X_MOVE, W_MOVE, Y_MOVE, BEGIN_MOVE, COLUMN_MOVE, LIVE_MOVE = (AT[name] for name in FRAME[17:])
 
 
 def sweep(v: Vectors) -> Any:
     """All pixels of one row with one panel, or with several: `panels`, each `panel` bytes after the last."""
     run, pixels_of = forward_tiles(v)
+    size = v.size
 
     @inner
     def sweep(
         kind: int, frame: int, panels: int, panel: int, w_panel: int, x: int, x_pixel: int, many: int, taps: int, w: int,
-        w_tap: int, y: int, y_pixel: int, out: int, bias: int, zeros: int, column: int, column_pixel: int,
+        w_tap: int, y: int, y_pixel: int, out: int, bias: int, bounds: int, zeros: int, column: int, column_pixel: int,
         column_tap: int, inside: int, care: int, in_w: int, chunk_rows: int, chunk_taps: int,
     ) -> None:  # fmt: skip
         pixels = pixels_of(kind)
@@ -62,6 +70,7 @@ def sweep(v: Vectors) -> Any:
                 put(frame + END_ROW, row + these)
                 put(frame + TAP, tap)
                 put(frame + TAPS, now)
+                put(frame + BOUNDS, bounds if row + these == many and tap + now == taps else bounds + NONE * size)
                 put(frame + BEGIN_PIXEL, 0 if first else y_pixel)
                 if panels:
                     put(frame + BEGIN_MOVE, panel if bias or not first else 0)
@@ -107,11 +116,12 @@ def forward(v: Vectors) -> Any:
     size, lanes, width = v.size, v.lanes, v.width
     pack_box, spread = packing.boxes(v)
     pack_groups, spread_groups = gapped(v)
+    pack_repeated = repeating(v)
     scan, pack_vector = sweep(v), weights(v)
 
     def forward(
         lo: int, hi: int, thread: int,
-        x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
+        x: int, w: int, bias: int, bounds: int, y: int, scratch: int, scratch_step: int,
         kind: int, step_rows: int, wide: int, across: int, parts: int, vectors: int, used: int, out_d: int, bands: int,
         band: int, out_h: int, out_w: int,
         groups: int, inputs: int, outputs: int,
@@ -121,11 +131,12 @@ def forward(v: Vectors) -> Any:
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int,
         span: int, box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
         fresh: int, w_step_o: int, w_step_c: int, tap_offsets: int, fresh_at: int, table_at: int,
-        packs: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
+        packs: int, repeat: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of batch x depth x bands x parts (runs of vectors): move and far are stride and dilation.
 
-        `across`: row by row, the vectors of a part next to each other, as they lie in memory; else vector by vector.
+        `repeat` groups that follow each other read one channel of x. `across`: row by row, the vectors of a part next to
+        each other, as they lie in memory; else vector by vector.
         A tile computes `step_rows` rows of outputs from `span` rows of inputs, `far_h` apart.
         """
         frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
@@ -166,7 +177,10 @@ def forward(v: Vectors) -> Any:
                     column, width_in = -lo_w, in_w
                     if packs:
                         pixel = here * size
-                        if gaps:
+                        if repeat > 1:
+                            pack_repeated(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, repeat,
+                                          in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
+                        elif gaps:
                             pack_groups(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups,
                                         inputs, in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
                         else:
@@ -203,7 +217,7 @@ def forward(v: Vectors) -> Any:
                         care = 1 if count == lanes else 2
                         scan(3 * kind, frame, together if across else 0, width, each,
                              source + row * move_h * line, move_w * pixel, many, taps_w, factors, wide * width,
-                             target + row * y_line, y_pixel, out_w, bias + first * width if bias else 0, zeros, column,
+                             target + row * y_line, y_pixel, out_w, bias + first * width if bias else 0, bounds, zeros, column,
                              move_w, far_w, care == 1 and inside and tall - row >= step_rows, care, width_in, chunk_rows,
                              chunk_taps)  # fmt: skip
                     if stages:
@@ -216,3 +230,11 @@ def forward(v: Vectors) -> Any:
                     first += together
 
     return forward
+
+
+def bundle(lo: int, hi: int, thread: int, entry: int, count: int, table: int, step: int) -> None:
+    """Block after block of `count` launches of one kernel in turn: their words, `step` bytes apart, and their blocks."""
+    for block in range(lo, hi):
+        words, each = table + block % count * step, block // count
+        if each < word(words + step - 8, 0):
+            call(entry, each, each + 1, thread, words)

@@ -5,13 +5,13 @@ One `Launch` serves one geometry and its memory layouts, and is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, effective_kernel, three_axes, total
+from ...records import dataclass
 from .. import catalogue
 from ..calls import Words
 from ..panels import CHUNK, vector_bytes, whole_lines
@@ -50,6 +50,14 @@ def lay_out(groups: int, inputs: int, outputs: int, itemsize: int) -> Lanes:
     return Lanes(wide, groups * wide, vectors, lanes)
 
 
+def grouping(groups: int, inputs: int, outputs: int) -> tuple[int, int, int, int]:
+    """The groups of a forward pass, their inputs and outputs, and how many that follow each other read the same inputs.
+
+    A group of one input is as many groups of one output: no lane is wasted, and none adds up zeros.
+    """
+    return (groups * outputs, 1, 1, outputs) if inputs == 1 else (groups, inputs, outputs, 1)
+
+
 @dataclass(frozen=True)
 class Launch:
     """A kernel and its arguments for one geometry and its memory layouts."""
@@ -63,7 +71,8 @@ class Launch:
 @lru_cache(maxsize=4096)
 def packing_of(groups: int, channels: int, shape: Ints, strides: Ints, dtype: np.dtype) -> tuple[Words, int, int]:
     """The packing of weights, its blocks, and the elements it writes."""
-    inputs, outputs, kernel = channels // groups, shape[0] // groups, shape[2:]
+    kernel = shape[2:]
+    groups, inputs, outputs, _ = grouping(groups, channels // groups, shape[0] // groups)
     at = lay_out(groups, inputs, outputs, dtype.itemsize)
     offsets = _tap_offsets(kernel, strides[2:])
     values = {
@@ -119,11 +128,11 @@ def plan(
     """
     if not total(geometry.y_shape):
         return None
-    size, groups, axes = dtype.itemsize, geometry.groups, Axes(geometry)
-    inputs, outputs = geometry.per_group
+    size, axes = dtype.itemsize, Axes(geometry)
+    groups, inputs, outputs, repeat = grouping(geometry.groups, *geometry.per_group)
     at = lay_out(groups, inputs, outputs, size)
     gaps = not inputs == outputs == at.wide
-    packs = gaps or (x_strides[1] != size and geometry.in_channels > 1)
+    packs = gaps or repeat > 1 or (x_strides[1] != size and geometry.in_channels > 1)
     stages = gaps or (y_strides[1] != size and geometry.out_channels > 1)
     kind, step_rows, span = _tile(axes, at)
     depth, height, width = axes.outs
@@ -151,7 +160,7 @@ def plan(
         "vectors": at.vectors, "used": at.used, "bands": bands, "band": band, "groups": groups, "inputs": inputs,
         "outputs": outputs, "batch_step": x_strides[0], "step_c": x_strides[1], "y_batch_step": y_strides[0],
         "step_o": y_strides[1], "chunk_rows": many if step_rows > 1 else chunk_rows,
-        "chunk_taps": chunk_taps, "packs": int(packs), "stages": int(stages), "gaps": int(gaps),
+        "chunk_taps": chunk_taps, "packs": int(packs), "repeat": repeat, "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
         "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(w_strides)), "fresh_at": fresh_at,
         "w_step_o": w_step_o, "w_step_c": w_step_c,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
+
 from ..build import inner
-from ..emit import Vectors, word
+from ..emit import I32, Vectors, emitted, i64, word
 
 
 def gapped(v: Vectors) -> tuple[Any, Any]:
@@ -45,6 +47,66 @@ def gapped(v: Vectors) -> tuple[Any, Any]:
                     copy_one(at + o * step_o, source + p * row + (lane + o) * size)
 
     return pack_groups, spread_groups
+
+
+def repeating(v: Vectors) -> Any:
+    """pack_repeated(to, ...): as `pack_box` in `packing`, for lanes of which `each` that follow each other read one channel."""
+    size, clear, copy_one, clear_one, width, lanes = v.size, v.clear, v.copy_one, v.clear_one, v.width, v.lanes
+    spreads = (2, 4, 8)
+
+    @emitted(4)
+    def repeat(b: Any, a: Any) -> None:
+        """One pixel, its channels side by side: to `count` lanes."""
+        to, source, each, count = a
+        value = v.masked_load(b, v.mask(b, b.udiv(b.add(count, b.sub(each, i64(1))), each)), source)
+        found = value
+        for m in spreads:
+            pick = ir.Constant(ir.VectorType(I32, v.lanes), [lane // m for lane in range(v.lanes)])
+            wide = b.shuffle_vector(value, ir.Constant(v.vector, ir.Undefined), pick)
+            found = b.select(b.icmp_signed("==", each, i64(m)), wide, found)
+        v.masked_store(b, found, v.mask(b, count), to)
+
+    @inner
+    def pack_repeated(
+        to: int, x: int, step_c: int, step_d: int, step_h: int, step_w: int, here: int, first: int, each: int,
+        in_d: int, in_h: int, in_w: int, box_d: int, box_h: int, box_w: int, lo_d: int, lo_h: int, lo_w: int,
+    ) -> None:  # fmt: skip
+        row = here * size
+        before = min(box_w, max(0, lo_w))
+        start = max(0, -lo_w)
+        stop = max(start, min(in_w, box_w - lo_w))
+        beside = step_c == size and lanes % each == 0 and (each == 2 or each == 4 or each == 8)
+        for d in range(box_d):
+            for h in range(box_h):
+                at = to + (d * box_h + h) * box_w * row
+                i, j = d - lo_d, h - lo_h
+                place, end = at, at + box_w * row
+                if 0 <= i < in_d and 0 <= j < in_h:
+                    end = at + before * row
+                while place + width <= end:
+                    clear(place)
+                    place += width
+                while place < end:
+                    clear_one(place)
+                    place += size
+                if not (0 <= i < in_d and 0 <= j < in_h):
+                    continue
+                source = x + i * step_d + j * step_h + start * step_w
+                if beside:
+                    for q in range(stop - start):
+                        repeat(place + q * row, source + first // each * size + q * step_w, each, here)
+                else:
+                    for lane in range(here):
+                        channel = source + (first + lane) // each * step_c
+                        for q in range(stop - start):
+                            copy_one(place + q * row + lane * size, channel + q * step_w)
+                place += (stop - start) * row
+                end = at + box_w * row
+                while place < end:
+                    clear_one(place)
+                    place += size
+
+    return pack_repeated
 
 
 def weights(v: Vectors) -> Any:

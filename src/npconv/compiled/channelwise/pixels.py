@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from ..emit import I64, P, Vectors, emitted, i64, pointer
 from .squares import square_tile
-from .tiles import FAST, MASKED, SAFE, Loop, chosen, framed, in_order, tree
+from .tiles import FAST, MASKED, SAFE, Loop, chosen, framed, in_order, store, tree
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
     """
     frame, strip, x, w, y, begin, column, live = arguments
     x_pixel, rows, row, end_row, taps, tap, tap_step, y_pixel, begin_pixel, *held = framed(b, frame)
-    column_pixel, column_tap, limits, zeros, count, _, _, *moves = held
+    column_pixel, column_tap, limits, zeros, count, _, _, bounds, *moves = held
     Q, each = shape.Q, range(shape.pixels)
     safe, masked = care >= SAFE, care == MASKED
     mask = v.mask(b, count) if masked else None
@@ -138,10 +138,8 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
             b.position_at_end(more)
         source, target = b.add(begin, b.mul(begin_pixel, i64(p))), b.add(y, b.mul(y_pixel, i64(p)))
         value = tree(b, v, sums[p * Q : p * Q + Q])
-        if masked:
-            v.masked_store(b, b.fadd(v.masked_load(b, mask, source), value), mask, target)
-        else:
-            v.store(b, b.fadd(v.load(b, source), value), target)
+        value = b.fadd(v.masked_load(b, mask, source) if masked else v.load(b, source), value)
+        store(v, b, v.between(b, value, bounds), target, mask)
     b.branch(end)
     b.position_at_end(end)
     strip = b.sub(strip, i64(1))

@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from ...geometry import covered_size
 from ..emit import I64, Vectors, i64, pointer
-from .tiles import MASKED, SAFE, Loop, chosen, framed, in_order
+from .tiles import MASKED, SAFE, Loop, chosen, framed, in_order, store
 
 #: Pixels of a square tile of the gradient, in each of its two rows.
 WIDE = 7
@@ -29,7 +29,7 @@ def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, argumen
     """
     frame, strip, x, w, y, begin, column, live = arguments
     _, rows, row, end_row, _, _, step, y_pixel, _, *held = framed(b, frame)
-    _, _, limits, zeros, count, y_row, live_rows, *moves = held
+    _, _, limits, zeros, count, y_row, live_rows, bounds, *moves = held
     safe, masked, each = care >= SAFE, care == MASKED, range(pixels)
     mask = v.mask(b, count) if masked else None
     along = Loop(b, "strip", [strip, x, w, y, begin, column, live])
@@ -69,10 +69,7 @@ def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, argumen
                 b.cbranch(exists, more, after)
                 b.position_at_end(more)
             target = b.add(b.add(y, b.mul(y_pixel, i64(p))), b.mul(y_row, i64(r)))
-            if masked:
-                v.masked_store(b, sums[r * pixels + p], mask, target)
-            else:
-                v.store(b, sums[r * pixels + p], target)
+            store(v, b, v.between(b, sums[r * pixels + p], bounds), target, mask)
         b.branch(after)
         b.position_at_end(after)
     strip = b.sub(strip, i64(1))

@@ -36,6 +36,14 @@ def tree(b: Any, v: Vectors, parts: list[Any]) -> Any:
     return parts[0]
 
 
+def store(v: Vectors, b: Any, value: Any, target: Any, mask: Any) -> None:
+    """Write a vector, or as much of it as there are channels."""
+    if mask is None:
+        v.store(b, value, target)
+    else:
+        v.masked_store(b, value, mask, target)
+
+
 class Loop:
     """A loop that runs at least once, its state in registers: begin, read `state`, `close` with the next state."""
 
@@ -59,10 +67,11 @@ class Loop:
 #: The words that a forward tile finds in its frame: from pixel to pixel of x; a table of offsets of rows of taps, of which
 #: those from `row` to `end_row`; the taps of a row from `tap` on, `tap_step` apart; from pixel to pixel of y and of what the
 #: sums are added to; columns per pixel and per tap, a table of how wide each row is, zeros to read beyond it; channels in
-#: the vector; from row to row of y, and how many rows there are; and how far its arguments move from tile to tile.
+#: the vector; from row to row of y, and how many rows there are; two numbers between which outputs stay; and how far its
+#: arguments move from tile to tile.
 FRAME = (
     *("x_pixel", "rows", "row", "end_row", "taps", "tap", "tap_step", "y_pixel", "begin_pixel"),
-    *("column_pixel", "column_tap", "limits", "zeros", "count", "y_row", "live_rows"),
+    *("column_pixel", "column_tap", "limits", "zeros", "count", "y_row", "live_rows", "bounds"),
     *("x_move", "w_move", "y_move", "begin_move", "column_move", "live_move"),
 )
 #: How much a tile checks: nothing; whether pixels exist; and channels too, whose masked loads cost more.

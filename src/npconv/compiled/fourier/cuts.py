@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, three_axes, total, window_count
+from ...records import dataclass
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                             c_rows,
                             rows,
                             lanes,
-                            0 if k or adds else 2,
+                            2 if k or adds else 0,
+                            0,
                             0,
                         )
                         k += chunk

@@ -5,12 +5,12 @@ What depends on sizes and strides alone is built once and kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, total
+from ...records import dataclass
 from .. import threads
 from ..calls import Room, Words, address, aligned
 from ..catalogue import kernel

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from ...records import dataclass
 from ..calls import address
 
 #: Transform lengths: products of the radices, none a waste against the next.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from operator import mul
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, three_axes, total
+from ...records import dataclass
 from ..panels import CHUNK, REST, Panels, tile_rows
 from ..panels import panels as lay
 from .layout import Laid, Source, flat_operand, lanes_operand, rows_operand

@@ -74,9 +74,9 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             first, stop = step_count * part // parts, step_count * (part + 1) // parts
             to = out + group * out_group + panel * out_panel + word(tap_places, tap)
             channels = (these - 1) * lanes + (last_count if final else lanes)
-            goal, goal_rows, begin = sums, staged_rows, 2
+            goal, goal_rows, begin = sums, staged_rows, 0
             if direct:
-                goal, goal_rows, begin = to, places + table, 2 - 2 * more
+                goal, goal_rows, begin = to, places + table, 2 * more
             for step in range(first, stop):
                 at = 8 * word(steps, 3 * step)
                 multiply(
@@ -94,7 +94,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     goal_rows,
                     here,
                     last_count if final and direct else lanes,
-                    begin if step == first else 0,
+                    begin if step == first else 2,
+                    0,
                     0,
                 )
             if parts == 1 and not direct:

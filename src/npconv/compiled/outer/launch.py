@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
+from ...records import dataclass
 from .. import catalogue, threads
 from ..calls import Words, address, aligned
 from ..panels import SPARE, tile_rows, vector_bytes, whole_lines

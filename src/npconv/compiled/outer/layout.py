@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from ...geometry import Ints, ceil_div, total
+from ...records import dataclass
 from ..panels import Panels, vector_bytes
 from ..panels import panels as lay
 

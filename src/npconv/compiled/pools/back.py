@@ -11,7 +11,6 @@ from ..panels import LINE
 from .launch import TASKS, Launch, cuts, launched
 from .setting import (
     CACHED,
-    LONGEST,
     Setting,
     Shares,
     five,
@@ -28,7 +27,7 @@ from .setting import (
     window_tables,
     work_of,
 )
-from .tables import AxisTables
+from .tables import LONGEST, AxisTables
 
 
 def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
@@ -41,7 +40,7 @@ def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
     if one_window(s) and pixel(s) == pixel(into) == s.dtype.itemsize:
         values |= {"count": total(s.sizes), "divisor": total([int(v[0]) for v in share_tables(s, shares or ())])}
         return launched("whole_back", s.dtype, values, {}, given, planes, work_of(s))
-    if total([t.overlap for t in s.axes]) > LONGEST or total(s.sizes) >= 2**31:
+    if any(t.crowded for t in s.axes) or total([t.overlap for t in s.axes]) > LONGEST or total(s.sizes) >= 2**31:
         return None
     ones: Shares = [[1] * t.axis.out for t in s.axes] if shares is None else shares
     _, h, w = s.sizes

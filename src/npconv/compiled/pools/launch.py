@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 
 import numpy as np
 
 from ...geometry import ceil_div
 from .. import catalogue
-from ..calls import address
+from ..calls import address, aligned
 from ..catalogue import Kernel
 from ..threads import ENTRY, SERIAL_FLOPS, current, run
 
 #: Blocks that a launch is cut into at least, if it can be.
 TASKS = 16
+#: Work, counted likewise, up to which a thread takes all its blocks at once.
+SHORT_WORK = 1e7
 #: The work of some milliseconds, in operations as `threads.SERIAL_FLOPS` counts them.
 LONG_WORK = 2e8
 
@@ -42,30 +43,43 @@ class Launch:
         if missing:
             raise ValueError(f"{entry.name} needs {sorted(missing)}")
         count = len(at)  # two words more: what the kernel answers, and one for arrays that it does not take
-        self.kind = ctypes.c_int64 * (count + 2)
-        self.words = self.kind(*(known.get(name, 0) for name in entry.arguments))
+        self.words = np.array([*(known.get(name, 0) for name in entry.arguments), 0, 0], np.int64)
+        self.spare: list[tuple[np.ndarray, int]] = []  # copies that no call is using, and where they are
         self.places = [at.get(name, count + 1) for name in arrays]
         self.room, self.outside, self.answer = at.get("scratch"), at.get("outside"), count
         self.call = ENTRY(entry.address) if work < SERIAL_FLOPS else None
         # a run of blocks takes well under 0.1 s: between runs Ctrl-C is noticed
         self.grain = max(1, min(blocks // TASKS, int(blocks * LONG_WORK / max(1.0, work))))
 
+    def _fresh(self) -> tuple[np.ndarray, int]:
+        words = self.words.copy()
+        begin = address(words)
+        if self.outside is not None:
+            words[self.outside] = begin + 8 * self.answer
+        return words, begin
+
     def run(self, *arrays: np.ndarray) -> bool:
         """Run it; whether the kernel could do it."""
-        words = self.kind.from_buffer_copy(self.words)
-        begin = ctypes.addressof(words)
+        try:
+            words, begin = held = self.spare.pop()
+        except IndexError:
+            words, begin = held = self._fresh()
         for place, array in zip(self.places, arrays, strict=True):
             words[place] = address(array)
         if self.room is not None:
-            room = np.empty(self.scratch * (current() if self.call is None else 1), np.uint8)
+            room = aligned(self.scratch * (current() if self.call is None else 1))
             words[self.room] = address(room)
         if self.outside is not None:
-            words[self.outside] = begin + 8 * self.answer
+            words[self.answer] = 0
         if self.call is not None:
             self.call(0, self.blocks, 0, begin)
         else:
-            run(self.entry, np.frombuffer(memoryview(words), np.int64), self.blocks, self.work, self.grain)
-        return not words[self.answer]
+            # in a short run the same thread does the same blocks, call after call: they are in its cache
+            grain = ceil_div(self.blocks, current()) if self.work < SHORT_WORK else self.grain
+            run(self.entry, words, self.blocks, self.work, grain)
+        fine = self.outside is None or not words[self.answer]
+        self.spare.append(held)
+        return fine
 
 
 def cuts(blocks: int, most: int) -> int:

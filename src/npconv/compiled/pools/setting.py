@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...geometry import BinAxis, Ints, WindowAxis, ceil_div, covered_size, total
+from ...records import dataclass
 from .. import catalogue
 from ..panels import vector_bytes
-from .tables import ABSENT, AxisTables, padded
+from .tables import ABSENT, LONGEST, AxisTables, padded
 
 Axes = Sequence[WindowAxis | BinAxis]
 #: Counts by which the sum of a window is divided: their product, one per axis.
 Shares = Sequence[Sequence[int]]
 #: Bytes of scratch that should stay in a core's cache.
 CACHED = 2**17
-#: Additions one after the other (in runs of 8) that keep the promised error.
-LONGEST = 28
 
 
 @dataclass(frozen=True)

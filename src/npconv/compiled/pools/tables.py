@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ...geometry import BinAxis, WindowAxis
+from ...records import dataclass
 
 Array = np.ndarray
+#: Additions one after the other (in runs of 8) that keep the promised error.
+LONGEST = 28
 #: An axis that is not there.
 ABSENT = WindowAxis(1, 1, 1, 1, 0, 0, 1)
 
@@ -62,6 +64,11 @@ class AxisTables:
         return opened.astype(np.int64), readers[order]
 
     @cached_property
+    def crowded(self) -> bool:
+        """Whether inputs are read by so many windows, `LONGEST` or more on average, that a list of all would be too long."""
+        return int(self.counts.sum()) > LONGEST * self.axis.size
+
+    @cached_property
     def overlap(self) -> int:
         """At most how many windows read one input."""
         return int(np.diff(self.readers[0]).max(initial=0))
@@ -69,7 +76,7 @@ class AxisTables:
     @cached_property
     def tiles(self) -> bool:
         """Whether every input is in one window."""
-        return bool((np.diff(self.readers[0]) == 1).all())
+        return int(self.counts.sum()) == self.axis.size and bool((np.diff(self.readers[0]) == 1).all())
 
     def boxes(self, count: int) -> Array:
         """Inputs in `count` runs: (first input, stop, first window that reads one of them, stop)."""

@@ -95,9 +95,9 @@ def outer_kernel(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
                                 these, data + position * v_step + t * v_tile + (tap * tap_step + d * stride_d) * v_row,
                                 rows + 8 * first, depth_x, v_tile,
                                 slopes + position * z_step + panel * z_panel + t * z_tile + d * z_row, depth_g, z_tile,
-                                planes, some, held_sums + position * m_step, sums_rows, many, lanes, begin, 0,
+                                planes, some, held_sums + position * m_step, sums_rows, many, lanes, begin, 0, 0,
                             )  # fmt: skip
-                            begin = 0
+                            begin = 2
                             t += some
                         d += planes
             if not returns:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
+from ...records import dataclass
 from .. import catalogue, threads
 from ..calls import Words, address, aligned
 from ..panels import CHUNK, REST, SPARE, tile_rows, whole_lines, widest
@@ -198,7 +198,7 @@ def weight_grad(
             runs = ceil_div(count, at.run)
             of_x.run(runs, flops, x=xs, to=data, scratch=scratch, begin=begin, count=count)
             of_g.run(runs, flops, x=gs, to=slopes, scratch=scratch, begin=begin, count=count)
-            start = 0 if begin else 2  # add to the sums of the batches before, or begin with zero
+            start = 2 if begin else 0  # add to the sums of the batches before, or begin with zero
             outer.run(
                 parts * at.blocks,
                 flops,
@@ -210,4 +210,4 @@ def weight_grad(
                 **common,
             )
         if not at.few:
-            outer.run(at.blocks, flops, parts=1, multiplies=0, returns=1, start=2, count=0, **common)
+            outer.run(at.blocks, flops, parts=1, multiplies=0, returns=1, start=0, count=0, **common)

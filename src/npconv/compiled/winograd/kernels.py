@@ -96,7 +96,7 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                         )  # fmt: skip
                     for position in range(n_h * n_w):
                         tap = tap_first
-                        start = 0 if turn else 2
+                        start = 2 if turn else 0
                         while tap < tap_stop:
                             many = min(together_taps, tap_stop - tap)
                             for i in range(piece_first, piece_stop):
@@ -104,9 +104,9 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                                     these, data + position * v_step + i * v_piece, rows, tap_offsets + 8 * tap, size,
                                     weights + position * position_step + (i - piece_first) * piece * step,
                                     offsets + 8 * (tap - tap_first), step, many, min(piece, channels - i * piece),
-                                    sums + position * m_step, products_rows, (stop - first) * depths, lanes, start, 0,
+                                    sums + position * m_step, products_rows, (stop - first) * depths, lanes, start, 0, 0,
                                 )  # fmt: skip
-                                start = 0
+                                start = 2
                             tap += many
                 t = first
                 added = bias + (group * panels + panel) * columns * width

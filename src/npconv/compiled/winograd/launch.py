@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
+from ...records import dataclass
 from .. import catalogue
 from ..calls import Words
 from ..panels import SPARE, whole_lines

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
 from functools import lru_cache
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, total
+from ...records import dataclass
 from ..panels import CHUNK, LINE, REST, SPARE, tile_rows, vector_bytes, widest
 
 #: F(m, r) by the number that the kernels know it by. Transformed inputs n = m + r - 1 decide the transform of x.
@@ -208,8 +209,10 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
         if transformed + positions * rows * columns * width > CACHE_BYTES:  # written, and read again for every panel
             work += transformed * (1 + panels) / STREAM
         share = (1 + tiles / per / runs) / 2  # the last run may be short
+        bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
+        largest = max(stop - start for start, stop in itertools.pairwise(bounds)) / vectors
         rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
-        return rounds * (read + work / parts) * share, (columns, per, parts)
+        return rounds * (read + work * largest) * share, (columns, per, parts)
 
     widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in range(1, widest() + 1)}
     time, (columns, per, parts) = min(

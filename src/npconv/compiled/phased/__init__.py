@@ -1,0 +1,1 @@
+"""All phases of a strided transposition in one launch."""

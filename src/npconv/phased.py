@@ -1,0 +1,97 @@
+"""All phases of a strided transposition in one launch: prefer it to one by one where products need no transform.
+
+It is what the blocked algorithm does to every phase, on inputs that are packed once; see `npconv.compiled.phased`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from .algorithms import named
+from .algorithms.base import Compiled, Cost, ErrorBound
+from .compiled import threads
+from .compiled.calls import Bound, address, aligned
+from .compiled.panels import UNBOUNDED, bounds
+from .compiled.phased import launch
+from .geometry import ConvGeometry, Ints, Joint, total
+from .records import dataclass
+
+#: Arithmetic takes so much of the time that the parts need one by one: they share packed inputs and the end of a launch.
+SHARED = 0.85
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Weights as the kernel reads them, the size of the kernel that they are from, the bias, if any, and bounds.
+
+    `fresh` weights are the caller's, which the kernel brings in order as it goes.
+    """
+
+    weights: np.ndarray
+    kernel: Ints
+    bias: np.ndarray | None = None
+    fresh: bool = False
+    bounds: tuple[float, float] = UNBOUNDED
+
+
+class Phased(Compiled):
+    """The phases of one joint problem; the geometry that its methods are given is that of the joint convolution."""
+
+    name = "blocked"
+    summary = "all phases of a strided transposition in one launch"
+    accuracy = ("standard", "fast")
+
+    def __init__(self, joint: Joint) -> None:
+        self.joint = joint
+
+    def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
+        return named("blocked").error_bound(geometry, dtype)
+
+    def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
+        found = [named("blocked").cost(g, dtype) for g in launch.phases(self.joint)]
+        before = [c.preparation for c in found if c.preparation is not None]
+        weights = max(c.bytes for c in before) // 3
+        brought = replace(before[0], bytes=sum(c.bytes for c in before), calls=1)
+        moved = found[0].bytes + sum(total(g.y_shape) for g in launch.phases(self.joint)[1:]) * dtype.itemsize
+        held = max(c.workspace for c in found) + (len(found) - 1) * weights
+        flops = int(SHARED * sum(c.flops for c in found))
+        return replace(found[0], flops=flops, bytes=moved, workspace=held, preparation=brought)
+
+    def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        w = np.asarray(w, dtype)
+        way, lowest = launch.weight_launch(self.joint, w.shape, w.strides, dtype)
+        weights = aligned(geometry.groups * launch.lay(self.joint, w.shape[2:], dtype.itemsize).elements, dtype)
+        scratch = aligned(min(threads.current(), way.blocks) * way.scratch)
+        way.words.run(way.blocks, way.flops, to=address(weights), w=address(w) + lowest, scratch=address(scratch))
+        return Prepared(weights, w.shape[2:])
+
+    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        w = np.asarray(w, dtype)
+        if launch.borrows(self.joint, w.shape, w.strides, w.itemsize, threads.current()):
+            return Prepared(w, w.shape[2:], fresh=True)
+        return self.prepare(w, geometry, dtype)
+
+    def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
+        laid = launch.lay(self.joint, prepared.kernel, prepared.weights.itemsize)
+        count, per = len(self.joint.phases), len(bias) // geometry.groups
+        padded = np.zeros((geometry.groups, count, laid.p.vectors * laid.p.lanes), prepared.weights.dtype)
+        padded[..., :per] = bias.reshape(geometry.groups, 1, per)
+        return replace(prepared, bias=padded)
+
+    def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
+        return replace(prepared, bounds=(least, most))
+
+    def bind(
+        self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        workers = threads.current()
+        w_strides = prepared.weights.strides if prepared.fresh else None
+        found = launch.forward_launch(self.joint, prepared.kernel, x_strides, out_strides, w_strides, dtype, workers)
+        scratch = found.scratch * min(workers, found.blocks)
+        fixed = {
+            "bias": 0 if prepared.bias is None else address(prepared.bias),
+            "bounds": address(bounds(dtype, *prepared.bounds)),
+        }
+        return Bound(found.words, found.blocks, found.flops, scratch, w=address(prepared.weights), **fixed)
