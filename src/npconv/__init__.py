@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .lazy import loaded
+
 __version__ = "0.1.0"
 
 #: Where each public name lives.
@@ -49,12 +51,7 @@ __all__ = sorted(name for names in _HOME.values() for name in names)
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f".{name}", __name__)
-    for module, names in _HOME.items():
-        if name in names:
-            value = getattr(import_module(f".{module}", __name__), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return loaded(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ Names load their module when first used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
+
+from ..lazy import loaded
 
 #: Where each public name lives.
 _HOME = {
@@ -39,12 +40,7 @@ __all__ = sorted(name for names in _HOME.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOME.items():
-        if name in names:
-            value = getattr(import_module(f".{module}", __name__), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return loaded(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

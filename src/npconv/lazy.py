@@ -1,0 +1,24 @@
+"""Packages whose public names load their module when first used, so that an import costs what is used of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+
+def loaded(package: str, homes: Mapping[str, tuple[str, ...]], name: str) -> Any:
+    """What `name` means in a package whose modules have these names; the package remembers it.
+
+    Raises
+    ------
+    AttributeError
+        If no module has it.
+    """
+    for module, names in homes.items():
+        if name in names:
+            value = getattr(import_module(f".{module}", package), name)
+            setattr(sys.modules[package], name, value)
+            return value
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
