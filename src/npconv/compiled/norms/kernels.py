@@ -21,8 +21,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from .. import doubles
 from ..build import inner
-from ..emit import I64, Vectors, emitted, function, i64, pointer
+from ..emit import Vectors, emitted, function, i64, pointer
 from ..target import Target
 
 #: Vectors that a sum takes at a time.
@@ -125,10 +126,10 @@ def _row(v: Vectors, become: Callable[..., Any]) -> Any:
 
 # --------------------------------------------------------------------------- sums
 def _sums(v: Vectors, with_gradient: bool) -> Callable[..., Any]:
-    """The kernel `moments`, or `slopes`."""
+    """The kernel `moments`, which does not look at g, or `slopes`."""
     size, lanes, width = v.size, v.lanes, v.width
     add_wide, add_rest = _add(v, WIDE, with_gradient), _add(v, 1, with_gradient)
-    clear, fold = _clear(v), _fold(v)
+    clear, fold = doubles.clear(v, WIDE), _fold(v)
     half = WIDE * lanes * 8
 
     @inner
@@ -140,7 +141,6 @@ def _sums(v: Vectors, with_gradient: bool) -> Callable[..., Any]:
         for first in range(many * WIDE * lanes, pixels, lanes):
             add_rest(x + first * size, g + first * size, width, 1, min(lanes, pixels - first), pivot, to, to + half)
 
-    @inner
     def summed(
         lo: int, hi: int, thread: int,
         x: int, g: int, pivot: int, to: int, scratch: int, last: int, images: int, image_step: int, pixels: int,
@@ -180,68 +180,13 @@ def _sums(v: Vectors, with_gradient: bool) -> Callable[..., Any]:
                 fold(sums, place)
                 fold(sums + half, place + slots * 8)
 
-    def moments(
-        lo: int, hi: int, thread: int,
-        x: int, pivot: int, to: int, scratch: int, last: int, images: int, image_step: int, pixels: int,
-        channels: int, channel_step: int, run: int, slots: int,
-    ) -> None:  # fmt: skip
-        summed(
-            lo,
-            hi,
-            thread,
-            x,
-            x,
-            pivot,
-            to,
-            scratch,
-            last,
-            images,
-            image_step,
-            pixels,
-            channels,
-            channel_step,
-            run,
-            slots,
-        )
-
-    def slopes(
-        lo: int, hi: int, thread: int,
-        x: int, g: int, pivot: int, to: int, scratch: int, last: int, images: int, image_step: int, pixels: int,
-        channels: int, channel_step: int, run: int, slots: int,
-    ) -> None:  # fmt: skip
-        summed(
-            lo,
-            hi,
-            thread,
-            x,
-            g,
-            pivot,
-            to,
-            scratch,
-            last,
-            images,
-            image_step,
-            pixels,
-            channels,
-            channel_step,
-            run,
-            slots,
-        )
-
-    return slopes if with_gradient else moments
-
-
-def _wide(v: Vectors) -> Any:
-    return ir.VectorType(ir.DoubleType(), v.lanes)
+    return summed
 
 
 def _add(v: Vectors, columns: int, with_gradient: bool) -> Any:
     """add(x, g, step, count, held, pivot, to, other): `count` rows, of which one vector has `held` elements."""
-    wide = _wide(v)
+    wide = doubles.wide(v)
     fma = f"llvm.fma.v{v.lanes}f64"
-
-    def double(b: Any, value: Any) -> Any:
-        return value if v.size == 8 else b.fpext(value, wide)
 
     @emitted(8)
     def add(b: Any, a: Any) -> None:
@@ -251,50 +196,27 @@ def _add(v: Vectors, columns: int, with_gradient: bool) -> Any:
 
         def read(address: Any, j: int) -> Any:
             plain = v.load(b, address, j * v.width) if mask is None else v.masked_load(b, mask, address, j * v.width)
-            return double(b, plain)
+            return doubles.widened(v, b, plain)
 
-        pivots = [double(b, v.load(b, pivot, j * v.width)) for j in range(columns)]
-        places = [pointer(b, at, j * v.lanes * 8) for at in (to, other) for j in range(columns)]
-        begun = [b.load(place, typ=wide, align=8) for place in places]
-        before = b.block
-        test, loop, done = (b.append_basic_block(name) for name in ("test", "loop", "done"))
-        b.branch(test)
-        b.position_at_end(test)
-        i, from_x, from_g = b.phi(I64), b.phi(I64), b.phi(I64)
-        sums = [b.phi(wide) for _ in places]
-        b.cbranch(b.icmp_signed("<", i, count), loop, done)
-        b.position_at_end(loop)
-        added: list[Any] = [None] * len(sums)
-        for j in range(columns):
-            d = b.fsub(read(from_x, j), pivots[j])
-            if mask is not None:
-                d = b.select(mask, d, zero)
-            term = read(from_g, j) if with_gradient else d
-            added[j] = b.fadd(sums[j], term)
-            products = function(b, fma, wide, [wide] * 3)
-            added[columns + j] = b.call(products, [term, d, sums[columns + j]])
-        values = zip((i, from_x, from_g, *sums), (i64(0), x, g, *begun), strict=True)
-        following = (b.add(i, i64(1)), b.add(from_x, step), b.add(from_g, step), *added)
-        for (value, first), after in zip(values, following, strict=True):
-            value.add_incoming(first, before)
-            value.add_incoming(after, loop)
-        b.branch(test)
-        b.position_at_end(done)
-        for place, total in zip(places, sums, strict=True):
-            b.store(total, place, align=8)
+        pivots = [doubles.widened(v, b, v.load(b, pivot, j * v.width)) for j in range(columns)]
+
+        def added(addresses: list[Any], sums: list[Any]) -> list[Any]:
+            from_x, from_g = addresses
+            found: list[Any] = [None] * len(sums)
+            for j in range(columns):
+                d = b.fsub(read(from_x, j), pivots[j])
+                if mask is not None:
+                    d = b.select(mask, d, zero)
+                term = read(from_g, j) if with_gradient else d
+                found[j] = b.fadd(sums[j], term)
+                products = function(b, fma, wide, [wide] * 3)
+                found[columns + j] = b.call(products, [term, d, sums[columns + j]])
+            return found
+
+        where = doubles.places(v, b, to, columns) + doubles.places(v, b, other, columns)
+        doubles.rows(v, b, count, [x, g], step, where, added)
 
     return add
-
-
-def _clear(v: Vectors) -> Any:
-    """clear(to): `WIDE` vectors of sums."""
-
-    @emitted(1)
-    def clear(b: Any, a: Any) -> None:
-        for j in range(WIDE):
-            b.store(ir.Constant(_wide(v), None), pointer(b, a[0], j * v.lanes * 8), align=8)
-
-    return clear
 
 
 def _fold(v: Vectors) -> Any:
@@ -302,9 +224,9 @@ def _fold(v: Vectors) -> Any:
 
     @emitted(2)
     def fold(b: Any, a: Any) -> None:
-        parts = [b.load(pointer(b, a[0], j * v.lanes * 8), typ=_wide(v), align=8) for j in range(WIDE)]
+        parts = doubles.held(v, b, doubles.places(v, b, a[0], WIDE))
         name = f"llvm.vector.reduce.fadd.v{v.lanes}f64"
-        gather = function(b, name, ir.DoubleType(), [ir.DoubleType(), _wide(v)])
+        gather = function(b, name, ir.DoubleType(), [ir.DoubleType(), doubles.wide(v)])
         total = b.call(gather, [ir.Constant(ir.DoubleType(), -0.0), b.fadd(*parts)])
         b.store(total, pointer(b, a[1]), align=8)
 

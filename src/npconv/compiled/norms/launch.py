@@ -74,9 +74,7 @@ def channel_sums(x: np.ndarray, pivot: np.ndarray, g: np.ndarray | None = None) 
     scratch = aligned(2 * WIDE * lanes * threads.current(), np.float64)
     words = _words("moments" if g is None else "slopes", x.itemsize, tuple(plan.values.items()))
     given = {"x": address(x), "pivot": address(pivots), "to": address(to), "scratch": address(scratch)}
-    if g is not None:
-        given["g"] = address(g)
-    words.run(plan.tasks, FLOPS * x.size, **given)
+    words.run(plan.tasks, FLOPS * x.size, g=address(x if g is None else g), **given)
     sums = to.sum(0) if plan.runs > 1 else to[0]
     return sums[0, : x.shape[1]], sums[1, : x.shape[1]]
 

@@ -11,15 +11,16 @@ from typing import Any
 
 from llvmlite import ir
 
+from .. import doubles
 from ..build import inner
-from ..emit import I32, I64, Vectors, emitted, i64, pointer
+from ..emit import I32, Vectors, emitted, pointer
 from .layout import WIDE
 
 
 def totals_of(v: Vectors) -> Callable[..., Any]:
     """The kernel."""
     size, lanes, width = v.size, v.lanes, v.width
-    add_wide, add_rows, clear, fold = _add(v, WIDE), _add(v, 1), _clear(v), _fold(v)
+    add_wide, add_rows, clear, fold = _add(v, WIDE), _add(v, 1), doubles.clear(v, WIDE), _fold(v)
 
     @inner
     def along(at: int, pixels: int, to: int) -> None:
@@ -62,55 +63,25 @@ def totals_of(v: Vectors) -> Callable[..., Any]:
     return totals
 
 
-def _wide(v: Vectors) -> Any:
-    return ir.VectorType(ir.DoubleType(), v.lanes)
-
-
 def _add(v: Vectors, columns: int) -> Any:
     """add(at, step, count, held, to): `count` rows, of which the last vector has `held` elements, to the sums."""
-    wide = _wide(v)
 
     @emitted(5)
     def add(b: Any, a: Any) -> None:
         at, step, count, held, to = a
         mask = v.mask(b, held)
-        places = [pointer(b, to, j * v.lanes * 8) for j in range(columns)]
-        begun = [b.load(place, typ=wide, align=8) for place in places]
-        before = b.block
-        test, loop, done = (b.append_basic_block(name) for name in ("test", "loop", "done"))
-        b.branch(test)
-        b.position_at_end(test)
-        i, source = b.phi(I64), b.phi(I64)
-        sums = [b.phi(wide) for _ in places]
-        b.cbranch(b.icmp_signed("<", i, count), loop, done)
-        b.position_at_end(loop)
-        added = []
-        for j, total in enumerate(sums):
-            whole = j < columns - 1
-            value = v.load(b, source, j * v.width) if whole else v.masked_load(b, mask, source, j * v.width)
-            added.append(b.fadd(total, value if v.size == 8 else b.fpext(value, wide)))
-        values = zip((i, source, *sums), (i64(0), at, *begun), strict=True)
-        following = (b.add(i, i64(1)), b.add(source, step), *added)
-        for (value, first), after in zip(values, following, strict=True):
-            value.add_incoming(first, before)
-            value.add_incoming(after, loop)
-        b.branch(test)
-        b.position_at_end(done)
-        for place, total in zip(places, sums, strict=True):
-            b.store(total, place, align=8)
+
+        def added(addresses: list[Any], sums: list[Any]) -> list[Any]:
+            found = []
+            for j, total in enumerate(sums):
+                source, whole = addresses[0], j < columns - 1
+                value = v.load(b, source, j * v.width) if whole else v.masked_load(b, mask, source, j * v.width)
+                found.append(b.fadd(total, doubles.widened(v, b, value)))
+            return found
+
+        doubles.rows(v, b, count, [at], step, doubles.places(v, b, to, columns), added)
 
     return add
-
-
-def _clear(v: Vectors) -> Any:
-    """clear(to): `WIDE` vectors of sums."""
-
-    @emitted(1)
-    def clear(b: Any, a: Any) -> None:
-        for j in range(WIDE):
-            b.store(ir.Constant(_wide(v), None), pointer(b, a[0], j * v.lanes * 8), align=8)
-
-    return clear
 
 
 def _fold(v: Vectors) -> Any:
@@ -118,7 +89,7 @@ def _fold(v: Vectors) -> Any:
 
     @emitted(2)
     def fold(b: Any, a: Any) -> None:
-        parts = [b.load(pointer(b, a[0], j * v.lanes * 8), typ=_wide(v), align=8) for j in range(WIDE)]
+        parts = doubles.held(v, b, doubles.places(v, b, a[0], WIDE))
         while len(parts) > 1:
             parts = [b.fadd(one, other) for one, other in zip(parts[::2], parts[1::2], strict=True)]
         (value,), n = parts, v.lanes
