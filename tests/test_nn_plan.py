@@ -179,6 +179,35 @@ def test_launches_in_a_row_are_one_program(name):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_image_lies_anywhere(layout):
+    """A program is for the strides of one input, not for its place."""
+    model = trained(models.mobilenet_v2(5, rng=0, layout=layout))
+    shape = (1, 3, 40, 48) if layout == "channels_first" else (1, 40, 48, 3)
+    plan = model.plan(shape)
+    wide = np.zeros((*shape[:-1], 2 * shape[-1] + 1), np.float32)
+    places = [
+        lambda x: x.copy(),
+        lambda x: np.asfortranarray(x),
+        lambda x: np.ascontiguousarray(x[..., ::-1])[..., ::-1],
+        lambda x: np.copyto(wide[..., 1::2], x) or wide[..., 1::2],
+    ]
+    for seed in range(3):
+        for put in places:
+            x = put(image(shape, seed=seed))
+            close(plan(x), model(x))
+
+
+@pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
+def test_a_network_is_one_program():
+    plan = trained(models.mobilenet_v2(5, rng=0)).plan((1, 3, 64, 64))
+    for seed in range(2):
+        plan(image((1, 3, 64, 64), seed=seed))
+    (program,) = plan._waiting[-1]._again
+    assert isinstance(program, Program)
+    assert len(program.launches) == len(plan.steps)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("name", "size"), [("mobilenet_v2", 32), ("resnet18", 32), ("densenet121", 32)])
 def test_image_by_image(name, size, layout, monkeypatch):
     """A batch whose values would not stay in the cache: here, whatever the cache holds."""

@@ -6,7 +6,7 @@ import pytest
 import npconv
 from npconv.activations import BOUNDS, Activation
 from npconv.compiled import catalogue
-from npconv.compiled.calls import Program
+from npconv.compiled.calls import Program, address
 
 compiled = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 LAYOUTS = ("channels_first", "channels_last")
@@ -92,8 +92,12 @@ def test_a_sum_is_part_of_the_launch():
     assert (out == 4).all()
     again = plan.launch(x, out)
     assert again is not None
-    assert Program([again, again], 2)()
+    elsewhere = Program([again, again], 2, address(x))
+    assert elsewhere(address(x))
     assert (out == 132).all()
+    other = -x
+    assert elsewhere(address(other))
+    assert (out == 4).all()
 
 
 def test_a_sum_needs_an_output():

@@ -233,18 +233,23 @@ class Program:
         Of `Bound` itself.
     workers : int
         Threads at most.
+    source : int
+        The address of what each call brings another of: launches that read it read the call's.
     """
 
-    def __init__(self, launches: list[Placed], workers: int) -> None:
+    def __init__(self, launches: list[Placed], workers: int, source: int) -> None:
         self.launches = launches  # they keep what the words refer to
         self.room = aligned(max(launch.bound.for_threads(workers) for launch in launches) + LINE)
         each = [(bound, launch) for launch in launches for bound in (launch.bound, launch.after) if bound is not None]
         self.words, self.table = [], np.empty((len(each), 4), np.int64)
+        self.reading: list[tuple[np.ndarray, int]] = []  # words of launches that read the source, and which of them
         for row, (bound, launch) in zip(self.table, each, strict=True):
             words, begin = bound.fresh()
             for name, value in (("x", launch.x), ("y", launch.y), ("scratch", address(self.room))):
                 if name in bound.words.at:
                     words[bound.words.at[name]] = value
+            if launch.x == source and bound is launch.bound:
+                self.reading.append((words, bound.words.at["x"]))
             self.words.append(words)
             row[:] = bound.words.kernel.address, begin, bound.blocks, 1 if bound.flops >= SERIAL_FLOPS else bound.blocks
         self.counters = aligned((len(each), 2 * LINE // 8), np.int64)
@@ -253,8 +258,10 @@ class Program:
         self.found = [launch.found for launch in launches if launch.found is not None]
         self.sequence = Words(kernel("threads", "sequence"), values)
 
-    def __call__(self) -> bool:
+    def __call__(self, source: int) -> bool:
         """Run them, one call at a time; whether the outputs are right."""
+        for words, place in self.reading:
+            words[place] = source
         self.counters[...] = 0
         self.sequence.run(self.workers, self.flops)
         return not any(found.any() for found in self.found)

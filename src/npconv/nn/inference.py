@@ -21,7 +21,7 @@ import numpy as np
 
 from ..arguments import dtype_of, operand, shape_of
 from ..compiled import threads
-from ..compiled.calls import Bound, Placed, Program, aligned
+from ..compiled.calls import Bound, Placed, Program, address, aligned
 from ..compiled.catalogue import KernelError
 from ..compiled.panels import LINE, whole_lines
 from ..geometry import Ints, total
@@ -189,19 +189,19 @@ class _Memory:
     def __init__(self, arrays: dict[int, Array]) -> None:
         self.arrays = arrays
         self._again: list[Step | Program] = []  # steps, and programs that do the same on these very arrays
-        self._workers = 0
+        self._fits: tuple[int, Ints] | None = None  # how many threads they are for, and which strides of the input
 
     def run(self, steps: tuple[Step, ...], source: int, x: Array) -> None:
         """Run all steps for an input."""
         workers, arrays = threads.begin(), {**self.arrays, source: x}
-        known = workers == self._workers  # programs are for as many threads
-        if known and all(_done(step, arrays) for step in self._again):
+        known = self._fits == (workers, x.strides)
+        if known and all(_done(step, arrays, address(x)) for step in self._again):
             return
         for step in steps:  # each of which sees to it that NaN and infinities stay where they belong
             _done(step, arrays)
         if not known:
             with contextlib.suppress(KernelError):  # without machine code there are only steps
-                self._again, self._workers = self._programs(steps, source, arrays, workers), workers
+                self._again, self._fits = self._programs(steps, source, arrays, workers), (workers, x.strides)
 
     def _programs(
         self, steps: tuple[Step, ...], source: int, arrays: dict[int, Array], workers: int
@@ -209,17 +209,18 @@ class _Memory:
         """The steps, those in a row that are launches as one program."""
         found: list[Step | Program] = []
         row: list[tuple[Step, Placed]] = []
+        begin = address(arrays[source])
 
         def close() -> None:
             if len(row) > 1 and threads.NATIVE:
-                found.append(Program([launch for _, launch in row], workers))
+                found.append(Program([launch for _, launch in row], workers, begin))
             else:
                 found.extend([step for step, _ in row])
             row.clear()
 
         for step in steps:
-            again = None if source in step.reads else step.again(*[arrays[i] for i in (*step.reads, step.writes)])
-            if again is None or type(again.bound) is not Bound:
+            again = step.again(*[arrays[i] for i in (*step.reads, step.writes)])
+            if again is None or type(again.bound) is not Bound or (source in step.reads and again.x != begin):
                 close()
                 found.append(step)
                 continue
@@ -242,10 +243,10 @@ def _each(front: ModelPlan, source: Value, middle: Value) -> Step:
     return Step("image by image", places, (source.number,), middle.number, middle.shape, run)
 
 
-def _done(step: Step | Program, arrays: dict[int, Array]) -> bool:
-    """Run it; whether what it wrote is right."""
+def _done(step: Step | Program, arrays: dict[int, Array], source: int = 0) -> bool:
+    """Run it, a program with the address of the input; whether what it wrote is right."""
     if isinstance(step, Program):
-        return step()
+        return step(source)
     step.run(*[arrays[i] for i in step.reads], arrays[step.writes])
     return True
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Run = Callable[..., Any]
 #: A step's name, what runs it, and what does so again where that is known; see `Step`.
 Made = tuple[str, Run] | tuple[str, Run, Run]
+#: Pixels of a plane whose average is best taken by a convolution.
+SMALL_PLANE = 256
 
 
 def steps(nodes: list[Node], dtype: np.dtype) -> list[Step]:
@@ -149,13 +151,24 @@ def _pool(node: Node, dtype: np.dtype) -> tuple[str, Run]:
     return f"{'max' if function is max_pool else 'average'} pool {'x'.join(map(str, kernel))}", run
 
 
-def _global(node: Node, dtype: np.dtype) -> tuple[str, Run]:
-    layout, shape = _layout(node, node.reads[0]), node.writes.memory_shape
+def _global(node: Node, dtype: np.dtype) -> Made:
+    """Where planes are small, the depthwise convolution whose one window is the plane: a launch like those around it."""
+    (x,), y, name = node.reads, node.writes, "global average"
+    layout, pixels = _layout(node, x), math.prod(x.shape) // max(1, math.prod(y.shape))
+    if not (x.turned and 0 < pixels <= SMALL_PLANE):
+
+        def average(x: Array, y: Array) -> None:
+            y[...] = global_avg_pool(x, layout=layout).reshape(y.shape)
+
+        return name, average
+    channels = x.shape[1]
+    w = np.full((channels, 1, *x.shape[2:]), 1 / pixels, dtype)
+    plan = plan_conv(x.memory_shape, w, layout=layout, kernel_layout="OI" + "DHW"[5 - w.ndim :], groups=channels)
 
     def run(x: Array, y: Array) -> None:
-        y[...] = global_avg_pool(x, layout=layout).reshape(shape)
+        plan(x, y.reshape(plan.output_shape))
 
-    return "global average", run
+    return name, run, lambda x, y: plan.launch(x, y.reshape(plan.output_shape))
 
 
 def _flatten(node: Node, dtype: np.dtype) -> tuple[str, Run]:
