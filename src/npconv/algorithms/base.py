@@ -182,10 +182,16 @@ class Compiled(Algorithm):
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:
     """The kernel of the input gradient: taps flipped, in and out swapped inside each group, (C, O/G, *k)."""
     o, i, *k = w.shape
+    flipped = (..., *(slice(None, None, -1),) * len(k))
     if groups == 1:
-        return w.swapaxes(0, 1)[(..., *(slice(None, None, -1),) * len(k))]
-    swapped = w.reshape(groups, o // groups if groups else 0, i, *k).swapaxes(1, 2)
-    return np.flip(swapped, tuple(range(3, 3 + len(k)))).reshape(groups * i, o // groups, *k)
+        return w.swapaxes(0, 1)[flipped]
+    apart = w.reshape(groups, o // groups if groups else 0, i, *k)
+    # A copy, for groups and inputs become one axis; else everything keeps its order in memory, which copies fastest.
+    rest = sorted(range(1, apart.ndim), key=lambda axis: -abs(apart.strides[axis]))
+    at = rest.index(2)
+    joint = np.ascontiguousarray(apart.transpose(*rest[:at], 0, *rest[at:]))
+    joint = joint.reshape([groups * i if axis == 2 else apart.shape[axis] for axis in rest])
+    return joint.transpose([rest.index(axis) for axis in (2, 1, *range(3, apart.ndim))])[flipped]
 
 
 def streamed(weights: int) -> int:
