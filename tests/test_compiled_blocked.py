@@ -9,8 +9,9 @@ import npconv
 import reference
 from npconv.algorithms import blocked, named
 from npconv.algorithms.base import input_grad_weights
-from npconv.compiled import catalogue, threads
-from npconv.geometry import ConvGeometry
+from npconv.compiled import catalogue, tasks, threads
+from npconv.compiled.panels import panels
+from npconv.geometry import ConvGeometry, ceil_div
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 
@@ -174,3 +175,20 @@ def test_auto_leaves_the_processors_to_the_kernels(c: int, o: int, size: int, di
     chosen = npconv.explain((1, c, size, size), (o, c, 1, 1), direction=direction)
     assert not named(chosen.choice).blas, chosen.choice
     assert named(npconv.explain((1, c, size, size), (o, c, 1, 1), accuracy="strict").choice).blas
+
+
+@pytest.mark.parametrize("pixels", [49, 64, 100, 196, 784])
+def test_two_threads_share_panels_evenly(pixels):
+    """They take tasks in order: sizes that alternate would give one of them all the large ones."""
+    for channels in range(48, 2100, 48):
+        p = panels(channels, 4)
+        boxes, parts, cuts = tasks.split(
+            (1, 1, pixels), (1, 1, 1), (1, 1, 1), 1, 1024, 1, p, packs=False, staged=0, fresh=False, workers=2
+        )
+        busy = [0.0, 0.0]
+        for _ in range(ceil_div(pixels, boxes[2])):
+            for part in range(parts):
+                size = p.count * (part + 1) // parts - p.count * part // parts
+                for _ in range(cuts):
+                    busy[busy.index(min(busy))] += size / cuts
+        assert max(busy) <= 1.1 * sum(busy) / 2, (channels, parts, cuts, busy)

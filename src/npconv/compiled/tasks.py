@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..geometry import Ints, ceil_div, covered_size, total
@@ -11,6 +13,11 @@ from .panels import CHUNK, SPARE, Panels, tile_rows
 BOX_BYTES = 192 << 10
 #: Tasks for each thread, so that all have work to the end.
 TASKS = 4
+#: Tasks for each thread from which on it does not matter how they are cut.
+MANY = 16
+#: What beginning a task costs, in panels of a box; what reading the weights once more costs, as a share of the time; and
+#: how much longer than with tasks without end it may take.
+TASK_PANELS, CUT_SHARE, LEVEL = 0.02, 0.04, 1.03
 #: Pixels below which a box is not made smaller for the sake of more tasks.
 FEW_PIXELS = 56
 #: Taps up to which a chunk of products runs over all of them.
@@ -76,11 +83,42 @@ def split(
         ):
             boxes[axis] = ceil_div(boxes[axis], 2)
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
-    tasks = images * count(list(even))
-    parts = min(p.count, ceil_div(wanted, tasks))
-    # every cut packs all that the box needs
-    missing = ceil_div(workers * (1 if packs or fresh else 2), tasks * parts) if workers > 1 else 1
-    return even, parts, max(1, min(missing, total(even) // (2 * tile_rows(p.columns))))
+    most_cuts = max(1, total(even) // (2 * tile_rows(p.columns)))
+    return even, *_shares(images * count(list(even)), p.count, wanted, workers, most_cuts, packs or fresh)
+
+
+def _shares(boxes: int, panels: int, wanted: int, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
+    """Parts of the panels and cuts of the pixels of each of `boxes`: no thread should wait long for the last one.
+
+    Threads take tasks in order, so that parts of four and five panels by turns would give one thread all the fives.
+    Cuts are `dear` where each brings in order all that its box needs.
+    """
+    fewest = min(panels, ceil_div(wanted, boxes))
+    if workers == 1 or boxes * fewest > MANY * workers:
+        return fewest, 1
+    cuts = min(most_cuts, ceil_div(workers, boxes * panels)) if dear else min(most_cuts, 2 * workers)
+
+    def time(share: tuple[int, int]) -> float:
+        parts, cuts = share
+        free = [0.0] * workers
+        for task in range(boxes * parts * cuts):
+            part = task // cuts % parts
+            size = panels * (part + 1) // parts - panels * part // parts
+            free[free.index(min(free))] += size / cuts + TASK_PANELS
+        return max(free) * (1 + CUT_SHARE * (cuts - 1))
+
+    most_parts, best = min(panels, 3 * fewest), (fewest, 1)
+    enough, least = LEVEL * boxes * panels / workers, math.inf
+    for share in (
+        *((parts, 1) for parts in range(fewest, most_parts + 1)),
+        *((most_parts, n) for n in range(2, cuts + 1)),
+    ):
+        takes = time(share)
+        if takes < least:
+            best, least = share, takes
+        if takes <= enough:
+            break
+    return best
 
 
 def tables(
