@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="plots need the extra `plot`")
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
@@ -55,6 +56,23 @@ def test_other_images_go_from_black_to_white(ax):
     assert drawn.get_cmap().name == "gray"
     assert plots.image([[0.0, 3.0]], ax=ax, limit=9).get_clim() == (0, 9)
     assert plots.image([[0.0, 3.0]], ax=ax, signed=True).get_clim() == (-3, 3)
+
+
+def test_a_white_picture_has_a_frame(ax):
+    plots.image(np.zeros((2, 2)), ax=ax, signed=True)
+    assert all(spine.get_visible() for spine in ax.spines.values())
+    plots.image(np.zeros((2, 2)), ax=ax)
+    assert not any(spine.get_visible() for spine in ax.spines.values())
+
+
+def test_shrunk_blue_and_orange_are_white():
+    """Not brown: there are more numbers than pixels, and their mean is zero."""
+    figure = Figure(figsize=(1, 1), dpi=50)
+    ax = figure.add_axes((0, 0, 1, 1))
+    plots.image(np.indices((333, 333)).sum(0) % 2 * 2.0 - 1, ax=ax, size=False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    assert np.asarray(canvas.buffer_rgba())[20:30, 20:30].min() > 200
 
 
 def test_images_of_zeros_and_nans_have_a_scale(ax):
@@ -114,7 +132,7 @@ def test_feature_maps_show_those_that_vary():
     assert [one.axes.get_title() for one in drawn["first"]] == ["map 2", "map 4"]
     assert len(drawn["second"]) == 1
     labels = [row.get_suptitle() for row in figure.subfigs]
-    assert labels == ["first: 5 maps of 4 × 6", "second: 1 maps of 2 × 2"]
+    assert labels == ["first: 5 maps of 4 × 6", "second: 1 map of 2 × 2"]
 
 
 def test_feature_maps_refuse():
@@ -130,6 +148,16 @@ def test_numbers_are_written_in_the_cells(ax):
     assert [text.get_position() for text in texts] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert (cells.get_array() == [[0, -1], [0.125, 12.5]]).all()
     assert words(plots.numbers([[-0.001, 100]], ax=ax)[1]) == ["0", "100"]
+
+
+def test_long_numbers_are_written_short(ax):
+    texts = plots.numbers([[123.456, -1234.56, np.nan, np.inf, 99.999]], ax=ax)[1]
+    assert words(texts) == ["123.5", "−1235", "nan", "∞", "100"]
+
+
+def test_longer_numbers_are_smaller(ax):
+    short, long = (plots.numbers([[value, 1]], ax=ax)[1][0].get_fontsize() for value in (2, -0.25))
+    assert long < short
 
 
 def test_numbers_can_be_read(ax):
@@ -157,6 +185,18 @@ def test_filtered_shows_all_three():
     assert after.get_clim() == (-2, 2)
 
 
+def test_what_is_not_given_is_computed():
+    rng = np.random.default_rng(2)
+    x, w = rng.random((2, 6, 7)), rng.standard_normal((2, 3, 3))
+    drawn = plots.products(x, w, stride=2, padding=1, figure=Figure())
+    assert np.allclose(drawn[-1].get_array(), npconv.conv(x, w[None], stride=2, padding=1)[0])
+    assert np.allclose(drawn[1].get_array(), npconv.conv(x[1:], w[None, 1:], stride=2, padding=1)[0])
+    _, _, after = plots.filtered(x[0], w[0], figure=Figure())
+    assert (after.get_array() == npconv.filters.apply(x[0], w[0])).all()
+    with pytest.raises(TypeError, match=r"^plots.products: stride would compute the parts, and they are given"):
+        plots.products(x, w, np.ones((2, 4, 5)), stride=2)
+
+
 def test_products_end_in_their_sum():
     rng = np.random.default_rng(1)
     x, w = rng.integers(0, 9, (3, 5, 6)), rng.integers(-2, 3, (3, 3, 3))
@@ -171,6 +211,7 @@ def test_products_end_in_their_sum():
 @pytest.mark.parametrize(
     ("size", "kernel", "options"),
     [
+        ((4, 3), (2, 2), {"input_dilation": 2, "padding": 1}),
         ((7, 7), (3, 3), {"stride": 2, "padding": 1}),
         ((5, 6), (2, 3), {"stride": (1, 2), "padding": ((0, 1), (2, 0))}),
         ((9, 8), (3, 2), {"stride": 3, "dilation": 2, "padding": "same"}),
@@ -183,8 +224,8 @@ def test_the_padded_gradient_gives_the_input_gradient(size, kernel, options):
     w = rng.integers(-3, 4, (1, 1, *kernel))
     shape = npconv.conv(np.zeros((1, *size)), w, **options).shape
     g = rng.integers(-3, 4, shape)
-    dx = plots.padded_gradient(g, w, input_shape=(1, *size), figure=Figure(), **options)
-    assert (dx == npconv.conv_input_grad(g, w, input_shape=(1, *size), **options)).all()
+    dx = plots.padded_gradient(g, w, input_shape=(1, *size), figure=Figure(), **options)[-1].get_array()
+    assert (dx == npconv.conv_input_grad(g, w, input_shape=(1, *size), **options)[0]).all()
 
 
 def test_the_padded_gradient_is_spread_and_padded():
@@ -200,6 +241,20 @@ def test_the_padded_gradient_is_spread_and_padded():
         [0, 3, 0, 4, 0],
         [0, 0, 0, 0, 0],
     ]
+
+
+def test_the_padded_gradient_does_not_draw_copies():
+    g = np.ones((1, 3, 3))
+    with pytest.raises(ValueError) as error:
+        plots.padded_gradient(g, np.ones((1, 1, 3, 3)), input_shape=(1, 3, 3), padding=1, padding_mode="reflect")
+    assert str(error.value) == (
+        "plots.padded_gradient: padding_mode='reflect' copies elements, and their gradients meet again; "
+        'use plots.sliding(..., what="input_grad")'
+    )
+    with pytest.raises(TypeError, match=r"^plots.padded_gradient: 'flip' is not drawn"):
+        plots.padded_gradient(g, np.ones((1, 1, 3, 3)), input_shape=(1, 5, 5), flip=True)
+    with pytest.raises(ValueError, match=r"^plots.padded_gradient: g.shape is \(1, 3, 3\), expected \(1, 4, 4\)$"):
+        plots.padded_gradient(g, np.ones((1, 1, 3, 3)), input_shape=(1, 6, 6))
 
 
 def test_the_padded_gradient_refuses():
@@ -221,6 +276,55 @@ def test_the_race_is_sorted_and_the_choice_is_orange(ax):
         plots.race(["fft"], [])
 
 
+def test_the_race_of_an_explanation(ax):
+    found = npconv.explain((1, 2, 8, 8), (3, 2, 3, 3), measure=True)
+    bars = plots.race(found, ax=ax)
+    measured = {c.name: c.measured for c in found.candidates if c.measured is not None}
+    assert [bar.get_width() for bar in bars] == pytest.approx(sorted(1e3 * t for t in measured.values()))
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == sorted(measured, key=measured.get)
+    orange = [to_hex(bar.get_facecolor()) == plots.ORANGE for bar in bars]
+    assert orange == [name == found.choice for name in names]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((["a"], [np.nan]), {}, "the times are [nan], expected numbers >= 0"),
+        ((["a"], [1]), {"chosen": "b"}, "chosen='b' is none of a"),
+        (
+            (npconv.explain((1, 1, 4, 4), (1, 1, 3, 3)),),
+            {},
+            "nothing was measured; use npconv.explain(..., measure=True)",
+        ),
+        (
+            (npconv.explain((1, 1, 4, 4), (1, 1, 3, 3)), [1]),
+            {},
+            "an explanation brings its own times; leave seconds out",
+        ),
+    ],
+)
+def test_the_race_refuses(arguments, options, message):
+    with pytest.raises(ValueError) as error:
+        plots.race(*arguments, **options)
+    assert str(error.value) == f"plots.race: {message}"
+
+
+def test_history_draws_every_series():
+    accuracy = {name: [0.5, 0.6] for name in "abcdef"}
+    lines = plots.history([2.0, 1.0], accuracy, figure=Figure())
+    assert [line.get_label() for line in lines[1:]] == list("abcdef")
+    assert len({(line.get_color(), line.get_marker()) for line in lines[1:5]}) == 4
+    assert len(plots.history([2.0, 1.0], {}, figure=Figure())) == 1
+
+
+def test_confusion_refuses():
+    with pytest.raises(ValueError, match=r"^plots.confusion: counts has shape \(2, 3\), expected \(classes, classes\)"):
+        plots.confusion(np.ones((2, 3), int))
+    with pytest.raises(ValueError, match=r"^plots.confusion: 1 labels for 2 classes$"):
+        plots.confusion(np.ones((2, 2), int), labels=["a"])
+
+
 def test_history_is_in_per_cent():
     accuracy = {"seen": [0.5, 0.75], "held out": [0.25, 0.5]}
     loss, seen, held = plots.history([2.0, 1.0], accuracy, figure=Figure())
@@ -234,6 +338,7 @@ def test_confusion_writes_counts(ax):
     assert words(texts) == ["90", "1", "", "80"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("is", "answered")
+    assert texts[0].get_fontsize() == plots.numbers([[90, 1], [0, 80]], ax=ax)[1][0].get_fontsize()
 
 
 # --------------------------------------------------------------------------- where it draws

@@ -14,7 +14,7 @@ def padded_gradient(folder: Folder) -> Chapter:
     w = np.array([[[[1, 2, 0], [0, 1, -1], [3, 0, -2]]]])
     figure = canvas(1)
     how = {"input_shape": (1, 7, 7), "stride": 2, "padding": 1}
-    by_picture = plots.padded_gradient(g, w, figure=figure, **how)  # type: ignore[arg-type]
+    by_picture = plots.padded_gradient(g, w, figure=figure, **how)[-1].get_array()  # type: ignore[arg-type]
     by_function = conv_input_grad(g, w, **how)  # type: ignore[arg-type]
     return Chapter(
         "gradient",
@@ -42,8 +42,8 @@ def padded_gradient(folder: Folder) -> Chapter:
                 "g = np.arange(1, 17).reshape(1, 4, 4)\n"
                 "w = np.array([[[[1, 2, 0], [0, 1, -1], [3, 0, -2]]]])\n"
                 "how = dict(input_shape=(1, 7, 7), stride=2, padding=1)\n"
-                "dx = plots.padded_gradient(g, w, **how)\n"
-                "print((dx == npconv.conv_input_grad(g, w, **how)).all())"
+                "dx = plots.padded_gradient(g, w, **how)[-1].get_array()\n"
+                "print((dx == npconv.conv_input_grad(g, w, **how)[0]).all())"
             ),
         ],
     )

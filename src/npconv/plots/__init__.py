@@ -10,13 +10,20 @@ try:
 except ImportError as error:
     raise ImportError('npconv.plots needs matplotlib: pip install "npconv[plot]"') from error
 
+from .animated import Animation, sliding
 from .cells import numbers
 from .charts import confusion, history, race
+from .columns import im2col
+from .fields import receptive_field
+from .filtering import filtered, products
+from .frequencies import spectra
 from .gradients import padded_gradient
-from .grids import feature_maps, image_grid
+from .grids import image_grid
 from .images import boxed, image
-from .kernels import filtered, products
+from .maps import feature_maps
 from .style import BLUE, COUNTS, GREY, ORANGE, SIGNED
+from .tiles import winograd_tile
+from .weights import kernels
 
 __all__ = [
     "BLUE",
@@ -24,15 +31,22 @@ __all__ = [
     "GREY",
     "ORANGE",
     "SIGNED",
+    "Animation",
     "boxed",
     "confusion",
     "feature_maps",
     "filtered",
     "history",
+    "im2col",
     "image",
     "image_grid",
+    "kernels",
     "numbers",
     "padded_gradient",
     "products",
     "race",
+    "receptive_field",
+    "sliding",
+    "spectra",
+    "winograd_tile",
 ]

@@ -62,19 +62,20 @@ def numbers(
     cells = axes.imshow(array.astype(np.float64), cmap=colours, vmin=bottom, vmax=top)
     outlined = None if marked is None else np.asarray(marked, bool)
     texts = []
+    fitting = fitting_size(array.shape, max((len(number_text(value)) for value in array.flat), default=1))
     for (i, j), value in np.ndenumerate(array):
-        light = _light(cells.to_rgba(value))
+        light = is_light(cells.to_rgba(value))
         plain = light and outlined is not None and not outlined[i, j] and not value
         colour = GREY if plain else "black" if light else "white"
         texts.append(
             axes.text(
                 j,
                 i,
-                _number(value),
+                number_text(value),
                 ha="center",
                 va="center",
                 color=colour,
-                fontsize=size or _fitting(array.shape),
+                fontsize=size or fitting,
             )
         )
         if outlined is not None and outlined[i, j]:
@@ -91,16 +92,22 @@ def numbers(
     return cells, texts
 
 
-def _light(rgba: Any) -> bool:
+def is_light(rgba: Any) -> bool:
     """Whether black text reads better than white on it."""
     r, g, b = rgba[:3]
     return 0.299 * r + 0.587 * g + 0.114 * b > 0.45
 
 
-def _number(value: Any) -> str:
-    text = f"{value:.2f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
+def number_text(value: Any) -> str:
+    """A number in as few characters as two decimals take."""
+    if not np.isfinite(value):
+        return f"{value:.0f}".replace("-", "−").replace("inf", "∞")
+    decimals = 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
+    text = f"{value:.{decimals}f}".rstrip("0").rstrip(".") if value % 1 and decimals else f"{value:.0f}"
     return ("0" if text in ("-0", "") else text).replace("-", "−")
 
 
-def _fitting(shape: tuple[int, ...]) -> float:
-    return 15 if max(shape) <= 3 else 12 if max(shape) <= 6 else 10 if max(shape) <= 10 else 7
+def fitting_size(shape: tuple[int, ...], longest: int) -> float:
+    """A font size at which a number of that many characters stays in its cell."""
+    cell = 15 if max(shape) <= 3 else 12 if max(shape) <= 6 else 10 if max(shape) <= 10 else 7
+    return cell * min(1, 3.2 / longest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,43 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
-from .cells import numbers
+from ..explanation import Explanation
+from .cells import fitting_size, numbers
 from .style import BLUE, GREY, ORANGE, axes_of, figure_of
 
 
 def race(
-    names: Sequence[str],
-    seconds: Sequence[float],
+    names: Sequence[str] | Explanation,
+    seconds: Sequence[float] | None = None,
     *,
     chosen: str | None = None,
     ax: Axes | None = None,
     title: str | None = None,
 ) -> list[Rectangle]:
-    """Horizontal bars of times, the fastest at the top, each with its milliseconds; `chosen` in orange.
+    """Horizontal bars of times, the fastest at the top, each with its milliseconds.
+
+    Parameters
+    ----------
+    names : sequence of str, or the return value of `npconv.explain`
+        What ran; or an explanation with ``measure=True``, which brings its times and its choice.
+    seconds : sequence of float, optional
+        How long each took.
+    chosen : str, optional
+        The name of a bar to draw in orange.
+    ax : matplotlib.axes.Axes, optional
+        Where; pyplot's current axes by default.
+    title : str, optional
+        Above the bars.
+
+    Returns
+    -------
+    list of matplotlib.patches.Rectangle
+        The bars, fastest first.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many times as names, or none, or a time is not a number >= 0, or nothing is called `chosen`.
 
     Examples
     --------
@@ -34,8 +59,21 @@ def race(
     >>> [float(bar.get_width()) for bar in bars]
     [2.0, 4.0]
     """
+    if isinstance(names, Explanation):
+        if seconds is not None:
+            raise ValueError("plots.race: an explanation brings its own times; leave seconds out")
+        chosen = names.choice if chosen is None else chosen
+        measured = {c.name: c.measured for c in names.candidates if c.measured is not None}
+        if not measured:
+            raise ValueError("plots.race: nothing was measured; use npconv.explain(..., measure=True)")
+        names, seconds = list(measured), list(measured.values())
+    seconds = [] if seconds is None else seconds
     if len(names) != len(seconds) or not names:
         raise ValueError(f"plots.race: {len(names)} names for {len(seconds)} times")
+    if not all(0 <= t < np.inf for t in seconds):
+        raise ValueError(f"plots.race: the times are {list(seconds)}, expected numbers >= 0")
+    if chosen is not None and chosen not in names:
+        raise ValueError(f"plots.race: chosen={chosen!r} is none of {', '.join(names)}")
     order = np.argsort(seconds, kind="stable")
     axes = axes_of(ax)
     sorted_names = [names[i] for i in order]
@@ -49,7 +87,7 @@ def race(
     axes.bar_label(bars, labels, padding=4)
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds, least of several runs")
-    axes.set_xlim(0, max(times) * 1.35)
+    axes.set_xlim(0, max(times) * 1.35 or 1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     if title is not None:
@@ -60,7 +98,21 @@ def race(
 def history(
     loss: Sequence[float], accuracy: Mapping[str, Sequence[float]], *, figure: FigureBase | None = None
 ) -> list[Any]:
-    """Loss and accuracies by epoch, above each other; accuracies are fractions and are drawn in per cent.
+    """Loss and accuracies by epoch, one above the other.
+
+    Parameters
+    ----------
+    loss : sequence of float
+        After each epoch.
+    accuracy : mapping of str to sequence of float
+        By what they are of; fractions, drawn in per cent.
+    figure : matplotlib.figure.FigureBase, optional
+        A new pyplot figure by default.
+
+    Returns
+    -------
+    list of matplotlib.lines.Line2D
+        The loss, then the accuracies in their order.
 
     Examples
     --------
@@ -76,15 +128,14 @@ def history(
     lines = upper.plot(epochs, loss, color=BLUE, marker="o")
     upper.set_title("training loss", loc="left")
     upper.set_ylim(bottom=0)
-    for (label, values), style in zip(
-        accuracy.items(), ((GREY, "s", "--"), (ORANGE, "o", "-"), (BLUE, "^", ":")), strict=False
-    ):
-        colour, marker, dash = style
+    looks = ((GREY, "s", "--"), (ORANGE, "o", "-"), (BLUE, "^", ":"), ("black", "v", "-."))
+    for (label, values), (colour, marker, dash) in zip(accuracy.items(), cycle(looks), strict=False):
         lines += lower.plot(epochs, 100 * np.asarray(values), color=colour, marker=marker, linestyle=dash, label=label)
     lower.set_title("accuracy, %", loc="left")
     lower.set_xlabel("epoch (once through the training images)")
     lower.set_xticks(epochs[:: max(1, len(epochs) // 12)])
-    lower.legend(frameon=False, loc="lower right")
+    if accuracy:
+        lower.legend(frameon=False, loc="lower right")
     for axes in (upper, lower):
         axes.grid(color="#e3e6ea")
         axes.spines[["top", "right"]].set_visible(False)
@@ -94,6 +145,25 @@ def history(
 def confusion(counts: ArrayLike, *, labels: Sequence[str] | None = None, ax: Axes | None = None) -> list[Text]:
     """A confusion matrix: row = what it is, column = what was answered.
 
+    Parameters
+    ----------
+    counts : array_like of int, (classes, classes)
+        How often each answer was given for each class; the colours are on a square-root scale.
+    labels : sequence of str, optional
+        The classes' names, their numbers by default.
+    ax : matplotlib.axes.Axes, optional
+        Where; pyplot's current axes by default.
+
+    Returns
+    -------
+    list of matplotlib.text.Text
+        The counts, row by row; nothing is written for 0.
+
+    Raises
+    ------
+    ValueError
+        If the table is not square, a count is negative, or there are not as many labels as classes.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure
@@ -102,9 +172,16 @@ def confusion(counts: ArrayLike, *, labels: Sequence[str] | None = None, ax: Axe
     ['5', '1', '', '4']
     """
     table = np.asarray(counts)
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or (table < 0).any():
+        raise ValueError(
+            f"plots.confusion: counts has shape {table.shape}, expected (classes, classes) of numbers >= 0"
+        )
+    if labels is not None and len(labels) != len(table):
+        raise ValueError(f"plots.confusion: {len(labels)} labels for {len(table)} classes")
     axes = axes_of(ax)
     # The diagonal outweighs the rest by far: on a root scale a single mistake is still visible.
-    _, texts = numbers(np.sqrt(table), ax=axes, signed=False)
+    size = fitting_size(table.shape, max((len(str(count)) for count in table.flat), default=1))
+    _, texts = numbers(np.sqrt(table), ax=axes, signed=False, size=size)
     for text, value in zip(texts, table.ravel(), strict=True):
         text.set_text(str(value) if value else "")
     names = [str(i) for i in range(len(table))] if labels is None else list(labels)

@@ -65,12 +65,16 @@ def image(
         array = array.astype(np.float64)
         top = magnitude(array) if limit is None else limit
         if has_sign(array) if signed is None else signed:
-            drawn = axes.imshow(array, cmap=SIGNED, vmin=-top, vmax=top)
+            # Where pixels are fewer than numbers, the mean of blue and orange is white, not brown.
+            drawn = axes.imshow(array, cmap=SIGNED, vmin=-top, vmax=top, interpolation_stage="data")
         else:
             drawn = axes.imshow(array, cmap="gray", vmin=0, vmax=top)
     lines = [] if title is None else [title]
     axes.set_title("\n".join(lines + [f"{array.shape[0]} × {array.shape[1]}"] * size))
-    axes.set_axis_off()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_color("#c9cdd3")
+    axes.spines[:].set_visible(drawn.get_cmap() is SIGNED)  # a frame shows where a white picture ends
     return drawn
 
 
@@ -83,6 +87,18 @@ def boxed(
     title: str | None = None,
 ) -> tuple[AxesImage, Rectangle]:
     """An image with a frame around the pixels values[rows[0]:rows[1], columns[0]:columns[1]].
+
+    Parameters
+    ----------
+    values, ax, title
+        As in `image`.
+    rows, columns : (int, int)
+        The first row and column inside the frame, and the first behind it.
+
+    Returns
+    -------
+    drawn : matplotlib.image.AxesImage
+    frame : matplotlib.patches.Rectangle
 
     Examples
     --------
