@@ -216,7 +216,7 @@ def test_own_photo(own):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a picture", "npconv: demo: {} cannot be read as a picture: cannot identify image file"),
+        (b"not a picture", "npconv: {} cannot be read as PNG or JPEG: cannot identify image file"),
         ((8, 40), "npconv: demo: {} is 8 × 40 pixels, needs at least 16 × 16\n"),
     ],
 )

@@ -16,7 +16,7 @@ PACKAGE = "npconv"
 # Each line may import from the lines above it and from nothing else of ours.
 # A package named here stands for all modules inside it that no earlier line names.
 ORDER: list[set[str]] = [
-    {"npconv.lazy", "npconv.records"},
+    {"npconv.lazy", "npconv.records", "npconv.picture_files"},
     {"npconv.geometry", "npconv.gradcheck", "npconv.activations", "npconv.algorithms.cook_toom"},
     {"npconv.compiled", "npconv.reading"},
     {"npconv.memory"},

@@ -1,4 +1,4 @@
-"""The command `npconv`: the demo, training, ONNX models, what would run for given shapes, and the care of compiled kernels."""
+"""The command `npconv`: pictures, models, algorithms side by side, and the care of compiled kernels."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .words import say
+
 
 @click.command()
 @click.option(
@@ -55,6 +57,6 @@ def demo(out: Path, photo: Path | None, quick: bool) -> None:
         raise click.ClickException(str(error)) from error
     for chapter in made.chapters:
         if chapter.terminal:
-            click.echo(chapter.terminal + "\n")
-    click.echo(f"{len(made.pictures)} pictures in {made.seconds:.0f} s. Open this in a browser:")
-    click.echo(str(made.report.resolve()))
+            say(chapter.terminal + "\n")
+    say(f"{len(made.pictures)} pictures in {made.seconds:.0f} s. Open this in a browser:")
+    say(str(made.report.resolve()), None)  # a path to copy

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ..picture_files import deep, fitted
+from .pictures import PIPE, Array, InputError, opened, stored
 
-#: Pixels that a picture may have: 8000 x 8000. A file of a kilobyte can declare more than memory holds.
-MOST_PIXELS = 64_000_000
 MOST_LABELS = 1 << 20
-
-
-class InputError(ValueError):
-    """A file that is no input for the model; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +40,24 @@ class Pixels:
         return np.clip(np.rint(numbers), limits.min, limits.max).astype(dtype)
 
 
-def array_for(path: Path, shape: tuple[Any, ...] | None, dtype: np.dtype, pixels: Pixels) -> Array:
-    """The array in a file, .npy or a picture, for an input of this shape (sizes, names or None) and dtype."""
-    if not stat.S_ISREG(path.stat().st_mode):
+def array_for(
+    path: Path, shape: tuple[Any, ...] | None, dtype: np.dtype, pixels: Pixels, longest: int | None = None
+) -> Array:
+    """The array in a file, .npy or a picture, for an input of this shape (sizes, names or None) and dtype.
+
+    A picture whose size is open is made smaller where it is longer than `longest` pixels.
+    """
+    if path != PIPE and not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"{path} is not a regular file")
     if path.suffix.lower() == ".npy":
-        return _stored(path, dtype)
+        return _cast(path, dtype)
     height, width, channels, last = _picture_axes(path, shape, dtype)
-    picture = pixels(_picture(path, height, width, channels), dtype)
+    picture = pixels(_picture(path, height, width, channels, longest), dtype)
     return (picture if last else np.moveaxis(picture, -1, 0))[None]
 
 
-def _stored(path: Path, dtype: np.dtype) -> Array:
-    try:  # mapped, so that no memory is taken for numbers that a header declares and the file has not
-        a = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
-        raise InputError(f"{path} is no .npy of plain numbers: {error}") from error
+def _cast(path: Path, dtype: np.dtype) -> Array:
+    a = stored(path)
     if not np.can_cast(a.dtype, dtype, "same_kind"):
         raise InputError(f"{path} holds {a.dtype}, the model takes {dtype}")
     return np.asarray(a, dtype)
@@ -82,36 +77,15 @@ def _picture_axes(path: Path, shape: tuple[Any, ...] | None, dtype: np.dtype) ->
     return height, width, channels if isinstance(channels, int) else 3, last
 
 
-def _picture(path: Path, height: int | None, width: int | None, channels: int) -> Array:
+def _picture(path: Path, height: int | None, width: int | None, channels: int, longest: int | None) -> Array:
     """The picture (H, W, C) of uint8: the largest part in the middle that has the wanted proportions, resized."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError('npconv run reads pictures with Pillow: pip install "npconv[plot]"') from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-            opened = Image.open(path, formats=("PNG", "JPEG"))
-        with opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise InputError(f"{path} has {opened.width} x {opened.height} pixels, over {MOST_PIXELS}")
-            if opened.mode[0] in "IF":
-                raise InputError(f"{path} has more than 8 bits a pixel; give it as .npy")
-            picture: Any = ImageOps.exif_transpose(opened)
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            picture = picture.convert("RGB" if channels == 3 else "L")
-            wanted = width or picture.width, height or picture.height
-            if wanted[0] * wanted[1] > MOST_PIXELS:
-                raise InputError(f"the model takes pictures of {wanted[0]} x {wanted[1]} pixels, over {MOST_PIXELS}")
-            if wanted != picture.size:
-                picture = ImageOps.fit(picture, wanted, Image.Resampling.BILINEAR)
-    except InputError:
-        raise
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as PNG or JPEG: {error}") from error
-    return np.asarray(picture).reshape(*picture.size[::-1], channels)
+    picture = opened(path)
+    if deep(picture):
+        raise InputError(f"{path} has more than 8 bits a pixel; give it as .npy")
+    wanted = width or picture.width, height or picture.height
+    if longest is not None and height is None and width is None and max(wanted) > longest:
+        wanted = (max(1, round(wanted[0] * longest / max(wanted))), max(1, round(wanted[1] * longest / max(wanted))))
+    return fitted(picture, *wanted, channels)
 
 
 def read_labels(path: Path) -> list[str]:

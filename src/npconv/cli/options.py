@@ -1,30 +1,32 @@
-"""What the commands share: errors of one line, integers with commas, a progress bar."""
+"""What the commands share: files, numbers with commas, a progress bar."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
-class OneLine(click.Group):
-    """A group whose errors are one line on stderr, and never a traceback."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        extra["standalone_mode"] = False  # click's own handling prints several lines
-        if not standalone_mode:
-            return super().main(*args, **extra)
-        try:
-            code = super().main(*args, **extra)
-        except click.ClickException as error:
-            words = " ".join(error.format_message().split())
-            click.echo(f"npconv: {words}", err=True)
-            sys.exit(error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("npconv: stopped", err=True)
-            sys.exit(130)
-        sys.exit(code if isinstance(code, int) else 0)
+class Known(click.ParamType):
+    """Text, of which a shell completes some words, and names of files where none of them fits."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        return completed(self.known, incomplete) or completed((incomplete,), incomplete, type="file")
+
+
+def completed(known: Iterable[str], incomplete: str, **more: str) -> list[Any]:
+    """The words that begin like this, as click gives them to a shell."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word, **more) for word in known if word.startswith(incomplete)]
 
 
 class Integers(click.ParamType):
@@ -32,8 +34,11 @@ class Integers(click.ParamType):
 
     name = "integers"
 
-    def __init__(self, words: bool = False) -> None:
-        self.words = words
+    def __init__(self, words: bool = False, known: Iterable[str] = ()) -> None:
+        self.words, self.known = words, tuple(known)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        return completed(self.known, incomplete)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -67,10 +72,45 @@ def per_axis(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
+def of_convolution(command: Any) -> Any:
+    """The options of a convolution, as `npconv.conv` has them."""
+    for option in reversed(
+        (
+            click.option(
+                "--stride", type=Integers(), default="1", show_default=True, help="One number, or one per axis."
+            ),
+            click.option(
+                "--padding",
+                type=Integers(words=True),
+                default="0",
+                show_default=True,
+                help='A number, one per axis, or "same", "valid", "full" ...',
+            ),
+            click.option("--dilation", type=Integers(), default="1", show_default=True, help="As --stride."),
+            click.option("--groups", type=int, default=1, show_default=True, help="Of channels."),
+            click.option("--dtype", default="float32", show_default=True, help="Of input and kernel."),
+            click.option(
+                "--direction",
+                type=click.Choice(["forward", "input_grad", "weight_grad"]),
+                default="forward",
+                show_default=True,
+                help="Which pass.",
+            ),
+            click.option(
+                "--accuracy",
+                type=click.Choice(["strict", "standard", "fast"]),
+                default="standard",
+                show_default=True,
+                help="Which error bounds will do.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def bar(unit: str) -> Any:
     """A bar that is shown on a terminal only."""
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise click.ClickException(f'{error}: pip install "npconv[cli]"') from error
+    from tqdm import tqdm
+
     return tqdm(total=1, unit=unit, disable=None, leave=False, bar_format="{desc} {bar} {percentage:3.0f} % {elapsed}")

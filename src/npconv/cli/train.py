@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .options import bar
+from .words import say, say_json
 
 
 @click.command()
@@ -25,7 +25,9 @@ from .options import bar
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, and nothing else.")
 def train(task: str, epochs: int | None, seed: int, seeds: int, out: Path | None, as_json: bool) -> None:
-    """Train a small network and measure it on a quarter of the images, which it never saw.
+    """Train a small network on digits or faces, and measure it.
+
+    It is measured on a quarter of the images, which it never saw.
 
     digits: scikit-learn's 1797 digits. faces: scikit-image's 200 pictures with a face or without one.
 
@@ -78,15 +80,15 @@ def train(task: str, epochs: int | None, seed: int, seeds: int, out: Path | None
             "seconds": seconds,
             "folder": str(folder.resolve()),
         }
-        click.echo(json.dumps(told))
+        say_json(told)
         return
     for number, result in zip(range(seed, seed + seeds), results, strict=True):
         held_out = result.images[1]
         right = held_out - len(result.mistaken)
-        click.echo(
+        say(
             f"seed {number}: {right} of {held_out} held-out images right ({result.accuracy:.2%}) "
-            f"after {lasting} epochs, {result.history.seconds:.1f} s"
+            f"after {lasting} epoch{'s' * (lasting > 1)}, {result.history.seconds:.1f} s"
         )
     if seeds > 1:
-        click.echo(f"mean of {seeds} seeds: {mean:.2%}, {seconds:.1f} s in all")
-    click.echo(f"{len(written)} files in {folder.resolve()}")
+        say(f"mean of {seeds} seeds: {mean:.2%}, {seconds:.1f} s in all")
+    say(f"{len(written)} files in {folder.resolve()}", None)

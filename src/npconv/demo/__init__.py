@@ -12,15 +12,16 @@ from pathlib import Path
 
 try:
     import matplotlib
+    import PIL  # noqa: F401 - pictures of one's own
     import skimage.data  # noqa: F401 - the faces, read in training.py
     import sklearn.datasets
-    from PIL import Image
 except ImportError as error:
     _name = str(error.name).partition(".")[0]
     raise ImportError(f'npconv.demo needs {_name}: pip install "npconv[demo]"') from error
 
 import numpy as np
 
+from ..picture_files import deep, opened
 from .checking import gradient_check
 from .gradients import padded_gradient
 from .kernels import channels, edges
@@ -60,13 +61,12 @@ def photo_from(path: Path, longest: int = 640) -> Photo:
     Raises
     ------
     ValueError
-        If the file is no picture, or one too small to look at.
+        If the file is no PNG or JPEG, damaged or too large, or too small to look at.
     """
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except OSError as error:
-        raise ValueError(f"demo: {path} cannot be read as a picture: {error}") from error
+    picture = opened(path)
+    if deep(picture):
+        raise ValueError(f"demo: {path} has more than 8 bits a pixel; save it with 8")
+    picture = picture.convert("RGB")
     picture.thumbnail((longest, longest))
     if min(picture.size) < 16:
         raise ValueError(f"demo: {path} is {picture.height} × {picture.width} pixels, needs at least 16 × 16")
