@@ -462,6 +462,13 @@ TRANSPOSED = [
         "conv_transpose: output_padding 2 on axis 1 must be less than max(stride, dilation) = max(2, 1) = 2",
     ),
     Refused(
+        "15b",
+        lambda: conv_transpose(X, ones(3, 4, 3, 3), stride=2, padding="same", output_padding=(0, 1)),
+        ValueError,
+        "conv_transpose: padding='same' makes the output size in * stride, to which output_padding 1 on axis 1 adds nothing; "
+        "use output_size, or padding in numbers",
+    ),
+    Refused(
         "16a",
         lambda: conv_transpose(X, ones(3, 4, 3, 3), stride=2, output_size=(17, 20)),
         ValueError,

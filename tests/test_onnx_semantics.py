@@ -71,6 +71,9 @@ for auto in ("SAME_LOWER", "SAME_UPPER", "VALID"):
         case(f"transpose {auto} {s}", [node("ConvTranspose", "x w", **how)], w=WT)
         case(f"max {auto} {s}", [node("MaxPool", kernel_shape=[3, 2], **how)])
         case(f"mean {auto} {s}", [node("AveragePool", kernel_shape=[3, 2], **how)])
+    for s, more in ((2, [1, 0]), (3, [1, 2])):
+        how = {"auto_pad": auto, "strides": [s, s], "output_padding": more}
+        case(f"transpose {auto} {s} and {more}", [node("ConvTranspose", "x w", **how)], w=WT)
 for pads in ([0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]):
     for k, s in ((3, 2), (2, 3)):
         how = {"kernel_shape": [k, k], "strides": [s, s], "pads": pads, "ceil_mode": 1}

@@ -69,6 +69,12 @@ def _sizes(
         raise ValueError(f"{op}: output_size={wanted} and output_padding={extra} exclude each other, give one")
     asked = None if wanted is None else per_axis(op, "output_size", wanted, rank, 0)
     if isinstance(padding, str) and padding in ("same", "same_lower"):
+        for i, m in enumerate(more):
+            if m:
+                raise ValueError(
+                    f"{op}: padding={padding!r} makes the output size in * stride, to which output_padding {m} on axis {i} "
+                    "adds nothing; use output_size, or padding in numbers"
+                )
         outs = asked or tuple(n * s for n, s in zip(sizes, stride, strict=True))
         pads = tuple(named_pads(padding, n, e, s) for n, e, s in zip(outs, spans, stride, strict=True))
         for i, (n, size, s) in enumerate(zip(outs, sizes, stride, strict=True)):
