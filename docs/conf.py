@@ -1,15 +1,19 @@
 """Sphinx: `sphinx-build -W -b html docs docs/_build`. Needs neither the network nor a GPU."""
 
 import re
+import sys
+from pathlib import Path
 
 import npconv
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "npconv"
 author = "npconv developers"
 copyright = f"2026, {author}"
 release = version = npconv.__version__
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "executed"]
 exclude_patterns = ["_build"]
 default_role = "code"
 smartquotes = False
@@ -22,6 +26,7 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
 html_title = "npconv"
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
 html_show_sourcelink = False
@@ -50,5 +55,12 @@ def plain_docstrings(app, what, name, obj, options, lines):
     lines[:] = shown
 
 
+def without_page_contents(app, pagename, templatename, context, doctree):
+    """The tutorial's pictures and explorers need the room beside the text."""
+    if pagename.startswith("tutorial/"):
+        context["meta"] = (context.get("meta") or {}) | {"html_theme.sidebar_secondary.remove": "true"}
+
+
 def setup(app):
+    app.connect("html-page-context", without_page_contents)
     app.connect("autodoc-process-docstring", plain_docstrings, priority=400)  # numpydoc comes at 500

@@ -39,7 +39,9 @@ def run_page(text: str, name: str) -> list[str]:
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     for line, info, body in blocks(text):
         if ">>>" in body:
-            runner.run(parser.get_doctest(body, names, name, name, line), out=failures.append, clear_globs=False)
+            runner.run(
+                parser.get_doctest(body, names, f"{name}:{line}", name, line), out=failures.append, clear_globs=False
+            )
             names.update(runner.test.globs)
         elif info.split()[:1] in (["python"], ["py"], ["{code-block}", "python"]):
             try:
