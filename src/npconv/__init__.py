@@ -5,7 +5,6 @@ Names load their module when first used, so importing npconv costs next to nothi
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from .lazy import loaded
@@ -40,18 +39,17 @@ _HOME = {
     "fractional": ("fractional_max_pool", "fractional_max_pool_grad"),
     "unpooling": ("max_unpool", "max_unpool_grad"),
     "ranked": ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    "explorer": ("explore",),
     "ranked_pools": ("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"),
 }
 #: Modules to use by name, as in ``npconv.filters.apply``.
-_MODULES = ("filters", "gradcheck", "integrations", "nn", "testing")
+_MODULES = ("filters", "gradcheck", "integrations", "nn", "plots", "testing")
 
 __all__ = sorted(name for names in _HOME.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    return loaded(__name__, _HOME, name)
+    return loaded(__name__, _HOME, name, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@ from . import filters as filters
 from . import gradcheck as gradcheck
 from . import integrations as integrations
 from . import nn as nn
+from . import plots as plots
 from . import testing as testing
 from .adaptive import adaptive_avg_pool as adaptive_avg_pool
 from .adaptive import adaptive_avg_pool_grad as adaptive_avg_pool_grad
@@ -14,6 +15,7 @@ from .convolution import conv as conv
 from .depthwise import depthwise_conv as depthwise_conv
 from .depthwise import depthwise_conv_grads as depthwise_conv_grads
 from .explaining import explain as explain
+from .explorer import explore as explore
 from .fractional import fractional_max_pool as fractional_max_pool
 from .fractional import fractional_max_pool_grad as fractional_max_pool_grad
 from .global_pooling import global_avg_pool as global_avg_pool

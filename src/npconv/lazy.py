@@ -8,14 +8,16 @@ from importlib import import_module
 from typing import Any
 
 
-def loaded(package: str, homes: Mapping[str, tuple[str, ...]], name: str) -> Any:
-    """What `name` means in a package whose modules have these names; the package remembers it.
+def loaded(package: str, homes: Mapping[str, tuple[str, ...]], name: str, modules: tuple[str, ...] = ()) -> Any:
+    """What `name` means in a package whose modules have these names, or are `modules` to use by name; it is remembered.
 
     Raises
     ------
     AttributeError
         If no module has it.
     """
+    if name in modules:
+        return import_module(f".{name}", package)
     for module, names in homes.items():
         if name in names:
             value = getattr(import_module(f".{module}", package), name)

@@ -80,7 +80,9 @@ def transpose_options(attributes: Attributes, x_shape: Ints, w_shape: Ints) -> d
     options, kernel = conv_options(attributes, x_shape, w_shape), w_shape[2:]
     extra = options["output_padding"] = listed(attributes, "output_padding", len(kernel), 0)
     wanted = attributes.get("output_shape")
-    if not wanted and any(extra) and options["padding"] in ("same", "same_lower"):  # SAME: in * stride, the extra included
+    if (
+        not wanted and any(extra) and options["padding"] in ("same", "same_lower")
+    ):  # SAME: in * stride, the extra included
         wanted = [n * s for n, s in zip(x_shape[2:], options["stride"], strict=True)]
     if wanted:  # the pads follow from it, and the attribute `pads` is ignored (rule R9)
         spans = [effective_kernel(k, d) for k, d in zip(kernel, options["dilation"], strict=True)]

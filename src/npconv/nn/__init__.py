@@ -36,12 +36,15 @@ _HOME = {
     "names": ("match_weights",),
 }
 
+#: Modules to use by name, as in ``nn.models.resnet18``.
+_MODULES = ("models",)
+
 __all__ = sorted(name for names in _HOME.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
-    return loaded(__name__, _HOME, name)
+    return loaded(__name__, _HOME, name, _MODULES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})
