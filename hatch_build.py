@@ -7,8 +7,10 @@ NPCONV_BUILD_KERNELS chooses the kinds of CPU ("avx2 avx512"); "none" leaves ker
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,14 +59,23 @@ class KernelsHook(BuildHookInterface):
         paths = [str(Path(self.root) / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         self.app.display_info("npconv: compiling kernels, which takes a minute or two")
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            return f"compiling took longer than {PATIENCE} s"
-        if not done.returncode:
-            return ""
-        said = done.stderr.strip().splitlines()  # nothing, if it was killed for its memory
-        return said[-1] if said else f"compiling ended with status {done.returncode}"
+        with tempfile.TemporaryFile("w+") as said:  # a pipe would stay open as long as a worker of theirs lives
+            running = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=said, env=environment, start_new_session=True
+            )
+            try:
+                status = running.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                return f"compiling took longer than {PATIENCE} s"
+            finally:  # workers outlive a process that was killed
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(running.pid, signal.SIGKILL)
+                running.wait()
+            if not status:
+                return ""
+            said.seek(0)
+            lines = said.read().strip().splitlines()  # none, if it was killed for its memory
+        return lines[-1] if lines else f"compiling ended with status {status}"
 
 
 def platform_tag() -> str:

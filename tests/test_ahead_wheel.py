@@ -65,6 +65,14 @@ def doctor(wheel: Path, folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
+def running(pid: int) -> bool:
+    """Whether a process is there that is not just waiting to be counted."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_kernels_can_be_left_out(tmp_path):
     assert reason(built(tmp_path, NPCONV_BUILD_KERNELS="none")) == "NPCONV_BUILD_KERNELS=none left them out"
 
@@ -87,8 +95,18 @@ def test_without_a_compiler_the_doctor_says_so(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 def test_a_build_that_is_killed_is_a_wheel_without_kernels(tmp_path):
-    stand_in(tmp_path, "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos._exit(1)\n")
+    """Nothing waits for its workers, and none of them stays behind."""
+    left = tmp_path / "left"
+    stand_in(
+        tmp_path,
+        "import os, signal, subprocess, sys\n"
+        "sleeper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(900)'])\n"
+        f"with open({str(left)!r}, 'a') as file:\n    print(sleeper.pid, file=file)\n"
+        "os.kill(os.getppid(), signal.SIGKILL)\nos._exit(1)\n",
+    )
     assert reason(built(tmp_path / "out", PYTHONPATH=str(tmp_path))) == "compiling ended with status -9"
+    for pid in left.read_text().split():
+        assert not running(int(pid))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
