@@ -24,6 +24,17 @@ def run(*arguments: object, **more):
     return CliRunner().invoke(main, list(map(str, arguments)), **more)
 
 
+def command(name: str):
+    """A command by its name."""
+    import click
+
+    from npconv.cli import main
+
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    return found
+
+
 def process(*arguments: str, **more) -> subprocess.CompletedProcess:
     """The command in a process of its own, far from a terminal."""
     environment = os.environ | {"PYTHONPATH": str(SRC)} | more.pop("env", {})

@@ -1,8 +1,9 @@
-"""The fixtures of the explorer's browser tests (`explorer_page.py`)."""
+"""What all tests share: Ctrl-C, and the fixtures of the explorer's browser tests (`explorer_page.py`)."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 pytest.register_assert_rewrite("explorer_page")
+# whoever runs the tests in the background ignores Ctrl-C, and so would the processes that they start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

@@ -284,6 +284,33 @@ def test_where_numba_is_installed_it_is_not_loaded_either(site):
     assert call(site, "with numba")[0] == "ahead 0 False"
 
 
+def test_a_first_call_loads_nothing_that_the_import_did_not(site):
+    """What is left to it are some milliseconds: finding the kernels, choosing, starting threads."""
+    code = (
+        "import sys, numpy as np, npconv; before = set(sys.modules); "
+        "x, w = np.ones((1, 16, 20, 20), np.float32), np.ones((16, 16, 3, 3), np.float32); "
+        "npconv.conv(x, w, algorithm='blocked'); print(sorted(set(sys.modules) - before))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(site), "NPCONV_KERNELS": "ahead"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_import_finds_the_kernels_and_is_silent_about_damage(site):
+    (path,) = (site / "npconv" / "compiled" / "objects").glob("*.so")
+    content = path.read_bytes()
+    code = "import npconv; print(npconv.compiled.ahead._search.cache_info().currsize)"
+    environment = os.environ | {"PYTHONPATH": str(site), "NPCONV_KERNELS": "ahead"}
+    path.write_bytes(content[:-1])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True
+        )
+    finally:
+        path.write_bytes(content)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
 def test_numpy_can_be_forced(site):
     path, engine = call(site, NPCONV_KERNELS="numpy")
     assert path == "numpy 0 False"

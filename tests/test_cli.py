@@ -15,20 +15,13 @@ click = pytest.importorskip("click", reason="the command needs the extra `cli`")
 pytest.importorskip("tqdm", reason="the command needs the extra `cli`")
 
 import npconv  # noqa: E402
-from command_processes import SRC, START, process, run  # noqa: E402
-from npconv.cli import main  # noqa: E402
+from command_processes import SRC, START, command, process, run  # noqa: E402
 from npconv.cli.commands import COMMANDS, MODULES  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def command(name: str) -> click.Command:
-    found = main.get_command(click.Context(main), name)
-    assert found is not None
-    return found
 
 
 # --------------------------------------------------------------------------- help

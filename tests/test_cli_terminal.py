@@ -11,20 +11,13 @@ import pytest
 click = pytest.importorskip("click", reason="the command needs the extra `cli`")
 pytest.importorskip("tqdm", reason="the command needs the extra `cli`")
 
-from command_processes import in_terminal, process, run  # noqa: E402
-from npconv.cli import main  # noqa: E402
+from command_processes import command, in_terminal, process, run  # noqa: E402
 from npconv.compiled import catalogue  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def command(name: str) -> click.Command:
-    found = main.get_command(click.Context(main), name)
-    assert found is not None
-    return found
 
 
 # --------------------------------------------------------------------------- JSON

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import npconv
 import reference
-from npconv.algorithms import blocked, named
-from npconv.algorithms.base import input_grad_weights
+from npconv.algorithms import blocked, named, registered
+from npconv.algorithms.base import input_grad_weights, joined
 from npconv.compiled import catalogue, tasks, threads
+from npconv.compiled.ordered import Brought
 from npconv.compiled.panels import panels
 from npconv.geometry import ConvGeometry, ceil_div
 
@@ -131,9 +134,56 @@ def test_weights_of_the_input_gradient_are_packed_from_their_view() -> None:
         w = rng.standard_normal((36, 34, 3, 2)).astype("f4")
         g = geometry(1, 36, 34 * groups, (6, 6), (3, 2), groups=groups)
         view = input_grad_weights(w, groups)
-        packed = named("blocked").prepare(view, g, np.dtype("f4"))
-        copied = named("blocked").prepare(np.ascontiguousarray(view), g, np.dtype("f4"))
-        assert np.array_equal(packed.weights, copied.weights)
+        assert np.shares_memory(view, w)
+        copied = np.ascontiguousarray(view if groups == 1 else joined(view))
+        packed = [named("blocked").prepare(each, g, np.dtype("f4")).weights for each in (view, copied)]
+        assert np.array_equal(*packed)
+        x, outs = rng.standard_normal(g.x_shape).astype("f4"), [np.empty(g.y_shape, "f4") for _ in range(2)]
+        for each, out in zip((view, copied), outs, strict=True):
+            named("blocked").forward(
+                x, replace(named("blocked").prepare(each, g, x.dtype), weights=each, fresh=True), g, out
+            )
+        assert np.array_equal(*outs)
+
+
+@pytest.mark.parametrize(("o", "c"), [(20, 17), (6, 5)])
+@pytest.mark.parametrize("first", [False, True], ids=["taps last", "taps first"])
+def test_groups_of_weights_need_no_common_axis(first: bool, o: int, c: int) -> None:
+    """What takes an input gradient's weights with groups apart finds the numbers of those that were joined."""
+    rng, kind = np.random.default_rng(5), np.dtype("f4")
+    w = rng.standard_normal((3 * o, c, 3, 3)).astype(kind)
+    view = input_grad_weights(taps_first(w) if first else w, 3)
+    g = geometry(1, 3 * o, 3 * c, (9, 8), (3, 3), pads=(1, 1), groups=3)
+    x, able = rng.standard_normal(g.x_shape).astype(kind), [a for a in registered() if a.takes_groups]
+    able = [a for a in able if a.why_not(g, kind) is None]
+    assert {"blocked", "fused_winograd_f2", "fused_winograd_f4"} <= {a.name for a in able}
+    for algorithm in able:
+        outs = [np.empty(g.y_shape, kind) for _ in range(3)]
+        for weights, out in zip((view, joined(view)), outs, strict=False):
+            algorithm.forward(x, algorithm.prepare(weights, g, kind), g, out)
+        algorithm.forward(x, algorithm.borrow(view, g, kind), g, outs[2])
+        assert np.array_equal(outs[0], outs[1])
+        assert np.allclose(outs[0], outs[2], atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "k", "brought"), [(48, 1, False), (96, 3, True)])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_a_call_takes_its_own_weights(layout: str, channels: int, k: int, brought: bool) -> None:
+    """A launch that reads the caller's weights, or brings them in order first, is kept for others that lie alike."""
+    rng, kind = np.random.default_rng(6), np.dtype("f4")
+    with npconv.num_threads(2):
+        for _ in range(3):
+            x, w = (rng.integers(-4, 5, n).astype(kind) for n in ((1, *(channels,) * 3), (channels, channels, k, k)))
+            if layout == "channels_last":
+                w = w.transpose(2, 3, 0, 1).copy()
+            options = {"layout": layout, "padding": k // 2}
+            ways = [{**options, "algorithm": name} for name in ("blocked", "direct")]
+            assert np.array_equal(*(npconv.conv(x, w, **way) for way in ways))
+            assert np.array_equal(*(npconv.conv_input_grad(x, w, input_shape=x.shape, **way) for way in ways))
+        g = geometry(1, channels, channels, (channels, channels), (k, k), pads=(k // 2, k // 2))
+        strides = np.empty((channels, channels, k, k), kind).strides
+        found = named("blocked").lend(strides, g, *(np.empty(g.x_shape, kind).strides,) * 2, kind)
+    assert isinstance(found, Brought) == brought
 
 
 def test_whole_vectors_of_weights_are_read_where_they_lie() -> None:
@@ -192,3 +242,13 @@ def test_two_threads_share_panels_evenly(pixels):
                 for _ in range(cuts):
                     busy[busy.index(min(busy))] += size / cuts
         assert max(busy) <= 1.1 * sum(busy) / 2, (channels, parts, cuts, busy)
+
+
+def test_boxes_are_not_cut_where_all_weights_would_be_read_again() -> None:
+    """38 MB of weights come from memory for every box; 9 MB stay in the last cache, and boxes in the second."""
+    for channels, whole in ((1024, True), (512, False)):
+        g = ConvGeometry(1, channels, channels, (14, 14), (3, 3), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
+        launch = blocked.plan(g, *(np.empty(s, "f4").strides for s in (g.x_shape, g.y_shape)), None, np.dtype("f4"), 2)
+        assert launch is not None
+        told = dict(zip(launch.words.kernel.arguments, launch.words.words.tolist(), strict=True))
+        assert (told["boxes_h"] * told["boxes_w"] == 1) == whole

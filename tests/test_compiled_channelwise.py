@@ -13,9 +13,13 @@ import npconv
 import npconv.testing
 import reference
 from npconv.algorithms import named
+from npconv.algorithms.base import input_grad_weights
+from npconv.algorithms.channelwise import ChannelwisePhases
 from npconv.compiled import catalogue, threads
+from npconv.compiled.calls import address
 from npconv.compiled.channelwise import phases
-from npconv.geometry import ConvGeometry
+from npconv.execution import parts
+from npconv.geometry import ConvGeometry, joint
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 GROUPS = (1, 2, 3, 5, 16, 17, 33, 64, 100)
@@ -236,6 +240,56 @@ def test_phases_of_a_stride_in_one_launch(layout: str, dtype: str, monkeypatch: 
         for result in (npconv.conv_transpose(turned(g), weights, bias, **given), plan(turned(g)), plan(turned(g))):
             assert np.allclose(result, plain + added, rtol=1e-5, atol=1e-5), kernel
     assert {2, 4, 6} <= set(ran)  # phases; where few channels fill no vector, one convolution of all is better
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_four_phases_in_one_sweep(dtype: str) -> None:
+    """What channels last do in quads of outputs has the bits of phase after phase, at every border and padding."""
+    rng, kind = np.random.default_rng(17), np.dtype(dtype)
+    last = lambda a: np.moveaxis(np.array(np.moveaxis(a, 1, -1), order="C"), -1, 1)  # noqa: E731
+    for i in range(24):
+        kernel = int(rng.integers(2, 6)), int(rng.choice([3, 5]))
+        pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 4, (2, 2)))
+        c, n, size = (
+            int(rng.choice([3, 16, 33, 64])),
+            int(rng.choice([1, 2, 5])),
+            tuple(rng.integers(6, 40, 2).tolist()),
+        )
+        whole = ConvGeometry(n, c, c, size, kernel, (2, 2), (1, 1), pads, (1, 1), c)
+        g, w = (rng.standard_normal(shape).astype(dtype) for shape in (whole.y_shape, whole.w_shape))
+        right, scale = (
+            reference.conv_input_grad(a.astype("f8"), b.astype("f8"), whole.x_shape, **options(whole))
+            for a, b in ((g, w), (abs(g), abs(w)))
+        )
+        if i % 3 == 0:
+            g[0, 0, 0, -1] = np.inf
+        of = joint(parts(whole, "input_grad"))
+        assert of is not None
+        assert phases.quads(of) is not None, whole
+        run, flat = ChannelwisePhases(of), input_grad_weights(w, c)
+        found = []
+        for x, y in ((g, np.empty(whole.x_shape, dtype)), (last(g), last(np.empty(whole.x_shape, dtype)))):
+            for count in (1, 2, 3):
+                with threads.num_threads(count):
+                    for ready in (run.prepare(flat, of.geometry, kind), run.borrow(flat, of.geometry, kind)):
+                        y[...] = np.nan
+                        bound = run.bind(ready, of.geometry, x.strides, y.strides, kind)
+                        assert isinstance(bound, phases.Bundle) is (x is g)
+                        bound.run(address(x), address(y))
+                        found.append(y.copy())
+                    lent = run.lend(flat.strides, of.geometry, x.strides, y.strides, kind)
+                    if lent is not None:
+                        y[...] = np.nan
+                        lent.run_with(address(x), address(y), address(flat))
+                        found.append(y.copy())
+        assert all(np.array_equal(found[0], each, equal_nan=True) for each in found), whole
+        assert i % 3 == 0 or within(found[-1], right, scale), whole
+        bias = rng.standard_normal(c).astype(dtype)
+        ready = run.with_bounds(run.with_bias(run.prepare(flat, of.geometry, kind), bias, of.geometry), -0.5, 1.0)
+        run.bind(ready, of.geometry, x.strides, y.strides, kind).run(address(x), address(y))
+        assert np.array_equal(y, np.clip(found[0] + bias[:, None, None], -0.5, 1.0).astype(dtype), equal_nan=True), (
+            whole
+        )
 
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import npconv
-from npconv.compiled import catalogue, threads
+from npconv.compiled import calls, catalogue, threads
 
 if catalogue.unavailable():
     pytest.skip(str(catalogue.unavailable()), allow_module_level=True)
@@ -248,6 +248,23 @@ def test_sixteen_threads_give_the_bits_of_one():
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(caller, range(16)))
     assert wrong == []
+
+
+def test_memory_that_threads_share_takes_turns():
+    npconv.set_num_threads(2)
+    calls._turns.clear()
+    places = []
+    for _ in range(3 * calls.TURNS):
+        room = calls.shared(6000)
+        assert room.nbytes == 6000
+        assert calls.address(room) % 64 == 0
+        places.append(calls.address(room))
+        view = room[1000:]
+        del room  # a view keeps it
+        assert calls.address(calls.shared(6000)) != places[-1]
+        del view
+    assert len(set(places[-calls.TURNS :])) == calls.TURNS
+    assert max(len(waiting) for waiting in calls._turns.values()) == calls.TURNS
 
 
 @pytest.mark.parametrize("n", [2, 3])

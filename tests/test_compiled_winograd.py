@@ -14,7 +14,7 @@ from npconv.compiled import catalogue, threads
 from npconv.compiled.winograd import grad_launch as winograd_grad_launch
 from npconv.compiled.winograd import launch as winograd_launch
 from npconv.compiled.winograd import shape as winograd_shape
-from npconv.geometry import ConvGeometry, interleaved
+from npconv.geometry import ConvGeometry, interleaved, strided_parts
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 
@@ -30,11 +30,11 @@ def geometry(n, c, o, size, kernel, pads=(1, 1), groups=1, dilation=1) -> ConvGe
 
 
 def random_geometry(rng: np.random.Generator, name: str) -> ConvGeometry:
-    """Ranks 1 to 3, any channels, groups, dilation, negative padding, and strides where nothing is transformed."""
+    """Ranks 1 to 3, any channels, groups, dilation, negative padding, strides."""
     while True:
         rank, groups = int(rng.integers(1, 4)), int(rng.choice([1, 1, 1, 2, 3]))
-        kernel = tuple(int(k) for k in rng.choice([1, 2, 2, 3, 3, 3, 5], rank))
-        stride = tuple(int(s) for s in rng.choice([1, 1, 1, 1, 2], rank))
+        kernel = tuple(int(k) for k in rng.choice([1, 2, 2, 3, 3, 3, 4, 5, 6], rank))
+        stride = tuple(int(s) for s in rng.choice([1, 1, 1, 1, 2, 2, 3], rank))
         dilation = tuple(int(d) for d in rng.choice([1, 1, 1, 2, 3], rank))
         pads = tuple((int(lo), int(hi)) for lo, hi in rng.integers(-2, 4, (rank, 2)))
         size = tuple(int(s) for s in rng.integers(5, (60, 20, 10)[rank - 1], rank))
@@ -50,7 +50,7 @@ def in_memory(array: np.ndarray, last: bool) -> np.ndarray:
 
 
 def weights_in_memory(w: np.ndarray, kind: int) -> np.ndarray:
-    """The same weights: as they are, output channels innermost, taps backwards, or with gaps."""
+    """The same weights: as they are, output channels innermost, taps backwards, with gaps, input channels innermost."""
     if kind == 1:
         return np.ascontiguousarray(np.moveaxis(w, (0, 1), (-1, -2))).transpose(
             w.ndim - 1, w.ndim - 2, *range(w.ndim - 2)
@@ -58,7 +58,9 @@ def weights_in_memory(w: np.ndarray, kind: int) -> np.ndarray:
     if kind == 2:
         taps = tuple(range(2, w.ndim))
         return np.flip(np.ascontiguousarray(np.flip(w, taps)), taps)
-    return np.repeat(np.repeat(w, 2, -1), 2, 0)[::2, ..., ::2] if kind == 3 else w
+    if kind == 3:
+        return np.repeat(np.repeat(w, 2, -1), 2, 0)[::2, ..., ::2]
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(w, 1, -1)), -1, 1) if kind == 4 else w
 
 
 @pytest.mark.parametrize(("size", "lo", "d", "out"), [(9, 2, 3, 8), (5, -1, 2, 3), (1, 4, 4, 9), (7, 0, 5, 2)])
@@ -73,6 +75,28 @@ def test_a_dilated_axis_is_interleaved_axes(size: int, lo: int, d: int, out: int
             position = o + t * d - lo
             assert (0 <= there < inputs) == (0 <= position < size)
             assert position == first + there * d
+
+
+@pytest.mark.parametrize(
+    ("size", "lo", "k", "s"), [(9, 2, 3, 2), (5, -1, 4, 2), (1, 4, 5, 3), (7, 0, 2, 3), (8, -3, 7, 3)]
+)
+def test_a_strided_axis_is_a_sum_of_axes(size: int, lo: int, k: int, s: int) -> None:
+    """Position by position: tap t of output o reads what its part's tap reads there, and no tap is in two parts."""
+    parts = strided_parts(size, lo, k, s)
+    assert sum(taps for *_, taps in parts) == k
+    for o in range(6):
+        for t in range(k):
+            first, inputs, before, taps = parts[t % s]
+            assert t // s < taps
+            there, position = o + t // s - before, o * s + t - lo
+            assert (0 <= there < inputs) == (0 <= position < size)
+            assert position == first + there * s
+
+
+def test_a_strided_kernel_is_chosen_where_it_saves() -> None:
+    """5 x 5 taps of stride 2: some six products for each output, in place of 25."""
+    found = npconv.explain((8, 64, 112, 112), (64, 64, 5, 5), stride=2, padding=2)
+    assert found.choice.startswith("fused_winograd"), found
 
 
 def sums(a: np.ndarray, axes) -> np.ndarray:
@@ -91,7 +115,7 @@ def test_random_problems(name: str, dtype: str) -> None:
         direct.forward(x.astype(wide), direct.prepare(w.astype(wide), g, wide), g, right)
         direct.weight_grad(x.astype(wide), slopes.astype(wide), g, right_dw)
         last = rng.integers(0, 2, 3)
-        x, slopes, ws = in_memory(x, last[0]), in_memory(slopes, last[1]), weights_in_memory(w, int(rng.integers(4)))
+        x, slopes, ws = in_memory(x, last[0]), in_memory(slopes, last[1]), weights_in_memory(w, int(rng.integers(5)))
         out = in_memory(np.full(g.y_shape, np.nan, kind), last[2])
         algorithm.forward(x, algorithm.prepare(ws, g, kind), g, out)
         per_o, space = g.out_channels // g.groups, range(2, 2 + g.rank)
@@ -99,7 +123,7 @@ def test_random_problems(name: str, dtype: str) -> None:
         scale = np.einsum("ngc,goc->ngo", largest, sums(w, space).reshape(g.groups, per_o, -1))
         assert (np.abs(out - right) <= MEASURED * u * scale.reshape(g.batch, -1, *(1,) * g.rank)).all(), g
         begun = rng.standard_normal(g.w_shape).astype(kind)
-        dw = weights_in_memory(begun, int(rng.integers(4))).copy("K")
+        dw = weights_in_memory(begun, int(rng.integers(5))).copy("K")
         algorithm.weight_grad(x, slopes, g, dw)
         scale = sums(slopes, (0, *space)).reshape(g.groups, per_o, 1) * largest.max(0).reshape(g.groups, 1, -1)
         scale = 1 + scale.reshape(*g.w_shape[:2], *(1,) * g.rank)
@@ -112,7 +136,7 @@ def test_random_problems(name: str, dtype: str) -> None:
 @pytest.fixture
 def always_late(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Weights that serve one call are transformed where they are used, however few they are, in small pieces."""
-    monkeypatch.setattr(winograd_shape, "LATE_BYTES", 0)
+    monkeypatch.setattr(winograd_shape, "LATE_RUNS", 1 << 30)
     monkeypatch.setattr(winograd_shape, "PIECE_BYTES", 1 << 17)
     caches = (winograd_shape.late, winograd_shape.cut, winograd_launch.forward_launch, winograd_launch.weight_launch)
     for cached in caches:
@@ -133,7 +157,7 @@ def test_weights_for_one_call(name: str, dtype: str) -> None:
     for i in range(100):
         g = random_geometry(rng, name)
         x, w = (rng.standard_normal(s).astype(kind) for s in (g.x_shape, g.w_shape))
-        ws, last = weights_in_memory(w, int(rng.integers(4))), rng.integers(0, 2, 2)
+        ws, last = weights_in_memory(w, int(rng.integers(5))), rng.integers(0, 2, 2)
         ws.flags.writeable = False
         right, found = np.empty(g.y_shape), []
         direct.forward(x.astype(wide), direct.prepare(w.astype(wide), g, wide), g, right)
@@ -149,10 +173,10 @@ def test_weights_for_one_call(name: str, dtype: str) -> None:
         assert all(np.array_equal(found[0], other) for other in found[1:]), g
 
 
-def test_few_tiles_and_many_weights_are_transformed_where_they_are_used() -> None:
+def test_weights_of_few_tiles_are_transformed_where_they_are_used() -> None:
     for g, expected in (
         (geometry(1, 512, 512, (7, 7), (3, 3)), True),
-        (geometry(1, 64, 64, (7, 7), (3, 3)), False),  # that fit the cache
+        (geometry(1, 64, 64, (7, 7), (3, 3)), True),
         (geometry(1, 256, 256, (112, 112), (3, 3)), False),  # again and again
     ):
         w = np.zeros(g.w_shape, "f4")
@@ -312,5 +336,6 @@ def test_refuses() -> None:
     assert named(NAMES[1]).why_not(geometry(1, 4, 4, (9, 9), (5, 5)), single) is None
     assert "dilation (17, 17)" in algorithm.why_not(geometry(1, 4, 4, (50, 50), (3, 3), dilation=17), single)
     assert "float32 or float64" in algorithm.why_not(geometry(1, 4, 4, (9, 9), (3, 3)), np.dtype("c8"))
-    strided = ConvGeometry(1, 4, 4, (9, 9), (3, 3), (2, 2), (1, 1), ((0, 0),) * 2, (1, 1))
-    assert "stride" in algorithm.why_not(strided, single)
+    for kernel, stride, dilation in (((3, 3), (4, 4), (1, 1)), ((8, 8), (4, 4), (1, 1)), ((3, 3), (2, 2), (2, 2))):
+        strided = ConvGeometry(1, 4, 4, (30, 30), kernel, stride, dilation, ((0, 0),) * 2, (1, 1))
+        assert f"the stride {stride}" in algorithm.why_not(strided, single)

@@ -218,14 +218,19 @@ def test_own_photo(own):
     [
         (b"not a picture", "npconv: {} cannot be read as PNG or JPEG: cannot identify image file"),
         ((8, 40), "npconv: demo: {} is 8 × 40 pixels, needs at least 16 × 16\n"),
+        (Image.new("1", (8001, 8000)), "npconv: {} has 8001 x 8000 pixels, over 64000000\n"),
+        (Image.new("I;16", (20, 20)), "npconv: demo: {} has more than 8 bits a pixel; save it with 8\n"),
     ],
+    ids=["none", "small", "large", "deep"],
 )
 def test_a_photo_that_is_none(tmp_path, content, message):
     path = tmp_path / "photo.png"
     if isinstance(content, bytes):
         path.write_bytes(content)
-    else:
+    elif isinstance(content, tuple):
         Image.fromarray(np.zeros((*content, 3), np.uint8)).save(path)
+    else:
+        content.save(path)
     result = CliRunner().invoke(main, ["demo", "--photo", str(path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert result.stderr.startswith(message.format(path))

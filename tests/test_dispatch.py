@@ -21,7 +21,14 @@ from npconv.geometry import ConvGeometry
 DECISIONS = {
     "pointwise": ((1, 64, 56, 56), (256, 64, 1, 1), {}, {"gemm"}, {"blocked"}),
     "pointwise, many": ((8, 256, 14, 14), (64, 256, 1, 1), {}, {"gemm", "direct"}, {"blocked"}),
-    "strided": ((1, 128, 56, 56), (128, 128, 3, 3), {"stride": 2, "padding": 1}, {"gemm", "direct"}, {"blocked"}),
+    "strided": ((1, 512, 14, 14), (512, 512, 3, 3), {"stride": 2, "padding": 1}, {"gemm", "direct"}, {"blocked"}),
+    "5x5, strided": (
+        (1, 128, 56, 56),
+        (128, 128, 5, 5),
+        {"stride": 2, "padding": 2},
+        {"gemm", "direct"},
+        {"fused_winograd_f4"},
+    ),
     "3x3, many channels": (
         (1, 256, 56, 56),
         (256, 256, 3, 3),
@@ -216,3 +223,22 @@ def test_a_plug_in_may_be_where_only_python_looks(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(algorithms.sys, "path", [])
     monkeypatch.setattr(algorithms.sys, "meta_path", [type("Finder", (), {"find_distributions": None})()])
     assert algorithms._declared()
+
+
+@pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
+def test_small_layers_of_whole_numbers_are_exact() -> None:
+    """Where so little is computed, an algorithm that rounds is taken only by its name."""
+    rng = np.random.default_rng(5)
+    for shape, w_shape in (
+        ((2, 4, 9, 8), (4, 4, 3, 3)),
+        ((1, 16, 14, 14), (16, 16, 3, 3)),
+        ((1, 24, 12, 12), (24, 24, 3, 3)),
+    ):
+        for options in ({"padding": 1}, {"stride": 2}):
+            x, w = rng.integers(-9, 10, shape).astype(float), rng.integers(-9, 10, w_shape).astype(float)
+            assert np.array_equal(npconv.conv(x, w, **options), npconv.conv(x, w, algorithm="direct", **options))
+            found = npconv.explain(x.shape, w.shape, dtype="float64", **options)
+            assert algorithms.named(found.choice).exact_on_integers
+            assert "fused_winograd" not in found.choice
+    assert "rounds whole numbers" in str(npconv.explain((1, 8, 9, 9), (8, 8, 3, 3)))
+    assert npconv.explain((1, 64, 28, 28), (64, 64, 3, 3), padding=1).choice == "fused_winograd_f4"

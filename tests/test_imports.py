@@ -1,4 +1,4 @@
-"""The import graph: it has a direction (docs/house.md), no circle, and costs nothing but NumPy."""
+"""The import graph: it has a direction (docs/house.md), no circle, and costs little but NumPy."""
 
 import ast
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import npconv
+from npconv.lazy import Later
 
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = "npconv"
@@ -204,6 +205,23 @@ def test_what_was_loaded_was_seen(loaded):
     """The two tests above would pass on an empty list."""
     assert {"npconv", "npconv.convolution", "npconv.pooling", "npconv.filters"} <= loaded["use"]
     assert "npconv.plots" not in loaded["use"]
+
+
+def test_the_import_loads_what_conv_needs_and_little_else(loaded):
+    assert {"npconv.convolution", "npconv.dispatch", "npconv.compiled.threads"} <= loaded["import"]
+    for later in ("dataclasses", "npconv.gradients", "npconv.plan", "npconv.pooling", "npconv.nn"):
+        assert later not in loaded["import"]
+    for part in ("compiled.outer", "compiled.phased", "compiled.winograd.grad_launch", "joining"):
+        assert f"npconv.{part}" not in loaded["import"]
+
+
+def test_a_later_module_is_loaded_by_its_first_name(monkeypatch):
+    monkeypatch.delitem(sys.modules, "npconv.algorithms.cook_toom", raising=False)
+    later = Later("..algorithms.cook_toom", "npconv.nn")
+    assert "npconv.algorithms.cook_toom" not in sys.modules
+    assert later.matrices is sys.modules["npconv.algorithms.cook_toom"].matrices
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = later.no_such_name
 
 
 def test_the_stub_types_every_public_name():

@@ -1,10 +1,13 @@
 """npconv: convolution and pooling for NumPy, forward and backward, every algorithm a short readable page.
 
-Names load their module when first used, so importing npconv costs next to nothing; `__init__.pyi` types them.
+What `conv` needs is loaded at once, so that the first call of a process is about as quick as the next, unless the process
+is the command `npconv`, whose help needs nothing. Other names load their module when first used; `__init__.pyi` types them.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from .lazy import loaded
@@ -46,6 +49,13 @@ _HOME = {
 _MODULES = ("filters", "gradcheck", "integrations", "nn", "plots", "testing")
 
 __all__ = sorted(name for names in _HOME.values() for name in names)
+
+# at this moment, "-m" is the name of a module that Python runs as a command
+if os.path.basename(next(iter(getattr(sys, "argv", [])), "")).removesuffix(".exe") not in ("npconv", "-m"):
+    from .compiled import ahead as _ahead
+    from .convolution import conv as conv
+
+    _ahead.load()
 
 
 def __getattr__(name: str) -> Any:

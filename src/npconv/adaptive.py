@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
-
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any
 
 from .arguments import flag, operation, shape_of
 from .geometry import Ints, adaptive_axis
@@ -13,7 +11,10 @@ from .pool_passes import divisors, maxima, maxima_and_indices, means, routed, sh
 from .pool_problem import PoolProblem, countable, is_plain, real_operand, spatial_layout
 from .reading import per_axis
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 def read_adaptive(op: str, x_shape: Ints, size: Any, layout: Any) -> PoolProblem:

@@ -22,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 USUAL = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 #: The types of options whose values are looked up; 1, 1.0 and True are equal, but only the first is an int.
 PLAIN = frozenset({int, str, bool, float, complex, type(None), tuple})
+FLAT = PLAIN - {tuple}
 EXACT_IN_FLOAT64 = 2**53
 EXACT_IN_INT64 = 2**63
 
@@ -94,7 +95,8 @@ def _plain_types(values: tuple[Any, ...]) -> tuple[type, ...] | None:
     if tuple in types:
         for value in values:
             if type(value) is tuple:
-                inside = _plain_types(value)
+                flat = tuple(map(type, value))
+                inside = flat if FLAT.issuperset(flat) else _plain_types(value)
                 if inside is None:
                     return None
                 types += inside

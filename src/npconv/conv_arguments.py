@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -30,6 +29,7 @@ from .reading import (
     shown,
     spatial_axes,
 )
+from .records import replace
 from .windows import MODES
 
 

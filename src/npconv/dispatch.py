@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -19,7 +18,7 @@ from .arguments import Dtypes, choice
 from .compiled import catalogue, store
 from .geometry import ConvGeometry, total
 from .memory import MemoryLimitError, machine_memory
-from .records import dataclass
+from .records import dataclass, replace
 
 #: What `accuracy` admits: the scales of an error bound and the largest constant on each.
 TIERS: dict[str, dict[str, float]] = {
@@ -36,16 +35,20 @@ SECONDS = {
     "numpy": {"flop": 7.8e-12, "byte": 3.0e-11, "call": 3.2e-6, "butterfly": 2.5e-10},
     "blocked": {"flop": 5.4e-12, "byte": 2.4e-11, "call": 6e-6, "butterfly": 1.0e-11},
     "outer": {"flop": 4.3e-12, "byte": 5.0e-11, "call": 8e-6, "butterfly": 1.0e-11},
-    "winograd": {"flop": 5.2e-12, "byte": 2.5e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
-    "winograd_grad": {"flop": 4.5e-12, "byte": 2.6e-11, "call": 8e-6, "butterfly": 1.0e-11},
-    "channelwise": {"flop": 6.0e-12, "byte": 2.8e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
-    "channelwise_grad": {"flop": 1.0e-11, "byte": 1.5e-11, "call": 2.0e-5, "butterfly": 1.0e-11},
+    "winograd": {"flop": 4.9e-12, "byte": 2.5e-11, "call": 1e-5, "butterfly": 1.0e-11},
+    "winograd_grad": {"flop": 3.9e-12, "byte": 2.6e-11, "call": 8e-6, "butterfly": 1.0e-11},
+    "channelwise": {"flop": 5.2e-12, "byte": 2.8e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
+    "channelwise_grad": {"flop": 5.5e-12, "byte": 1.5e-11, "call": 2.0e-5, "butterfly": 1.0e-11},
     "fourier": {"flop": 4.8e-12, "byte": 3.5e-11, "call": 1.5e-5, "butterfly": 1.0e-11},
 }
 
 
+#: Products from which on an algorithm may be chosen that rounds whole numbers: a few microseconds of work.
+SMALL_MACS = 1 << 20
 #: Weights that arrive turned, as those of an input gradient do, NumPy brings in order at this many bytes' price a byte.
 TURNED = 24
+#: The same for compiled kernels that want the groups of such weights in one axis.
+JOINED = 12
 #: Where `npconv tune` keeps its table, in the directory of the compiled kernels.
 TUNED = "tuning.json"
 
@@ -124,6 +127,8 @@ def against(algorithm: Algorithm, geometry: ConvGeometry, request: Request) -> s
         return why
     if request.dtypes.exact and not algorithm.exact_on_integers:
         return "rounds, and integer results are exact"
+    if request.algorithm == "auto" and not algorithm.exact_on_integers and geometry.macs < SMALL_MACS:
+        return "rounds whole numbers, and where so little is computed that gains nothing"
     bound = algorithm.error_bound(geometry, dtype)
     if bound.constant > TIERS[request.accuracy].get(bound.scale, -1):
         return f"its error bound {bound} exceeds accuracy={request.accuracy!r}"
@@ -222,8 +227,10 @@ def seconds(algorithm: Algorithm, geometry: ConvGeometry, request: Request, move
     dtype = request.dtypes.compute
     direction = "weight_grad" if request.direction == "weight_grad" else "forward"
     cost = whole_cost(algorithm, geometry, dtype, direction, request.limit)
-    if request.direction == "input_grad" and cost.engine == "numpy":
-        moved += TURNED * total(geometry.w_shape) * dtype.itemsize
+    if request.direction == "input_grad":
+        joins = geometry.groups > 1 and not algorithm.takes_groups
+        copied = TURNED if cost.engine == "numpy" else JOINED * joins
+        moved += copied * total(geometry.w_shape) * dtype.itemsize
     return estimate(replace(cost, bytes=cost.bytes + moved), dtype, prepared=request.prepared)
 
 

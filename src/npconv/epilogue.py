@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .activations import Activation
 from .compiled import catalogue
 from .compiled.calls import Bound, Words, address
 from .compiled.panels import vector_bytes
 from .geometry import ceil_div, total
+
+if TYPE_CHECKING:
+    from .activations import Activation
 
 #: Elements below which NumPy adds to them as fast as a launch does.
 FEW_TO_ADD = 1 << 15

@@ -6,24 +6,25 @@ A tile of a convolution is a convolution of the same x with other padding, so sp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .activations import Activation
-from .algorithms.base import Algorithm
+from .algorithms.base import Algorithm, joined
 from .algorithms.channelwise import ChannelwisePhases
 from .compiled.calls import Bound, aligned
 from .epilogue import all_finite
 from .geometry import ConvGeometry, Ints, Joint, Phase, ceil_div, joint, total
-from .joining import apart as weights_apart
-from .joining import chained, interleave
-from .joining import weights as joint_weights
-from .phased import Phased
-from .records import dataclass
+from .lazy import Later
+from .records import dataclass, replace
+
+if TYPE_CHECKING:
+    from . import joining, phased
+    from .activations import Activation
+else:  # only strided transpositions have phases
+    joining, phased = Later(".joining", __package__), Later(".phased", __package__)
 
 #: The algorithm for a geometry; with True, one whose non-finite outputs are exactly those it should have.
 Pick = Callable[[ConvGeometry, bool], Algorithm]
@@ -118,8 +119,14 @@ class Step:
 
     def make(self, own: np.ndarray, dtype: np.dtype, once: bool) -> Any:
         """The same from the weights of this part alone."""
+        if not self.algorithm.takes_groups:
+            own = self.joined(own)
         make = self.algorithm.borrow if once and self.tile is None else self.algorithm.prepare
         return make(own, self.largest, dtype)
+
+    def joined(self, w: np.ndarray) -> np.ndarray:
+        """Weights as (O, C/G, *k), which those of an input gradient of groups are not."""
+        return w if w.ndim == self.geometry.rank + 2 else joined(w)
 
     def with_bias(self, prepared: Any, bias: np.ndarray) -> Any:
         """`prepared` with a bias that the algorithm adds on its way; None: it cannot."""
@@ -138,6 +145,12 @@ class Step:
         if self.tile is not None or self.out is not None:
             return None
         return self.algorithm.bind(prepared, self.geometry, x_strides, out_strides, dtype)
+
+    def lend(self, w_strides: Ints, x_strides: Ints, out_strides: Ints, dtype: np.dtype) -> Bound | None:
+        """The same for any weights of these strides, each call's where it says; None: they have to be prepared."""
+        if self.tile is not None or self.out is not None or self.taps is not None:
+            return None
+        return self.algorithm.lend(w_strides, self.geometry, x_strides, out_strides, dtype)
 
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
         """Write this part of the convolution into its part of the output."""
@@ -173,7 +186,7 @@ class Joined(Step):
         return super().workspace(dtype) + (total(self.largest.y_shape) + total(self.geometry.w_shape)) * dtype.itemsize
 
     def prepare(self, w: np.ndarray, dtype: np.dtype, once: bool = False) -> Any:
-        return super().prepare(joint_weights(self.joint, w, dtype), dtype, once)
+        return super().prepare(joining.weights(self.joint, self.joined(w), dtype), dtype, once)
 
     def with_bias(self, prepared: Any, bias: np.ndarray) -> Any:
         groups = self.geometry.groups
@@ -187,7 +200,10 @@ class Joined(Step):
         def first(strides: Ints) -> Bound | None:
             return self.algorithm.bind(prepared, self.geometry, x_strides, strides, dtype)
 
-        return None if self.tile is not None else chained(self.joint, first, out_strides, dtype)
+        return None if self.tile is not None else joining.chained(self.joint, first, out_strides, dtype)
+
+    def lend(self, w_strides: Ints, x_strides: Ints, out_strides: Ints, dtype: np.dtype) -> Bound | None:
+        return None
 
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
         shape = self.largest.y_shape
@@ -197,7 +213,7 @@ class Joined(Step):
         for batch, _, tile in self.tiles():
             here = parts[: tile.batch]
             self.algorithm.forward(x[batch], prepared, tile, here)
-            interleave(self.joint, here, target[batch])
+            joining.interleave(self.joint, here, target[batch])
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +247,7 @@ class Pass:
         self, w: np.ndarray, bias: np.ndarray | None = None, once: bool = False, activation: Activation | None = None
     ) -> Weights:
         """All that depends on the weights, for one call or many; with bias and activation where every algorithm can."""
-        each = None if self.joint is None else weights_apart(self.joint, w, self.dtype)
+        each = None if self.joint is None else joining.apart(self.joint, w, self.dtype)
         if each is None:
             plain = tuple([step.prepare(w, self.dtype, once) for step in self.steps])
         else:
@@ -346,7 +362,7 @@ def together(
     geometry, size = all_of.geometry, dtype.itemsize
     ways: list[tuple[Callable[[], float], Callable[[], Step]]] = [
         (lambda a=a: price(geometry, 0, a), lambda a=a: Step(None, None, geometry, a, None))  # type: ignore[misc]
-        for a in (ChannelwisePhases(all_of), Phased(all_of))
+        for a in (ChannelwisePhases(all_of), phased.Phased(all_of))
     ]
     if not zeros:
         tile = min(geometry.batch, max(1, JOINT_BYTES // (total(geometry.y_shape[1:]) * size))), geometry.out_shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from .algorithms.base import Algorithm, Compiled, Cost, ErrorBound
 from .compiled import catalogue, threads
 from .dispatch import Request, against, choose, estimate, picker, whole_cost
 from .geometry import ConvGeometry
+from .records import dataclass
 
 
 @dataclass(frozen=True)

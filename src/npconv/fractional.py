@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import flag, operand, operation
 from .geometry import Ints, fractional_starts
@@ -15,7 +14,10 @@ from .pool_problem import PoolProblem, real_operand, spatial_layout
 from .reading import per_axis
 from .reduction import PlaneAxis
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 def _sizes(op: str, output_size: Any, output_ratio: Any, sizes: Ints, kernel: Ints) -> Ints:

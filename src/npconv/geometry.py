@@ -24,12 +24,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
 
-from .records import dataclass
+from .records import dataclass, replace
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -78,6 +77,15 @@ def interleaved(size: int, lo: int, d: int, out: int) -> list[tuple[int, int, in
     """
     firsts = [(q, (q - lo) % d) for q in range(min(d, out))]
     return [(a, max(0, ceil_div(size - a, d)), (a + lo - q) // d, ceil_div(out - q, d)) for q, a in firsts]
+
+
+def strided_parts(size: int, lo: int, k: int, s: int) -> list[tuple[int, int, int, int]]:
+    """An axis under a kernel of `k` taps and stride `s` as axes of stride 1: (first input, inputs, padding before, taps).
+
+    Taps t, t + s, t + 2 s ... of all outputs read inputs that lie `s` apart, and the sum of these parts is the whole.
+    """
+    firsts = [(t, ceil_div(lo - t, s)) for t in range(min(s, k))]
+    return [(t - lo + b * s, max(0, ceil_div(size + lo - t, s) - b), b, ceil_div(k - t, s)) for t, b in firsts]
 
 
 def transposed_size(size: int, lo: int, hi: int, e: int, s: int, extra: int) -> int:
@@ -177,7 +185,7 @@ class ConvGeometry:
 
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple([getattr(self, field.name) for field in fields(self)]))
+        return hash(tuple([getattr(self, name) for name in self.__match_args__]))
 
     @property
     def rank(self) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import flag, operation, shape_of
 from .geometry import Ints, adaptive_axis
@@ -14,7 +13,10 @@ from .layouts import Layout
 from .pool_passes import divisors, maxima, means, routed, shared
 from .pool_problem import PoolProblem, real_operand, spatial_layout
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 def _read(op: str, x_shape: Ints, layout: Any) -> PoolProblem:

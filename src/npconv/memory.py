@@ -52,10 +52,10 @@ def keep_freed_memory() -> None:
     import ctypes
 
     try:
-        library = ctypes.CDLL(None)
-        library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
-        library.free.restype, library.free.argtypes = None, (ctypes.c_void_p,)
-        library.free(library.malloc(31 << 20))
+        malloc, free = ctypes.pythonapi["malloc"], ctypes.pythonapi["free"]  # which are those of the whole process
+        malloc.restype, malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+        free.restype, free.argtypes = None, (ctypes.c_void_p,)
+        free(malloc(31 << 20))
     except (AttributeError, OSError, TypeError):  # no such library here; it only helps
         pass
 

@@ -5,21 +5,21 @@ It is what the blocked algorithm does to every phase, on inputs that are packed 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from .algorithms import named
 from .algorithms.base import Compiled, Cost, ErrorBound
 from .compiled import threads
 from .compiled.calls import Bound, address, aligned
-from .compiled.panels import UNBOUNDED, bounds
+from .compiled.panels import UNBOUNDED, bounds, vector_bytes
 from .compiled.phased import launch
 from .geometry import ConvGeometry, Ints, Joint, total
-from .records import dataclass
+from .records import dataclass, replace
 
 #: Arithmetic takes so much of the time that the parts need one by one: they share packed inputs and the end of a launch.
 SHARED = 0.85
+#: The same where several groups have half a vector of outputs each: they are not worth the loads.
+NARROW = 1.4
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class Phased(Compiled):
         brought = replace(before[0], bytes=sum(c.bytes for c in before), calls=1)
         moved = found[0].bytes + sum(total(g.y_shape) for g in launch.phases(self.joint)[1:]) * dtype.itemsize
         held = max(c.workspace for c in found) + (len(found) - 1) * weights
-        flops = int(SHARED * sum(c.flops for c in found))
+        each = geometry.per_group[1] // len(self.joint.phases)
+        narrow = geometry.groups > 1 and 2 * each * dtype.itemsize <= vector_bytes()
+        flops = int((NARROW if narrow else SHARED) * sum(c.flops for c in found))
         return replace(found[0], flops=flops, bytes=moved, workspace=held, preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
@@ -89,9 +91,8 @@ class Phased(Compiled):
         workers = threads.current()
         w_strides = prepared.weights.strides if prepared.fresh else None
         found = launch.forward_launch(self.joint, prepared.kernel, x_strides, out_strides, w_strides, dtype, workers)
-        scratch = found.scratch * min(workers, found.blocks)
         fixed = {
             "bias": 0 if prepared.bias is None else address(prepared.bias),
             "bounds": address(bounds(dtype, *prepared.bounds)),
         }
-        return Bound(found.words, found.blocks, found.flops, scratch, w=address(prepared.weights), **fixed)
+        return found.bound(w=address(prepared.weights), **fixed)

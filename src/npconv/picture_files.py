@@ -80,14 +80,14 @@ def opaque(picture: Any) -> Any:
 def fitted(picture: Any, width: int, height: int, channels: int) -> np.ndarray:
     """(height, width, channels) of uint8: the largest part in the middle that has the proportions, resized.
 
+    The picture is not `deep`.
+
     Raises
     ------
     PictureError
-        If the picture has more than 8 bits a channel, or the result would pass `MOST_PIXELS`.
+        If the result would pass `MOST_PIXELS`.
     """
     Image, ImageOps = pillow()
-    if deep(picture):
-        raise PictureError("a picture of more than 8 bits a pixel; give it as .npy")
     if width * height > MOST_PIXELS:
         raise PictureError(f"the model takes pictures of {width} x {height} pixels, over {MOST_PIXELS}")
     picture = opaque(picture).convert("RGB" if channels == 3 else "L")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -18,16 +17,18 @@ from .conv_arguments import ConvOptions, check_bias, read, with_defaults
 from .epilogue import add as add_in_place
 from .epilogue import finish, finish_finite, following
 from .execution import Pass, Weights
-from .explanation import Explanation, explanation
 from .geometry import Ints
 from .layouts import NAMES, Layout, input_layout
 from .memory import output
 from .problem import ConvProblem
 from .reading import shown
-from .transposed_problem import TransposeOptions, read_transpose
+from .records import replace
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from .explanation import Explanation
+    from .transposed_problem import TransposeOptions
 
     Array = NDArray[Any]
 
@@ -146,6 +147,8 @@ def plan_conv_transpose(
     >>> plan(np.array([[[3.0, -1.0]]]))
     array([[[3., 0., 0., 2.]]])
     """
+    from .transposed_problem import read_transpose
+
     op = "plan_conv_transpose"
     own = operand(op, "w", w).copy()
     p = read_transpose(op, shape_of(op, "x_shape", x_shape), own.shape, options)
@@ -322,6 +325,8 @@ class ConvPlan:
 
     def explain(self) -> Explanation:
         """What runs and why, as `npconv.explain` prints it, and what follows it."""
+        from .explanation import explanation
+
         problem = self._problem
         found = explanation(problem.op, problem.geometry, problem.request(self._dtypes, self._direction))
         fused = any(weights.bias is not None for weights in self._prepared.values())

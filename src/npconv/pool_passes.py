@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .arguments import flag
 from .compiled.calls import address
@@ -30,7 +29,11 @@ from .reduction import (
     winning_taps,
 )
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
 #: Powers within these bounds lost nothing to overflow or underflow; others are computed again, scaled.
 SAFE_SUMS = (1e-280, 1e300)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import choice, flag, operation
 from .indices import SPACES
@@ -13,7 +12,10 @@ from .memory import output
 from .pool_passes import divisors, maxima, maxima_and_indices, means, norms, read_power
 from .pool_problem import float_dtype, read_pool, real_operand
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 @operation

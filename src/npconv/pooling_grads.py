@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import choice, common_dtypes, operand, operation, shape_of
 from .geometry import Ints
@@ -14,7 +13,10 @@ from .memory import output
 from .pool_passes import divisors, norm_gradient, read_power, routed, shared
 from .pool_problem import PoolOptions, float_dtype, read_pool, real_operand, with_defaults
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 @operation

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import dispatch, execution
-from .activations import Activation
 from .algorithms.base import input_grad_weights
 from .arguments import Dtypes, integer_compute, largest_magnitude, working
 from .compiled import catalogue
@@ -17,9 +15,12 @@ from .epilogue import finish
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
 from .memory import MemoryLimitError, check_memory, contiguous, machine_memory
-from .records import dataclass
+from .records import dataclass, replace
 from .single import Single, single
 from .windows import pad, pad_mode, pad_mode_adjoint
+
+if TYPE_CHECKING:
+    from .activations import Activation
 
 #: Memory layouts of operands for which a problem remembers whether there is a short way.
 MOST_SINGLES = 64

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .arguments import choice, common_dtypes, operand, operation
 from .geometry import Ints, total, transposed_size
@@ -15,7 +14,10 @@ from .memory import output
 from .pool_problem import real_operand, spatial_layout
 from .reading import per_axis, resolve_padding
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 
 def unpooled_sizes(op: str, sizes: Ints, kernel: Any, stride: Any, padding: Any, output_size: Any) -> Ints:

@@ -68,7 +68,10 @@ def _declared() -> bool:
     """Whether an installed package may declare one: the library that knows takes 15 ms to import, this look one."""
     if any(hasattr(finder, "find_distributions") for finder in sys.meta_path if finder is not PathFinder):
         return True
+    python = os.path.dirname(os.__file__)
     for folder in sys.path:
+        if folder in (python, os.path.join(python, "lib-dynload")):  # the standard library is large, and no package
+            continue
         try:
             names = os.listdir(folder or os.curdir)
         except NotADirectoryError:  # an archive

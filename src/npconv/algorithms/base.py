@@ -84,6 +84,8 @@ class Algorithm:
     automatic: bool = True
     #: Whether it lives on NumPy's BLAS, whose threads keep processors busy for some 20 ms after a product.
     blas: bool = False
+    #: Whether it takes weights as `input_grad_weights` gives them, groups an axis of their own, without a copy.
+    takes_groups: bool = False
 
     def why_not(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """The reason it cannot run, one clause, or None. It holds for all three passes."""
@@ -129,6 +131,12 @@ class Algorithm:
         self, prepared: Any, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
         """The one launch that is `forward` for arrays of `dtype` and these strides; None: it takes more, or nothing at all."""
+        return None
+
+    def lend(
+        self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        """`bind` for any weights of these strides, each call's where it says; None: they have to be prepared."""
         return None
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
@@ -180,23 +188,33 @@ class Compiled(Algorithm):
 
 
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:
-    """The kernel of the input gradient: taps flipped, in and out swapped inside each group, (C, O/G, *k)."""
+    """The kernel of the input gradient, a view: taps flipped, in and out swapped, (C, O, *k); of groups (G, C/G, O/G, *k)."""
     o, i, *k = w.shape
     flipped = (..., *(slice(None, None, -1),) * len(k))
     if groups == 1:
         return w.swapaxes(0, 1)[flipped]
-    apart = w.reshape(groups, o // groups if groups else 0, i, *k)
-    # A copy, for groups and inputs become one axis; else everything keeps its order in memory, which copies fastest.
+    return w.reshape(groups, o // groups if groups else 0, i, *k).swapaxes(1, 2)[flipped]
+
+
+def joined(w: np.ndarray) -> np.ndarray:
+    """Weights (G, O/G, C/G, *k) as (O, C/G, *k): a copy that keeps their order in memory, which copies fastest."""
+    upright = (..., *[slice(None, None, -1 if step < 0 else 1) for step in w.strides[3:]])
+    apart = w[upright]
     rest = sorted(range(1, apart.ndim), key=lambda axis: -abs(apart.strides[axis]))
-    at = rest.index(2)
+    at = rest.index(1)
     joint = np.ascontiguousarray(apart.transpose(*rest[:at], 0, *rest[at:]))
-    joint = joint.reshape([groups * i if axis == 2 else apart.shape[axis] for axis in rest])
-    return joint.transpose([rest.index(axis) for axis in (2, 1, *range(3, apart.ndim))])[flipped]
+    joint = joint.reshape([w.shape[0] * w.shape[1] if axis == 1 else apart.shape[axis] for axis in rest])
+    return joint.transpose([rest.index(axis) for axis in range(1, apart.ndim)])[upright]
 
 
 def streamed(weights: int) -> int:
     """Of so many bytes of prepared weights, those that come from memory at every call, however many threads there are."""
     return max(0, weights - NEAR_BYTES)
+
+
+def untransformed(geometry: ConvGeometry, dtype: np.dtype, flops: int, workspace: int) -> Cost:
+    """The cost of a weight gradient as products of x and g in machine code."""
+    return Cost(flops, sum(elements(geometry)) * dtype.itemsize, 2, workspace, engine="outer")
 
 
 def elements(geometry: ConvGeometry) -> tuple[int, int, int]:

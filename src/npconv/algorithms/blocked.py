@@ -10,26 +10,28 @@ convolution algorithm", arXiv:1907.02129.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiled import catalogue, tasks, threads
-from ..compiled.calls import Bound, Words, address, aligned
-from ..compiled.outer import launch as outer_launch
-from ..compiled.panels import CHUNK, LINE, SPARE, UNBOUNDED, Panels, bounds, panels, whole_lines
+from ..compiled.calls import Bound, Launch, Words, address
+from ..compiled.ordered import SPARE_BYTES, Brought, order_of, packing_of, tap_steps
+from ..compiled.panels import CHUNK, LINE, SPARE, UNBOUNDED, Panels, bounds, panels, weight_steps, whole_lines
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
-from ..records import dataclass
-from .base import Compiled, Cost, ErrorBound, elements, streamed
+from ..lazy import Later
+from ..records import dataclass, replace
+from .base import Compiled, Cost, ErrorBound, streamed, untransformed
 
-#: Bytes of scratch for one thread that packs weights: a square of vectors.
-SPARE_BYTES = 1024
-#: Input channels below which packing is not cut further.
-MIN_CUT = 16
-#: Pieces that packing is cut into; the cycles that it takes: to begin with, and for each vector into its place.
-PIECES, LAUNCH_CYCLES, PACK_CYCLES = 8, 30_000, 8
+if TYPE_CHECKING:
+    from ..compiled.outer import launch as outer_launch
+else:  # only weight gradients need it
+    outer_launch = Later("..compiled.outer.launch", __package__)
+
+#: The cycles that packing takes: to begin with, and for each vector into its place.
+LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
 #: Cycles to bring a vector of weights in order in the middle of a kernel: copied, transposed, one by one.
 COPY_CYCLES, TRANSPOSE_CYCLES, GATHER_CYCLES = 3, 8, 40
 #: Bytes between rows of weights above which they are not read in place: too many would share a line of the cache.
@@ -59,6 +61,7 @@ class Blocked(Compiled):
     name = "blocked"
     summary = "keeps a tile of outputs in registers while it reads x in place; machine code"
     accuracy = ("standard", "fast")
+    takes_groups = True
 
     def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
         return ErrorBound(128, "window")
@@ -66,8 +69,8 @@ class Blocked(Compiled):
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         n, size, group = geometry.batch, dtype.itemsize, geometry.groups
         if direction == "weight_grad":
-            scratch, moved = outer_launch.workspace(geometry, dtype), sum(elements(geometry))
-            return Cost(outer_launch.flops(geometry, dtype), moved * size, 2, scratch, engine="outer")
+            work, scratch = outer_launch.flops(geometry, dtype), outer_launch.workspace(geometry, dtype)
+            return untransformed(geometry, dtype, work, scratch)
         p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
         lanes = group * p.computed
         vectors = n * total(geometry.out_shape) * lanes
@@ -91,18 +94,11 @@ class Blocked(Compiled):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        packing = _packing(geometry.groups, w.shape, w.strides, dtype)
-        weights = aligned(packing.elements, dtype)
-        scratch = aligned(min(threads.current(), packing.blocks) * SPARE_BYTES)
-        # moving a number costs about what 16 products do
-        packing.words.run(
-            packing.blocks, 16.0 * packing.elements, to=address(weights), w=address(w), scratch=address(scratch)
-        )
-        return Prepared(weights)
+        return Prepared(packing_of(geometry, weight_steps(w.strides, geometry), dtype).bring(address(w), dtype))
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        if _borrows(geometry, w.strides, w.itemsize, threads.current()):
+        if _borrows(geometry, weight_steps(w.strides, geometry), w.itemsize, threads.current()):
             return Prepared(w, fresh=True)
         return self.prepare(w, geometry, dtype)
 
@@ -126,70 +122,27 @@ class Blocked(Compiled):
         launch = plan(geometry, x_strides, out_strides, w_strides, dtype, threads.current())
         if launch is None or (prepared.adds and out_strides[1] != dtype.itemsize):
             return None
-        bias, scratch = 0 if prepared.bias is None else address(prepared.bias), launch.scratch * launch.threads
-        fixed = {"bias": bias, "bounds": address(bounds(dtype, *prepared.bounds)), "adds": 2 * prepared.adds}
-        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=address(prepared.weights), **fixed)
+        bias = 0 if prepared.bias is None else address(prepared.bias)
+        within = address(bounds(dtype, *prepared.bounds))
+        return launch.bound(w=address(prepared.weights), bias=bias, bounds=within, adds=2 * prepared.adds)
 
-
-@dataclass(frozen=True)
-class Packing:
-    """The launch that brings weights of one shape and layout into panels."""
-
-    words: Words
-    blocks: int
-    elements: int
-
-
-@lru_cache(maxsize=1024)
-def _packing(group: int, shape: Ints, strides: Ints, dtype: np.dtype) -> Packing:
-    size, c, taps = dtype.itemsize, shape[1], total(shape[2:])
-    o = shape[0] // group
-    p = panels(o, size)
-    steps = _tap_steps(strides, shape[2:])
-    full, last = (columns * p.lanes * size * c * taps for columns in (p.columns, p.last))
-    run, along = _order(strides[1], steps, size)
-    cuts = max(1, min(c // MIN_CUT, ceil_div(PIECES, group * p.count)))
-    values = {
-        "step_g": o * strides[0], "step_o": strides[0], "step_c": strides[1], "taps": taps, "channels": c, "outputs": o,
-        "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": full,
-        "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "along": along, "scratch_step": SPARE_BYTES,
-    }  # fmt: skip
-    words = Words(catalogue.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
-    return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
-
-
-@dataclass(frozen=True)
-class Launch:
-    """A kernel and its arguments for one geometry and one pair of memory layouts."""
-
-    words: Words
-    blocks: int
-    flops: int
-    scratch: int  # bytes per thread
-    threads: int
-
-
-def _tap_steps(strides: Ints, kernel: Ints) -> np.ndarray:
-    """Bytes from the first tap to each, taps in C order."""
-    steps = np.array(strides[2:], np.int64)
-    return np.array([int(np.array(at, np.int64) @ steps) if at else 0 for at in np.ndindex(*kernel)], np.int64)
-
-
-def _order(step_c: int, tap_steps: np.ndarray, size: int) -> tuple[bool, int]:
-    """Whether the taps of an input channel, and then the next channel's, follow each other in memory; and the taps' step.
-
-    The step is 0 unless it is that of neighbours, up or down.
-    """
-    numbers = np.arange(len(tap_steps))
-    up, down = (bool((tap_steps == numbers * step).all()) for step in (size, -size))
-    along = 0 if len(tap_steps) == 1 else size if up else -size if down else 0
-    return up and step_c == len(tap_steps) * size, along
+    def lend(
+        self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        steps, workers = weight_steps(w_strides, geometry), threads.current()
+        fresh = _borrows(geometry, steps, dtype.itemsize, workers)
+        launch = plan(geometry, x_strides, out_strides, steps if fresh else None, dtype, workers)
+        if launch is None:
+            return None
+        found = launch.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)), adds=0)
+        return found if fresh else Brought(found, packing_of(geometry, steps, dtype), dtype)
 
 
 def _in_place(strides: Ints, geometry: ConvGeometry, p: Panels, merged: int, size: int) -> bool:
     """Whether the caller's weights are rows of whole vectors, near each other."""
-    together = merged == 1 or strides[-1] == geometry.per_group[0] * strides[1]
-    return strides[0] == size and p.rest == p.lanes and 0 < strides[1] <= PLACE_BYTES and together
+    _, step_o, step_c, *taps = strides
+    together = merged == 1 or taps[-1] == geometry.per_group[0] * step_c
+    return step_o == size and p.rest == p.lanes and 0 < step_c <= PLACE_BYTES and together
 
 
 @lru_cache(maxsize=4096)
@@ -207,8 +160,9 @@ def _borrows(geometry: ConvGeometry, strides: Ints, size: int, workers: int) -> 
     packs = any(lo > 0 or hi > 0 for lo, hi in geometry.padding)
     boxes, parts, cuts = tasks.split(outputs, effective, stride, geometry.taps, c * size, n, p, packs, 0, True, workers)
     times = geometry.batch * cuts * total([ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True)])
-    along = _order(strides[1], _tap_steps(strides, geometry.kernel), size)[1]
-    each = COPY_CYCLES if strides[0] == size else TRANSPOSE_CYCLES if along or strides[1] == size else GATHER_CYCLES
+    _, step_o, step_c, *_ = strides
+    along = order_of(step_c, tap_steps(strides, geometry.kernel), size)[1]
+    each = COPY_CYCLES if step_o == size else TRANSPOSE_CYCLES if along or step_c == size else GATHER_CYCLES
     vectors = geometry.groups * p.vectors * geometry.terms
     busy = min(workers, geometry.groups * parts * times)
     return vectors * times * each // busy < LAUNCH_CYCLES + vectors * PACK_CYCLES // workers
@@ -224,6 +178,7 @@ def plan(
     size = dtype.itemsize
     n, group = geometry.batch, geometry.groups
     c, o = geometry.per_group
+    w_steps = None if w_strides is None else weight_steps(w_strides, geometry)
     inputs, outputs = three_axes(geometry.in_shape, 1), three_axes(geometry.out_shape, 1)
     kernel = three_axes(geometry.kernel, 1)
     # steps that are never taken may be larger than a machine word
@@ -243,8 +198,8 @@ def plan(
     packs = not plain or x_strides[1] != size or (merged > 1 and steps[2] != c * size)
     direct = y_strides[1] == size
     p = panels(o, size)
-    place = w_strides is not None and _in_place(w_strides, geometry, p, merged, size)
-    fresh = w_strides is not None and not place
+    place = w_steps is not None and _in_place(w_steps, geometry, p, merged, size)
+    fresh = w_steps is not None and not place
     effective = tuple(effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True))
     boxes, parts, cuts = tasks.split(
         outputs,
@@ -273,11 +228,11 @@ def plan(
     taps = np.arange(len(offsets), dtype=np.int64)
     wide, last = (k * p.lanes * size for k in (p.columns, p.last))  # bytes of a row of weights
     deep = merged * c
-    w_steps = _tap_steps(w_strides, geometry.kernel) if w_strides is not None else np.zeros(1, np.int64)
-    run, along = _order(w_strides[1], w_steps, size) if w_strides is not None else (False, 0)
-    w_g, w_o, w_c = (o * w_strides[0], w_strides[0], w_strides[1]) if w_strides is not None else (0, 0, 0)
+    w_g, w_o, w_c, *_ = w_steps or (0, 0, 0)
+    w_taps = tap_steps(w_steps, geometry.kernel) if w_steps else np.zeros(1, np.int64)
+    run, along = order_of(w_c, w_taps, size) if w_steps else (False, 0)
     if place:
-        w_offsets, w_row, panel_step, group_step = np.tile(w_steps[::merged], 2), w_c, wide, w_g
+        w_offsets, w_row, panel_step, group_step = np.tile(w_taps[::merged], 2), w_c, wide, w_g
     else:
         w_offsets, w_row = np.concatenate([taps * deep * wide, taps * deep * last]), 0
         panel_step = deep * wide * len(taps)
@@ -287,7 +242,7 @@ def plan(
         "tap_offsets": np.array(offsets, np.int64),
         "w_offsets": w_offsets,
         "chunk_offsets": np.concatenate([some * wide, some * last]),
-        "w_taps": w_steps,
+        "w_taps": w_taps,
         **tables,
     }
     pack_bytes = whole_lines(total(box) * row) + LINE if packs else 0
@@ -310,5 +265,4 @@ def plan(
         "scratch_step": whole_lines(at_weights + (len(some) * depth * wide if fresh else 0) + 256),
     }  # fmt: skip
     words = Words(catalogue.kernel("blocked", "forward", f"f{size}"), values, arrays)
-    blocks = n * group * total(counts) * parts * cuts
-    return Launch(words, blocks, 2 * geometry.macs, values["scratch_step"], min(workers, blocks))
+    return Launch(words, n * group * total(counts) * parts * cuts, 2 * geometry.macs, values["scratch_step"])

@@ -8,25 +8,36 @@ Sources: Sifre (2014), "Rigid-motion scattering for image classification"; Xie e
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.channelwise.launch import grouping, lay_out, packing_of, plan, plan_gradient, workspace
-from ..compiled.channelwise.phases import Bundle, bundle, packings, real
-from ..compiled.panels import UNBOUNDED, bounds
+from ..compiled.channelwise.launch import (
+    STORE_PRODUCTS,
+    grouping,
+    lay_out,
+    packing_of,
+    plan,
+    plan_gradient,
+    workspace,
+)
+from ..compiled.panels import UNBOUNDED, bounds, weight_steps
 from ..geometry import ConvGeometry, Ints, Joint, total
-from ..records import dataclass
+from ..lazy import Later
+from ..records import dataclass, replace
 from .base import Compiled, Cost, ErrorBound
+
+if TYPE_CHECKING:
+    from ..compiled.channelwise import phases
+else:
+    phases = Later("..compiled.channelwise.phases", __package__)
 
 #: Channels of a group, in or out, at most: wider groups fill the lanes of a matrix product.
 WIDEST_GROUP = 8
 #: Images up to which packing the weights anew for each costs less than a launch that packs them once.
 FEW_IMAGES = 4
-#: What writing an output costs, in products.
-STORE_PRODUCTS = 8
 #: What moving an input or an output costs where groups do not fill their lanes, one element at a time: in products.
 GAP_PRODUCTS = 32
 #: What packing an input costs that several outputs read on their own: in products for each of them.
@@ -51,6 +62,7 @@ class Channelwise(Compiled):
     name = "channelwise"
     summary = "one multiply-add per tap, channels side by side in vectors; for small groups; machine code"
     accuracy = ("standard", "fast")
+    takes_groups = True
 
     def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         if max(geometry.padded_shape, default=0) > FAR:
@@ -85,15 +97,23 @@ class Channelwise(Compiled):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        words, vectors, size = packing_of(geometry.groups, geometry.in_channels, w.shape, w.strides, dtype)
+        words, vectors, size = packing_of(geometry, weight_steps(w.strides, geometry), dtype)
         to = aligned(size, dtype)
         words.run(vectors, 0, w=address(w), to=address(to))
         return Prepared(to)
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
-        if geometry.batch > FEW_IMAGES or geometry.rank > 2:
-            return self.prepare(w, geometry, dtype)
-        return Prepared(np.asarray(w, dtype), fresh=True)
+        if borrows(geometry, w.strides, w.itemsize):
+            return Prepared(np.asarray(w, dtype), fresh=True)
+        return self.prepare(w, geometry, dtype)
+
+    def lend(
+        self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        if not borrows(geometry, w_strides, dtype.itemsize):
+            return None
+        launch = plan(geometry, x_strides, out_strides, weight_steps(w_strides, geometry), dtype)
+        return None if launch is None else launch.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)))
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         dtype = prepared.weights.dtype
@@ -109,15 +129,15 @@ class Channelwise(Compiled):
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
-        w_strides = prepared.weights.strides if prepared.fresh else None
-        launch = plan(geometry, x_strides, out_strides, w_strides, dtype)
-        if launch is None:
-            return None
-        scratch = launch.scratch * min(threads.current(), launch.blocks)
+        steps = weight_steps(prepared.weights.strides, geometry) if prepared.fresh else None
+        launch = plan(geometry, x_strides, out_strides, steps, dtype)
+        return None if launch is None else launch.bound(**self.fixed(prepared, dtype))
+
+    def fixed(self, prepared: Prepared, dtype: np.dtype) -> dict[str, int]:
+        """Where the kernel finds what was prepared."""
         bias = 0 if prepared.bias is None else address(prepared.bias)
         within = address(bounds(dtype, *prepared.bounds))
-        w = address(prepared.weights)
-        return Bound(launch.words, launch.blocks, launch.flops, scratch, w=w, bias=bias, bounds=within)
+        return {"w": address(prepared.weights), "bias": bias, "bounds": within}
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         self._weight_grad(x, g, geometry, out, 0)
@@ -148,10 +168,10 @@ class ChannelwisePhases(Channelwise):
         self.joint = joint
 
     def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        return next((why for _, g in real(self.joint) if (why := Channelwise.limits(self, g, dtype))), None)
+        return next((why for _, g in phases.real(self.joint) if (why := Channelwise.limits(self, g, dtype))), None)
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
-        each = [Channelwise.cost(self, g, dtype) for _, g in real(self.joint)]
+        each = [Channelwise.cost(self, g, dtype) for _, g in phases.real(self.joint)]
         inputs = total(geometry.x_shape) * dtype.itemsize
         return replace(
             each[0],
@@ -162,7 +182,7 @@ class ChannelwisePhases(Channelwise):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        parts = packings(self.joint, w.shape, w.strides, dtype)
+        parts = phases.packings(self.joint, self.steps(w.strides), dtype)
         weights = aligned(sum(size for _, _, _, size in parts), dtype)
         to = address(weights)
         for words, vectors, at, size in parts:
@@ -171,13 +191,35 @@ class ChannelwisePhases(Channelwise):
         return Prepared(weights)
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
-        return super().with_bias(prepared, bias, real(self.joint)[0][1])
+        return super().with_bias(prepared, bias, phases.real(self.joint)[0][1])
+
+    def lend(
+        self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        if not borrows(geometry, w_strides, dtype.itemsize):
+            return None
+        found = phases.quad_launch(self.joint, x_strides, out_strides, self.steps(w_strides), dtype)
+        return None if found is None else found[0].bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)))
 
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
-        w_strides = prepared.weights.strides if prepared.fresh else None
-        launch = bundle(self.joint, x_strides, out_strides, w_strides, dtype)
-        bias = 0 if prepared.bias is None else address(prepared.bias)
-        within = address(bounds(dtype, *prepared.bounds))
-        return Bundle(launch, threads.current(), w=address(prepared.weights), bias=bias, bounds=within)
+        steps = self.steps(prepared.weights.strides) if prepared.fresh else None
+        fixed = self.fixed(prepared, dtype)
+        found = phases.quad_launch(self.joint, x_strides, out_strides, steps, dtype)
+        if found is not None:
+            launch, at = found
+            return launch.bound(**fixed | {"w": fixed["w"] + at})
+        return phases.Bundle(
+            phases.bundle(self.joint, x_strides, out_strides, steps, dtype), threads.current(), **fixed
+        )
+
+    def steps(self, w_strides: Ints) -> Ints:
+        """Those of the weights of all phases."""
+        return weight_steps(w_strides, phases.real(self.joint)[0][1])
+
+
+def borrows(geometry: ConvGeometry, w_strides: Ints, itemsize: int) -> bool:
+    """Whether kernels pack the weights of a call as they go: few images do, and any number where whole vectors lie ready."""
+    ready = w_strides[0] == itemsize and geometry.per_group[0] == 1
+    return geometry.rank < 3 and (geometry.batch <= FEW_IMAGES or ready)

@@ -1,26 +1,62 @@
-"""Winograd in one pass of machine code: prefer it for 3x3 kernels of stride 1 (and 2x2, 5x5); tiles never leave the cache.
+"""Winograd in one pass of machine code: prefer it for 3x3 kernels (and 2x2, 4x4, 5x5); tiles never leave the cache.
 
 What `winograd.py` does with whole arrays happens here to a few dozen tiles at a time: transform, multiply, transform
 back. So the transforms cost a tenth of the products, and F(4, 3) does a quarter of the multiplications. Up to two axes
-are transformed; one more of any kernel is summed directly (3-D, or 5x3). A dilated kernel sees interleaved images. Needs numba
-(extra `fast`). The kernels are `npconv.compiled.winograd`.
+are transformed; one more of any kernel is summed directly (3-D, or 5x3). A dilated kernel sees interleaved images, a
+strided one is a sum of shorter kernels over every other input (polyphase). Needs numba (extra `fast`). The kernels are
+`npconv.compiled.winograd`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.winograd import grad_launch as winograd_grad_launch
+from ..compiled.panels import weight_steps
 from ..compiled.winograd.launch import forward_launch, weight_launch
-from ..compiled.winograd.shape import FORMS, axes, cut, empty, late
+from ..compiled.winograd.shape import FORMS, MOST_STRIDE, Cut, axes, cut, empty, late
 from ..geometry import ConvGeometry, Ints, ceil_div, total
-from ..records import dataclass
-from .base import Compiled, Cost, ErrorBound, streamed
+from ..lazy import Later
+from ..records import dataclass, replace
+from .base import Compiled, Cost, ErrorBound, streamed, untransformed
 from .rounding import amplification
+
+if TYPE_CHECKING:
+    from ..compiled.outer import launch as outer_launch
+    from ..compiled.winograd import grad_launch as winograd_grad_launch
+else:  # only weight gradients need them
+    outer_launch = Later("..compiled.outer.launch", __package__)
+    winograd_grad_launch = Later("..compiled.winograd.grad_launch", __package__)
+
+#: How often the bytes of a weight gradient count, which few tiles have to pay for; and how much longer it takes along
+#: one axis alone, where transforms weigh more.
+GRADIENT, ALONE = 3, 1.3
+#: Fetching a weight on its own takes the time of this many floating-point operations.
+GATHER_FLOPS = 56
+#: Bytes of transformed weights that the last cache keeps from call to call, and what they cost, read in long runs, beside
+#: those that come from memory.
+LAST_BYTES, LAST_PRICE = 12 << 20, 0.25
+
+
+def _streamed(weights: int) -> int:
+    """So many bytes of transformed weights, as bytes that come from memory."""
+    near = min(weights, LAST_BYTES)
+    return weights - near + int(LAST_PRICE * near)
+
+
+@cache
+def _zeros(count: int, dtype: np.dtype) -> np.ndarray:
+    """They live as long as Python: launches know their address."""
+    return np.zeros(count, dtype)
+
+
+def _no_bias(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> np.ndarray:
+    """A zero for each lane of all panels."""
+    return _zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
 
 
 @dataclass(frozen=True)
@@ -39,6 +75,7 @@ class FusedWinograd(Compiled):
     accuracy = ("standard", "fast")
     exact_footprint = ()
     exact_on_integers = False
+    takes_groups = True
 
     def __init__(self, m: int) -> None:
         self.n = m + 2
@@ -50,8 +87,9 @@ class FusedWinograd(Compiled):
             return "needs a spatial axis"
         if axes(geometry, self.n) is None:
             return (
-                f"needs an axis of {' or '.join(str(r) for m, r in FORMS if m + r - 1 == self.n)} taps and stride 1, and "
-                "at most one axis that is neither such nor of one tap and stride 1; the kernel is "
+                f"needs an axis of {' or '.join(str(r) for m, r in FORMS if m + r - 1 == self.n)} taps for each step of its "
+                f"stride, of at most {MOST_STRIDE} steps (of 1 where it is dilated), and at most one axis that is neither such "
+                "nor of one tap and stride 1; the kernel is "
                 f"{geometry.kernel}, the stride {geometry.stride}, the dilation {geometry.dilation}"
             )
         return None
@@ -60,7 +98,7 @@ class FusedWinograd(Compiled):
         """How much larger the transformed products are than the plain ones, all axes together."""
         found = axes(geometry, self.n)
         m, r = FORMS[found.kind if found else 0]
-        return amplification(m, r, ndim=2 if found and found.kernel[1] == r else 1)
+        return amplification(m, r, ndim=2 if found and found.taps[0] == r else 1)
 
     def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
         return ErrorBound(128, "plane")
@@ -68,31 +106,36 @@ class FusedWinograd(Compiled):
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         size, c = dtype.itemsize, cut(geometry, self.n, dtype.itemsize)
         a = axes(geometry, self.n)
-        direct = a.kernel[0] if a else 1  # taps that are not transformed
+        direct = a.direct if a else 1  # taps that are not transformed
         weights = c.positions * direct * total(geometry.w_shape[:2])
+        if direction == "weight_grad" and a and len(a.phases) > 1:
+            work, scratch = outer_launch.flops(geometry, dtype), outer_launch.workspace(geometry, dtype)
+            return untransformed(geometry, dtype, work, scratch)
         if direction == "weight_grad":
             at = winograd_grad_launch.layout(geometry, self.n, size)
             held = at.bytes(c.positions, 2)
-            moved = 2 * sum(held[:3]) * ceil_div(c.tiles, at.batch) + total(geometry.w_shape) * size
-            # along one axis alone, transforming takes as long as multiplying
-            work = winograd_grad_launch.flops(geometry, self.n, size) * (2 if c.n_h == 1 else 1)
+            moved = 2 * sum(held[:3]) * ceil_div(c.tiles, at.batch) + GRADIENT * total(geometry.w_shape) * size
+            work = int(winograd_grad_launch.flops(geometry, self.n, size) * (ALONE if c.n_h == 1 else 1))
             return Cost(work, moved, 3 * geometry.groups, sum(held), engine="winograd_grad")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
         kept = weights * size
         brought = Cost(0, 2 * kept, 2, 0, engine="winograd")
         if late(geometry, self.n, size):
             more = cut(geometry, self.n, size, late=True).work - c.work
-            brought = Cost(max(0, int(2 * c.lanes * more)), 0, 0, 0, engine="winograd")
-        moved = (total(geometry.x_shape) + total(geometry.y_shape)) * size + streamed(kept)
+            spared = _streamed(kept) - streamed(total(geometry.w_shape) * size)  # transformed weights stay in the cache
+            brought = Cost(max(0, int(2 * c.lanes * more)), -spared, 0, 0, engine="winograd")
+        if a and len(a.phases) > 1:  # one weight after the other
+            brought = replace(brought, flops=brought.flops + GATHER_FLOPS * total(geometry.w_shape))
+        moved = (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(kept)
         return Cost(int(2 * c.lanes * c.work), moved, 1, kept + scratch, engine="winograd", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w, workers = np.asarray(w, dtype), threads.current()
         c = cut(geometry, self.n, dtype.itemsize, workers)
-        bias = np.zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
+        bias = _no_bias(geometry, c, dtype)
         if empty(geometry):
             return Prepared(np.empty(0, dtype), bias, c.columns)
-        launch = weight_launch(geometry, self.n, c.columns, w.strides, dtype, workers)
+        launch = weight_launch(geometry, self.n, c.columns, weight_steps(w.strides, geometry), dtype, workers)
         weights = aligned(launch.elements * dtype.itemsize).view(dtype)
         scratch = aligned(launch.scratch * min(workers, launch.blocks))
         launch.words.run(launch.blocks, launch.flops, w=address(w), u=address(weights), scratch=address(scratch))
@@ -102,7 +145,7 @@ class FusedWinograd(Compiled):
         if empty(geometry) or not late(geometry, self.n, dtype.itemsize):
             return self.prepare(w, geometry, dtype)
         w, c = np.asarray(w, dtype), cut(geometry, self.n, dtype.itemsize, threads.current(), late=True)
-        return Prepared(w, np.zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype), c.columns, w.strides)
+        return Prepared(w, _no_bias(geometry, c, dtype), c.columns, weight_steps(w.strides, geometry))
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         padded = np.zeros_like(prepared.bias).reshape(geometry.groups, -1)
@@ -118,17 +161,28 @@ class FusedWinograd(Compiled):
         )
         if launch is None:
             return None
-        u, bias, scratch = (
-            address(prepared.weights),
-            address(prepared.bias),
-            launch.scratch * min(workers, launch.blocks),
-        )
-        return Bound(launch.words, launch.blocks, launch.flops, scratch, u=u, bias=bias)
+        return launch.bound(w=address(prepared.weights), bias=address(prepared.bias))
+
+    def lend(
+        self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        if empty(geometry) or not late(geometry, self.n, dtype.itemsize):
+            return None
+        steps, workers = weight_steps(w_strides, geometry), threads.current()
+        c = cut(geometry, self.n, dtype.itemsize, workers, late=True)
+        launch = forward_launch(geometry, self.n, c.columns, x_strides, steps, out_strides, dtype, workers)
+        return None if launch is None else launch.bound(w=0, bias=address(_no_bias(geometry, c, dtype)))
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-        winograd_grad_launch.weight_grad(x, g, geometry, self.n, out)
+        self._weight_grad(x, g, geometry, out, more=True)
 
     def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-        winograd_grad_launch.weight_grad(x, g, geometry, self.n, out, more=False)
+        self._weight_grad(x, g, geometry, out, more=False)
+
+    def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, more: bool) -> None:
+        """Add it to `out`, or write it there; phases are not summed in it, and nothing is transformed."""
+        x, g, a = np.asarray(x, out.dtype), np.asarray(g, out.dtype), axes(geometry, self.n)
+        if a and len(a.phases) > 1:
+            outer_launch.weight_grad(x, g, geometry, out, more=more)
+        else:
+            winograd_grad_launch.weight_grad(x, g, geometry, self.n, out, more=more)

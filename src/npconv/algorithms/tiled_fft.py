@@ -13,16 +13,23 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiled import threads
-from ..compiled.fourier import gradients, steps
+from ..compiled.fourier import steps
 from ..compiled.fourier.cuts import Cut, cut
 from ..compiled.fourier.tables import LENGTHS
 from ..compiled.panels import vector_bytes
 from ..geometry import ConvGeometry, ceil_div, three_axes, total, window_count
+from ..lazy import Later
 from .base import Compiled, Cost, ErrorBound
+
+if TYPE_CHECKING:
+    from ..compiled.fourier import gradients
+else:
+    gradients = Later("..compiled.fourier.gradients", __package__)
 
 #: Points of one tile: both planes stay in the second-level cache.
 POINTS = 8192
@@ -76,9 +83,9 @@ def plan(geometry: ConvGeometry, dtype: np.dtype) -> Cut:
     """The cheapest cut."""
     axes = []
     for k, out in zip(geometry.kernel, geometry.out_shape, strict=True):
-        able = [n for n in LENGTHS if n >= k]
-        whole = next((n for n in able if window_count(n, k, 1) >= out), able[-1])
-        axes.append([n for n in able if n <= whole])
+        # of lengths that make as many tiles the shortest
+        shortest = {ceil_div(out, window_count(n, k, 1)): n for n in reversed(LENGTHS) if n >= k}
+        axes.append(sorted(shortest.values()))
     found = [cut(geometry, three_axes(lengths, 1)) for lengths in product(*axes)]
     small = [c for c in found if total(c.lengths) <= POINTS] or [min(found, key=lambda c: total(c.lengths))]
     return min(small, key=lambda c: seconds(geometry, c, dtype))

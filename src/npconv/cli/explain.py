@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .options import AS_JSON, Integers, of_convolution, per_axis
-from .words import say, say_json, seconds, table
+from .words import problem_document, say, say_json, seconds, table
 
 #: A column of verdicts that is narrower is no longer read with ease.
 LEAST_VERDICT = 24
@@ -50,14 +50,9 @@ def explain(x_shape: Any, w_shape: Any, as_json: bool, **options: Any) -> None:
 
 def as_document(found: Any) -> dict[str, Any]:
     """An explanation as JSON has it: sizes in elements, memory in bytes, times in seconds."""
-    g, r = found.geometry, found.request
     return {
-        "x_shape": g.x_shape,
-        "w_shape": g.w_shape,
-        "y_shape": g.y_shape,
-        "dtype": str(r.dtypes.result),
-        "direction": r.direction,
-        "accuracy": r.accuracy,
+        **problem_document(found),
+        "accuracy": found.request.accuracy,
         "choice": found.choice,
         "parts": found.parts,
         "engine": found.engine,

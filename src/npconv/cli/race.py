@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from .. import __version__, explain, get_num_threads
-from .words import seconds, shown
+from .words import problem_document, seconds, shown
 
 #: Turns that each way gets; the machine's slower moments are then shared.
 ROUNDS = 5
@@ -145,13 +145,8 @@ class Race:
         return said
 
     def document(self) -> dict[str, Any]:
-        g, r = self.explained.geometry, self.explained.request
         return {
-            "x_shape": g.x_shape,
-            "w_shape": g.w_shape,
-            "y_shape": g.y_shape,
-            "dtype": str(r.dtypes.result),
-            "direction": r.direction,
+            **problem_document(self.explained),
             "threads": self.threads,
             "processor": platform.machine(),
             "processors": os.cpu_count(),

@@ -67,3 +67,15 @@ def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
 def columns(text: str) -> int:
     """The columns of a terminal that a text takes: a letter of Chinese takes two, an accent none."""
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def problem_document(explained: Any) -> dict[str, Any]:
+    """What was asked, of an explanation, as JSON has it: sizes in elements."""
+    g, r = explained.geometry, explained.request
+    return {
+        "x_shape": g.x_shape,
+        "w_shape": g.w_shape,
+        "y_shape": g.y_shape,
+        "dtype": str(r.dtypes.result),
+        "direction": r.direction,
+    }

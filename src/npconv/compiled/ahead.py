@@ -4,7 +4,7 @@ There is one object for each kind of CPU; the best that this CPU can run is load
 table beside them has their checksums and the names of every kernel's arguments. What is damaged or missing costs one
 warning: the next best object is taken, or kernels are compiled here, or NumPy does the work.
 
-All of this is part of a process's first call, so it imports little: no pathlib, no json, no hashlib.
+All of this is part of `import npconv`, so it imports little: no pathlib, no json, no hashlib.
 
 `NPCONV_KERNELS` forces a path: "ahead", or one object by its name; "jit", compiled here; "numpy".
 """
@@ -116,6 +116,11 @@ def candidates() -> list[Kind]:
         if kind.target.architecture == HERE and any(need <= known for need in kind.needs)
         if kind.target.width <= width and path in ("", "ahead", kind.name)
     ]
+
+
+def load() -> None:
+    """Do now what the first call would, which takes a millisecond; of damage that call will speak."""
+    _search()
 
 
 def loaded() -> Objects | None:

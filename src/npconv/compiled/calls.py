@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Ints
+from ..records import dataclass
+from . import threads
 from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
 from .threads import ENTRY, SERIAL_FLOPS, run
@@ -23,6 +25,9 @@ _WORD_AT = ctypes.c_int64.from_address
 KEPT, PIECES = 64 << 20, 24
 #: How much larger than needed a piece may be.
 SLACK = 1 << 20
+#: In how many places memory that threads share is by turns, and how many bytes at most: more of them leave the caches
+#: of their own accord.
+TURNS, MOST_TURNED = 4, 1 << 20
 #: Bytes of tables in launches that are kept for the next call of the same sizes: beyond, all are forgotten. The caches
 #: count launches, and one of a large image holds some hundred kilobytes.
 TABLES = 128 << 20
@@ -78,10 +83,26 @@ def _take(size: int) -> _Held:
 def _give(held: _Held, shelf: list[_Held] = _shelf) -> None:
     """Let the next call have it; what has waited longest goes where too much waits."""
     shelf.append(held)
-    if len(shelf) > 1 or held.size > KEPT:
+    if len(shelf) > PIECES or held.size > KEPT // PIECES:  # smaller ones may wait beside as much as that
         with contextlib.suppress(IndexError):  # others took it all
             while len(shelf) > PIECES or sum([each.size for each in shelf]) > KEPT:
                 shelf.pop(0)
+
+
+class _Turned(np.ndarray):
+    """Bytes of our own that wait for their turn."""
+
+    __slots__ = ()
+
+
+#: By their size, the pieces that take turns.
+_turns: dict[int, list[_Turned]] = {}
+
+
+def _give_turned(held: _Turned, turns: dict[int, list[_Turned]] = _turns) -> None:
+    waiting = turns.setdefault(held.size, [])
+    if len(waiting) < TURNS:
+        waiting.append(held)
 
 
 class _Lent(np.ndarray):
@@ -89,9 +110,17 @@ class _Lent(np.ndarray):
 
     __slots__ = ()
 
-    def __del__(self, give: Callable[[Any], None] = _give, whole: type = _Held) -> None:  # at exit, modules are empty
+    def __del__(  # at exit, modules are empty
+        self,
+        give: Callable[[Any], None] = _give,
+        whole: type = _Held,
+        give_turned: Callable[[Any], None] = _give_turned,
+        turned: type = _Turned,
+    ) -> None:
         if type(self.base) is whole:  # a view of this one is of the same type
             give(self.base)
+        elif type(self.base) is turned:
+            give_turned(self.base)
 
 
 def aligned(shape: int | Ints, dtype: np.dtype | type = np.uint8) -> np.ndarray:
@@ -105,6 +134,23 @@ def aligned(shape: int | Ints, dtype: np.dtype | type = np.uint8) -> np.ndarray:
         size *= n
     held = _take(size + LINE)
     return np.ndarray(shape, kind, held.view(_Lent), -address(held) % LINE)
+
+
+def shared(size: int) -> np.ndarray:
+    """`aligned` bytes that one thread writes and another reads, in another place than at the last few calls.
+
+    What one core wrote and others read lies in the caches of all of them, and has to be taken from there, line by line,
+    before it can be written again: that takes several times as long. After some turns it has left them.
+    """
+    if size > MOST_TURNED or threads.current() == 1:
+        return aligned(size)
+    whole = 1 << (size + LINE - 1).bit_length()
+    waiting = _turns.get(whole)
+    try:
+        held = waiting.pop(0) if waiting and len(waiting) == TURNS else _Turned(whole, np.uint8)
+    except IndexError:  # another thread took it
+        held = _Turned(whole, np.uint8)
+    return np.ndarray(size, np.uint8, held.view(_Lent), -address(held) % LINE)
 
 
 class Room:
@@ -301,12 +347,34 @@ class Bound:
 
     def run(self, x: int, y: int) -> None:
         """Run it on what is at these addresses."""
+        self.run_with(x, y, 0)
+
+    def run_with(self, x: int, y: int, w: int) -> None:
+        """The same with the weights at `w`; 0: with those that it knows."""
         of, room = self.words, _take(self.scratch + LINE)
         words, begin = held = _pop(self.spare) or self.fresh()
-        words[of.at["x"]], words[of.at["y"]], words[of.at["scratch"]] = x, y, whole_lines(address(room))
+        at = of.at
+        words[at["x"]], words[at["y"]], words[at["scratch"]] = x, y, whole_lines(address(room))
+        if w:
+            words[at["w"]] = w
         if self.flops < SERIAL_FLOPS:
             of.entry(0, self.blocks, 0, begin)
         else:
             run(of.kernel, words, self.blocks, self.flops)
         self.spare.append(held)
         _give(room)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel and its arguments for one geometry and its memory layouts."""
+
+    words: Words
+    blocks: int
+    flops: float
+    scratch: int  # bytes per thread
+
+    def bound(self, **fixed: int) -> Bound:
+        """The same with the remaining arguments, but for those of a call, on as many threads as this operation has."""
+        scratch = self.scratch * min(threads.current(), self.blocks)
+        return Bound(self.words, self.blocks, self.flops, scratch, **fixed)

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from ..geometry import ceil_div
+from ..geometry import ConvGeometry, Ints, ceil_div
 from ..records import dataclass
 from .target import host
 
@@ -57,6 +57,12 @@ class Panels:
         """Channels that are computed, with those that nobody wants."""
         spared = self.lanes // 2 if vector_bytes() == HALVED and 2 * self.rest <= self.lanes else 0
         return self.vectors * self.lanes - spared
+
+
+def weight_steps(strides: Ints, geometry: ConvGeometry) -> Ints:
+    """Bytes from one group of weights, output, input and tap to the next; groups may be an axis of their own."""
+    apart = len(strides) > geometry.rank + 2
+    return strides if apart else (geometry.per_group[1] * strides[0], *strides)
 
 
 @cache

@@ -11,6 +11,8 @@ from .panels import CHUNK, SPARE, Panels, tile_rows
 
 #: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
 BOX_BYTES = 192 << 10
+#: Bytes of weights that the last cache holds: more come from memory once for every box, which had better be large.
+WEIGHT_BYTES = 16 << 20
 #: Tasks for each thread, so that all have work to the end.
 TASKS = 4
 #: Tasks for each thread from which on it does not matter how they are cut.
@@ -58,14 +60,17 @@ def chunks(kernel: Ints, dilation: Ints, channels: int) -> tuple[int, int, int]:
 
 def split(
     outputs: Ints, effective: Ints, stride: Ints, taps: int, pixel: int, images: int, p: Panels, packs: bool, staged: int,
-    fresh: bool, workers: int,
+    fresh: bool, workers: int, costs: Ints = (),
 ) -> tuple[Ints, int, int]:  # fmt: skip
     """(outputs of a box along each axis, parts of its panels, cuts of its pixels): whole rows where they fit.
 
     `images` boxes there are at least; a pixel of x has `pixel` bytes, and one of y, if it goes to scratch, `staged`.
     Whoever brings weights in order as he goes (`fresh`) does so again for every box: panels are shared out first.
+    Panels take the same time, or `costs`, the dearest first.
     """
-    most = BOX_BYTES * (1 if packs else 2) * (4 if fresh else 1)
+    most, panel = BOX_BYTES * (1 if packs else 2) * (4 if fresh else 1), p.columns * p.lanes * taps * pixel
+    if panel * p.count > WEIGHT_BYTES:
+        most = max(most, panel)
     wanted = 1 if workers == 1 else workers * (TASKS // 2 if fresh else TASKS)
     boxes, wanted_boxes = list(outputs), ceil_div(wanted, images * (p.count if fresh else 1))
 
@@ -84,15 +89,18 @@ def split(
             boxes[axis] = ceil_div(boxes[axis], 2)
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
     most_cuts = max(1, total(even) // (2 * tile_rows(p.columns)))
-    return even, *_shares(images * count(list(even)), p.count, wanted, workers, most_cuts, packs or fresh)
+    return even, *_shares(
+        images * count(list(even)), costs or (1,) * p.count, wanted, workers, most_cuts, packs or fresh
+    )
 
 
-def _shares(boxes: int, panels: int, wanted: int, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
+def _shares(boxes: int, costs: Ints, wanted: int, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
     """Parts of the panels and cuts of the pixels of each of `boxes`: no thread should wait long for the last one.
 
     Threads take tasks in order, so that parts of four and five panels by turns would give one thread all the fives.
     Cuts are `dear` where each brings in order all that its box needs.
     """
+    panels, whole = len(costs), sum(costs)
     fewest = min(panels, ceil_div(wanted, boxes))
     if workers == 1 or boxes * fewest > MANY * workers:
         return fewest, 1
@@ -103,12 +111,12 @@ def _shares(boxes: int, panels: int, wanted: int, workers: int, most_cuts: int, 
         free = [0.0] * workers
         for task in range(boxes * parts * cuts):
             part = task // cuts % parts
-            size = panels * (part + 1) // parts - panels * part // parts
-            free[free.index(min(free))] += size / cuts + TASK_PANELS
+            size = sum(costs[panels * part // parts : panels * (part + 1) // parts])
+            free[free.index(min(free))] += size / cuts + TASK_PANELS * whole / panels
         return max(free) * (1 + CUT_SHARE * (cuts - 1))
 
     most_parts, best = min(panels, 3 * fewest), (fewest, 1)
-    enough, least = LEVEL * boxes * panels / workers, math.inf
+    enough, least = LEVEL * boxes * whole / workers, math.inf
     for share in (
         *((parts, 1) for parts in range(fewest, most_parts + 1)),
         *((most_parts, n) for n in range(2, cuts + 1)),

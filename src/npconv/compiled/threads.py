@@ -30,6 +30,7 @@ ORDER = ctypes.c_int64 * 8
 PACKED = struct.Struct("8q").pack
 FIRST = ctypes.c_int64
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+LAUNCH = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 NATIVE = sys.platform == "linux"
 #: Linux's number for replacing the set of blocked signals, and more bytes than such a set has.
 SIG_SETMASK, SIGNALS = 2, 256
@@ -149,7 +150,7 @@ class _Pool:
         self.words = (ctypes.c_int64 * 1)(self.state)
         self.threads: list[ctypes.c_ulong] = []
         self.full = False
-        self.launch = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel("threads", "launch").address)
+        self.launch = LAUNCH(kernel("threads", "launch").address)
         self.stop = ENTRY(kernel("threads", "stop").address)
         self.worker = ctypes.c_void_p(kernel("threads", "worker").address)
         self.process = ctypes.CDLL(None)

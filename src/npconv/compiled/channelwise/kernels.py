@@ -37,7 +37,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 AT = {name: 8 * i for i, name in enumerate(FRAME)}
 X_PIXEL, ROWS, ROW, END_ROW, TAPS, TAP, TAP_STEP, Y_PIXEL, BEGIN_PIXEL = (AT[name] for name in FRAME[:9])
 COLUMN_PIXEL, COLUMN_TAP, LIMITS, ZEROS, COUNT, Y_ROW, LIVE_ROWS, BOUNDS = (AT[name] for name in FRAME[9:17])
-X_MOVE, W_MOVE, Y_MOVE, BEGIN_MOVE, COLUMN_MOVE, LIVE_MOVE = (AT[name] for name in FRAME[17:])
+X_MOVE, W_MOVE, Y_MOVE, BEGIN_MOVE, COLUMN_MOVE, LIVE_MOVE = (AT[name] for name in FRAME[17:23])
+WRAP, ROW_AT, COLUMN_END, Y_ROWS, Y_COLUMNS, DUMP = (AT[name] for name in FRAME[23:])
 
 
 def sweep(v: Vectors) -> Any:
@@ -49,8 +50,9 @@ def sweep(v: Vectors) -> Any:
     def sweep(
         kind: int, frame: int, panels: int, panel: int, w_panel: int, x: int, x_pixel: int, many: int, taps: int, w: int,
         w_tap: int, y: int, y_pixel: int, out: int, bias: int, bounds: int, zeros: int, column: int, column_pixel: int,
-        column_tap: int, inside: int, care: int, in_w: int, chunk_rows: int, chunk_taps: int,
+        column_tap: int, inside: int, care: int, in_w: int, chunk_rows: int, chunk_taps: int, before: int, after: int,
     ) -> None:  # fmt: skip
+        """The first pixels (`before`) and the last (`after`) may be none, or half of a quad: they need care."""
         pixels = pixels_of(kind)
         reach = (pixels - 1) * column_pixel + (taps - 1) * column_tap
         put(frame + X_MOVE, panel if panels else pixels * x_pixel)
@@ -79,16 +81,18 @@ def sweep(v: Vectors) -> Any:
                 p = 0
                 while p < out:
                     at = column + p * column_pixel
-                    strip = (out - p) // pixels
-                    here = care
-                    if inside and strip > 0 and at >= 0 and at + reach < in_w:
-                        strip = min(strip, (in_w - 1 - reach - at) // (pixels * column_pixel) + 1)
+                    here, strip = care, 1
+                    if inside and p >= before and p + pixels <= out - after and at >= 0 and at + reach < in_w:
                         here = 0
-                    elif inside and at < 0:
-                        strip = (-at - 1) // (pixels * column_pixel) + 1
-                    else:
-                        strip += 1
-                    strip = 1 if panels else min(strip, (out - p - 1) // pixels + 1)
+                    if not panels:  # as many tiles as are alike
+                        if here == 0:
+                            strip = min(
+                                (out - after - p) // pixels, (in_w - 1 - reach - at) // (pixels * column_pixel) + 1
+                            )
+                        elif not inside or (at >= 0 and p >= before):
+                            strip = (out - p - 1) // pixels + 1
+                        elif at < 0:
+                            strip = min((-at - 1) // (pixels * column_pixel) + 1, (out - p - 1) // pixels + 1)
                     target = y + p * y_pixel
                     begin = target
                     if first:
@@ -129,19 +133,22 @@ def forward(v: Vectors) -> Any:
         y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int,
-        span: int, box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
-        fresh: int, w_step_o: int, w_step_c: int, tap_offsets: int, fresh_at: int, table_at: int,
+        taps: int, span: int, wrap: int, box_d: int, box_h: int, box_w: int, chunk_rows: int, chunk_taps: int,
+        y_begin: int, y_rows: int, y_columns: int, first_h: int, first_w: int,
+        fresh: int, w_step_g: int, w_step_o: int, w_step_c: int, tap_offsets: int, fresh_at: int, table_at: int,
         packs: int, repeat: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of batch x depth x bands x parts (runs of vectors): move and far are stride and dilation.
 
         `repeat` groups that follow each other read one channel of x. `across`: row by row, the vectors of a part next to
         each other, as they lie in memory; else vector by vector.
-        A tile computes `step_rows` rows of outputs from `span` rows of inputs, `far_h` apart.
+        A tile computes `step_rows` rows of outputs from `span` rows of inputs, `far_h` apart, the first again from the
+        `wrap`-th on. Where there are `y_rows`, outputs are quads of which the first begins at (first_h, first_w); their
+        steps are those from quad to quad.
         """
         frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
         rows, packed, staged = frame + table_at, frame + packed_at, frame + staged_at
-        many, taps = taps_d * span, taps_d * taps_h * taps_w
+        many = taps_d * span
         limits = rows + 8 * many
         each = taps * wide * width  # the weights of a vector
         put(frame + ROWS, rows)
@@ -149,6 +156,11 @@ def forward(v: Vectors) -> Any:
         put(frame + COLUMN_PIXEL, move_w)
         put(frame + COLUMN_TAP, far_w)
         put(frame + ZEROS, zeros)
+        put(frame + WRAP, wrap)
+        put(frame + COLUMN_END, first_w + 2 * out_w)
+        put(frame + Y_ROWS, y_rows)
+        put(frame + Y_COLUMNS, y_columns)
+        put(frame + DUMP, frame + fresh_at - width)
         for block in range(lo, hi):
             part = block % parts
             rest = block // parts
@@ -161,7 +173,7 @@ def forward(v: Vectors) -> Any:
             corner_d, corner_h = od * move_d - lo_d, first_row * move_h - lo_h
             deep = corner_d >= 0 and corner_d + (taps_d - 1) * far_d < in_d
             begin, end = vectors * part // parts, vectors * (part + 1) // parts
-            y_image = y + n * y_batch_step + od * y_step_d + first_row * y_step_h
+            y_image = y + y_begin + n * y_batch_step + od * y_step_d + first_row * y_step_h
             for turn in range(0, tall if across else 1, step_rows):
                 first = begin
                 while first < end:
@@ -197,8 +209,8 @@ def forward(v: Vectors) -> Any:
                     if fresh:
                         factors = frame + fresh_at + ((first - begin) * each if across else 0)
                         for c in range(together if turn == 0 else 0):
-                            pack_vector(factors + c * each, width, w, first + c, wide, groups, inputs, outputs, w_step_o,
-                                        w_step_c, taps, tap_offsets)  # fmt: skip
+                            pack_vector(factors + c * each, width, w, first + c, wide, groups, inputs, outputs, repeat,
+                                        w_step_g, w_step_o, w_step_c, taps, tap_offsets)  # fmt: skip
                     put(frame + COUNT, count)
                     put(frame + X_PIXEL, move_w * pixel)
                     put(frame + TAP_STEP, far_w * pixel)
@@ -207,19 +219,28 @@ def forward(v: Vectors) -> Any:
                     for row in range(turn, turn + 1 if across else tall, step_rows):
                         put(frame + LIVE_ROWS, tall - row)
                         inside = deep or packs
-                        for k in range(many):
-                            kd, kh = k // span, k % span
-                            d, h = corner_d + kd * far_d, row * move_h + kh * far_h
-                            exists = h < box_h if packs else 0 <= d < in_d and 0 <= corner_h + h < in_h
-                            inside = inside and exists
-                            put(rows + 8 * k, kd * far_d * plane + kh * far_h * line)
-                            put(limits + 8 * k, width_in if exists else 0)
+                        if y_rows:
+                            row_at = first_h + 2 * (first_row + row)
+                            put(frame + ROW_AT, row_at)
+                            inside = 0 <= row_at < y_rows - 1
+                        k = 0
+                        for kd in range(taps_d):
+                            d = corner_d + kd * far_d
+                            for i in range(span):
+                                kh = i - wrap if i >= wrap else i
+                                h = row * move_h + kh * far_h
+                                exists = h < box_h if packs else 0 <= d < in_d and 0 <= corner_h + h < in_h
+                                inside = inside and exists
+                                put(rows + 8 * k, kd * far_d * plane + kh * far_h * line)
+                                put(limits + 8 * k, width_in if exists else 0)
+                                k += 1
                         care = 1 if count == lanes else 2
                         scan(3 * kind, frame, together if across else 0, width, each,
                              source + row * move_h * line, move_w * pixel, many, taps_w, factors, wide * width,
                              target + row * y_line, y_pixel, out_w, bias + first * width if bias else 0, bounds, zeros, column,
                              move_w, far_w, care == 1 and inside and tall - row >= step_rows, care, width_in, chunk_rows,
-                             chunk_taps)  # fmt: skip
+                             chunk_taps, -first_w if y_rows else 0,
+                             first_w + 2 * out_w - y_columns if y_rows else 0)  # fmt: skip
                     if stages:
                         if gaps:
                             spread_groups(y_image, step_o, places, staged, width, tall * out_w, here,

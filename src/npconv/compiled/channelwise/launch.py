@@ -13,14 +13,16 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, effective_kernel, three_axes, total
 from ...records import dataclass
 from .. import catalogue
-from ..calls import Words
-from ..panels import CHUNK, vector_bytes, whole_lines
-from .sizes import FRAME_WORDS, TAPS
+from ..calls import Launch, Words
+from ..panels import CHUNK, LINE, vector_bytes, whole_lines
+from .sizes import FRAME_WORDS, QUADS, TAPS
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
 #: Floating-point operations below which a block is not worth a claim.
 BLOCK_FLOPS = 100_000
+#: What writing an output costs, in products.
+STORE_PRODUCTS = 8
 #: Bytes of the inputs of a packed band: it should stay in the second-level cache.
 BAND_BYTES = 192 << 10
 #: Pixels of a register tile, roughly: rows of fewer such than there are vectors are taken vector after vector.
@@ -59,25 +61,31 @@ def grouping(groups: int, inputs: int, outputs: int) -> tuple[int, int, int, int
 
 
 @dataclass(frozen=True)
-class Launch:
-    """A kernel and its arguments for one geometry and its memory layouts."""
+class Quads:
+    """A transposition of stride 2: its kernel, where its first quad of outputs begins, -1 or 0, and how many there are."""
 
-    words: Words
-    blocks: int
-    flops: int
-    scratch: int  # bytes per thread
+    kernel: Ints
+    first: Ints
+    out: Ints
+
+    def tap_offsets(self, steps: Ints) -> np.ndarray:
+        """Where each tap lies: those of the upper outputs of a quad, then those of the lower."""
+        found = _tap_offsets(self.kernel, steps).reshape(self.kernel)
+        return np.concatenate([found[1::2], found[::2]]).reshape(-1)
 
 
 @lru_cache(maxsize=4096)
-def packing_of(groups: int, channels: int, shape: Ints, strides: Ints, dtype: np.dtype) -> tuple[Words, int, int]:
-    """The packing of weights, its blocks, and the elements it writes."""
-    kernel = shape[2:]
-    groups, inputs, outputs, _ = grouping(groups, channels // groups, shape[0] // groups)
+def packing_of(
+    geometry: ConvGeometry, steps: Ints, dtype: np.dtype, quads: Quads | None = None
+) -> tuple[Words, int, int]:
+    """The packing of weights whose steps are `weight_steps`, its blocks, and the elements it writes."""
+    groups, inputs, outputs, repeat = grouping(geometry.groups, *geometry.per_group)
     at = lay_out(groups, inputs, outputs, dtype.itemsize)
-    offsets = _tap_offsets(kernel, strides[2:])
+    step_g, step_o, step_c, *taps = steps
+    offsets = quads.tap_offsets(tuple(taps)) if quads else _tap_offsets(geometry.kernel, tuple(taps))
     values = {
-        "wide": at.wide, "groups": groups, "inputs": inputs, "outputs": outputs,
-        "step_o": strides[0], "step_c": strides[1], "taps": len(offsets),
+        "wide": at.wide, "groups": groups, "inputs": inputs, "outputs": outputs, "repeat": repeat,
+        "step_g": step_g, "step_o": step_o, "step_c": step_c, "taps": len(offsets),
     }  # fmt: skip
     arrays = {"tap_offsets": offsets}
     words = Words(catalogue.kernel("channelwise", "prepare", f"f{dtype.itemsize}"), values, arrays)
@@ -120,11 +128,13 @@ class Axes:
 
 @lru_cache(maxsize=4096)
 def plan(
-    geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype
-) -> Launch | None:
+    geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, steps: Ints | None, dtype: np.dtype,
+    quads: Quads | None = None,
+) -> Launch | None:  # fmt: skip
     """The launch that computes `geometry`; None where there is nothing to compute.
 
-    With `w_strides` the weights are as the caller has them, and each block packs what it uses.
+    With `steps`, their `weight_steps`, weights are as the caller has them, and each block packs what it uses.
+    With `quads`, each output is one, and channels are innermost.
     """
     if not total(geometry.y_shape):
         return None
@@ -134,13 +144,19 @@ def plan(
     gaps = not inputs == outputs == at.wide
     packs = gaps or repeat > 1 or (x_strides[1] != size and geometry.in_channels > 1)
     stages = gaps or (y_strides[1] != size and geometry.out_channels > 1)
-    kind, step_rows, span = _tile(axes, at)
+    kind, step_rows, span = _tile(axes, at, quads)
     depth, height, width = axes.outs
     slices, pixel, many = geometry.batch * depth, at.lanes * size, axes.kernel[0] * span
-    flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * geometry.taps
+    taps = total(quads.kernel) if quads else geometry.taps
+    flops = (
+        2 * slices * height * width * at.vectors * at.lanes * (at.wide * taps + STORE_PRODUCTS * (4 if quads else 1))
+    )
     wanted = min(BLOCKS, ceil_div(flops, BLOCK_FLOPS))
-    parts = min(at.vectors, ceil_div(wanted, slices))
-    across = not (packs or stages) and (step_rows > 1 or at.vectors > width // TILE_PIXELS)
+    parts, square = min(at.vectors, ceil_div(wanted, slices)), step_rows > 1 or quads is not None
+    across = not (packs or stages) and (square or at.vectors > width // TILE_PIXELS)
+    if across and square and (steps is None or steps[0] == size):
+        # rows as they lie in memory, unless each block had to collect all weights
+        parts = min(parts, ceil_div(wanted, slices * ceil_div(height, step_rows)))
     band = axes.band(ceil_div(wanted, slices * parts), pixel, packs)
     band = min(height, ceil_div(band, step_rows) * step_rows)
     bands = ceil_div(height, band)
@@ -149,24 +165,28 @@ def plan(
     table_at = whole_lines(8 * FRAME_WORDS)
     packed_at = table_at + whole_lines(8 * 2 * many)
     staged_at = packed_at + (whole_lines(total(axes.box(band)) * pixel) if packs else 0)
-    fresh_at = staged_at + (whole_lines(band * width * pixel) if stages else 0)
+    fresh_at = staged_at + (whole_lines(band * width * pixel) if stages else 0) + (LINE if quads else 0)
     together = ceil_div(at.vectors, parts) if across else 1
-    fresh = geometry.taps * at.wide * pixel * together if w_strides else 0
-    w_step_o, w_step_c, *w_steps = w_strides or (0,) * (2 + geometry.rank)
+    fresh = taps * at.wide * pixel * together if steps else 0
+    step_g, step_o, step_c, *tap_steps = steps or (0,) * (3 + geometry.rank)
     chunk_taps = min(axes.kernel[2], CHUNK)
     chunk_rows = CHUNK // chunk_taps if chunk_taps == axes.kernel[2] else 1
+    rows, columns = quads.out if quads else (0, 0)
+    first_h, first_w = quads.first if quads else (0, 0)
     values = {
-        "kind": kind, "step_rows": step_rows, "span": span, "wide": at.wide, "across": int(across), "parts": parts,
+        "kind": kind, "step_rows": step_rows, "taps": taps, "span": span, "wrap": span // 2 if quads else span,
+        "y_begin": (first_h * y_steps[1] + first_w * y_steps[2]) // 2, "y_rows": rows, "y_columns": columns,
+        "first_h": first_h, "first_w": first_w, "wide": at.wide, "across": int(across), "parts": parts,
         "vectors": at.vectors, "used": at.used, "bands": bands, "band": band, "groups": groups, "inputs": inputs,
         "outputs": outputs, "batch_step": x_strides[0], "step_c": x_strides[1], "y_batch_step": y_strides[0],
-        "step_o": y_strides[1], "chunk_rows": many if step_rows > 1 else chunk_rows,
+        "step_o": y_strides[1], "chunk_rows": many if square else chunk_rows,
         "chunk_taps": chunk_taps, "packs": int(packs), "repeat": repeat, "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
-        "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(w_strides)), "fresh_at": fresh_at,
-        "w_step_o": w_step_o, "w_step_c": w_step_c,
+        "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(steps)), "fresh_at": fresh_at,
+        "w_step_g": step_g, "w_step_o": step_o, "w_step_c": step_c,
         **axes.words(band, step=three_axes(x_strides[2:], 0), y_step=y_steps),
     }  # fmt: skip
-    offsets = _tap_offsets(geometry.kernel, tuple(w_steps))
+    offsets = quads.tap_offsets(tuple(tap_steps)) if quads else _tap_offsets(geometry.kernel, tuple(tap_steps))
     arrays = {
         "places": places.reshape(-1),
         "zeros": np.zeros(at.lanes, dtype),
@@ -184,14 +204,17 @@ def _square(axes: Axes, at: Lanes) -> int:
     return stride if plain and short and at.wide == 1 and vector_bytes() != 32 else 0
 
 
-def _tile(axes: Axes, at: Lanes) -> tuple[int, int, int]:
+def _tile(axes: Axes, at: Lanes, quads: Quads | None = None) -> tuple[int, int, int]:
     """The kind of register tile, the rows of outputs it computes and the rows of inputs it reads, in a plane."""
-    square = _square(axes, at)
+    if quads:
+        return (2 if vector_bytes() == 32 else 5) + QUADS.index(quads.kernel[1]), 1, quads.kernel[0]
+    square, few = _square(axes, at), vector_bytes() == 32
     if square:
         return 1 + square, 2, square + 3
     if at.wide > 1:
-        return (1 if vector_bytes() == 32 else 3) + at.wide.bit_length() - 1, 1, axes.kernel[1]
-    return int(axes.moves[2] == axes.fars[2] == 1), 1, axes.kernel[1]
+        return (3 if few else 6) + at.wide.bit_length() - 1, 1, axes.kernel[1]
+    slides = axes.moves[2] if axes.fars[2] == 1 else 0
+    return {1: 1, 2: 0 if few else 4}.get(slides, 0), 1, axes.kernel[1]
 
 
 @dataclass(frozen=True)

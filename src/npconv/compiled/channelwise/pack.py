@@ -116,11 +116,12 @@ def weights(v: Vectors) -> Any:
 
     @inner
     def pack_vector(
-        to: int, step: int, w: int, vector: int, wide: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
-        taps: int, tap_offsets: int,
+        to: int, step: int, w: int, vector: int, wide: int, groups: int, inputs: int, outputs: int, repeat: int, step_g: int,
+        step_o: int, step_c: int, taps: int, tap_offsets: int,
     ) -> None:  # fmt: skip
-        """To (tap, r, lanes), `step` from one r to the next."""
-        if step_o == size and wide == 1 and (vector + 1) * lanes <= groups:
+        """To (tap, r, lanes), `step` from one r to the next; `repeat` groups that follow each other are the outputs of one."""
+        beside = step_g == repeat * size and (repeat == 1 or step_o == size)
+        if beside and wide == 1 and (vector + 1) * lanes <= groups:
             for tap in range(taps):
                 copy(to + tap * step, w + vector * lanes * size + word(tap_offsets, tap))
             return
@@ -130,7 +131,7 @@ def weights(v: Vectors) -> Any:
             for r in range(wide):
                 o = i ^ r
                 at = to + r * step + lane * size
-                source = w + (group * outputs + o) * step_o + i * step_c
+                source = w + group // repeat * step_g + (group % repeat + o) * step_o + i * step_c
                 real = group < groups and i < inputs and o < outputs
                 for tap in range(taps):
                     if real:
@@ -149,12 +150,13 @@ def prepare(v: Vectors) -> Callable[..., Any]:
 
     def prepare(
         lo: int, hi: int, thread: int,
-        w: int, to: int, wide: int, groups: int, inputs: int, outputs: int, step_o: int, step_c: int,
-        taps: int, tap_offsets: int,
+        w: int, to: int, wide: int, groups: int, inputs: int, outputs: int, repeat: int, step_g: int, step_o: int,
+        step_c: int, taps: int, tap_offsets: int,
     ) -> None:  # fmt: skip
         """Vectors lo..hi of w to (vector, tap, r, lanes)."""
         for vector in range(lo, hi):
             at = to + vector * taps * wide * width
-            pack_vector(at, width, w, vector, wide, groups, inputs, outputs, step_o, step_c, taps, tap_offsets)
+            pack_vector(at, width, w, vector, wide, groups, inputs, outputs, repeat, step_g, step_o, step_c, taps,
+                        tap_offsets)  # fmt: skip
 
     return prepare

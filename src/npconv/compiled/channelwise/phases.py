@@ -2,6 +2,8 @@
 
 Each phase is a launch of the forward kernel, and `bundle` runs them all. Blocks of one place follow each other, so what
 they read and write is still in the cache.
+
+Of stride 2, depthwise and with channels innermost, they are one launch of tiles of all four (`quads`).
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...geometry import ConvGeometry, Ints, Joint, Phase
-from ...records import dataclass
+from ...geometry import ConvGeometry, Ints, Joint, Phase, total
+from ...records import dataclass, replace
 from .. import catalogue
 from ..calls import Bound, Words, address, aligned
-from .launch import grouping, lay_out, packing_of, plan
+from ..calls import Launch as Single
+from ..panels import CHUNK
+from .launch import Quads, grouping, lay_out, packing_of, plan
+from .sizes import QUADS
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Launch:
     w_at: np.ndarray
     y_at: np.ndarray
     blocks: int
-    flops: int
+    flops: float
     scratch: int  # bytes per thread
 
 
@@ -76,39 +81,81 @@ def strided(where: tuple[slice, ...], steps: Ints) -> tuple[int, Ints]:
 
 
 @lru_cache(maxsize=1024)
-def packings(joint: Joint, shape: Ints, strides: Ints, dtype: np.dtype) -> tuple[tuple[Words, int, int, int], ...]:
-    """The packing of the weights of each phase: a launch, its blocks, where it reads, and the elements it writes."""
+def quads(joint: Joint) -> Quads | None:
+    """The phases of stride 2 as one kernel that reads its inputs once, where there is one: depthwise, in two dimensions."""
+    g, phases = joint.geometry, joint.phases
+    taps = [[s.start or 0 for s in phase.taps] for phase in phases]
+    steps = {s.step for phase in phases for s in (*phase.taps, *phase.out)}
+    if g.rank != 2 or len(phases) != 4 or g.per_group != (1, 4) or steps != {2} or set(g.dilation) != {1}:
+        return None
+    firsts, ends = set(), []
+    for tap, phase, start, size in zip(taps, phases, joint.starts, joint.sizes, strict=True):
+        begin = [s.start or 0 for s in phase.out]
+        firsts.add(tuple(n - 2 * a - (t == 0) for n, a, t in zip(begin, start, tap, strict=True)))
+        ends.append([n + 2 * m - 1 for n, m in zip(begin, size, strict=True)])
+    short, long = (phases[taps.index([t, t])].geometry for t in (1, 0))
+    if len(firsts) > 1 or short is None or long is None:
+        return None
+    kernel = tuple(a + b for a, b in zip(short.kernel, long.kernel, strict=True))
+    if kernel[1] not in QUADS or total(kernel) > CHUNK:
+        return None
+    return Quads(kernel, firsts.pop(), tuple(map(max, zip(*ends, strict=True))))
+
+
+@lru_cache(maxsize=1024)
+def quad_launch(
+    joint: Joint, x_strides: Ints, y_strides: Ints, steps: Ints | None, dtype: np.dtype
+) -> tuple[Single, int] | None:
+    """All phases in one sweep of x, and where its weights begin in those that `packings` leave; None: they are apart."""
+    found, size = quads(joint), dtype.itemsize
+    if found is None or (joint.geometry.in_channels > 1 and {x_strides[1], y_strides[1]} != {size}):
+        return None
+    g = joint.geometry
+    y_steps = (*y_strides[:2], *[2 * step for step in y_strides[2:]])
+    run = plan(replace(g, out_channels=g.in_channels), x_strides, y_steps, steps, dtype, found)
+    at = lay_out(g.groups, 1, 1, size)
+    return None if run is None else (run, 0 if steps else at.vectors * at.lanes * total(found.kernel) * size)
+
+
+@lru_cache(maxsize=1024)
+def packings(joint: Joint, steps: Ints, dtype: np.dtype) -> tuple[tuple[Words, int, int, int], ...]:
+    """The packing of the weights of each phase: a launch, its blocks, where it reads, and the elements it writes.
+
+    `steps` are the `weight_steps` of the whole. Then that of all phases as `quads`, if they can be.
+    """
     found = []
     for phase, g in real(joint):
-        at, steps = strided(phase.taps, strides[2:])
-        words, vectors, size = packing_of(
-            g.groups, g.in_channels, (*shape[:2], *g.kernel), (*strides[:2], *steps), dtype
-        )
+        at, taps = strided(phase.taps, steps[3:])
+        words, vectors, size = packing_of(g, (*steps[:3], *taps), dtype)
         found.append((words, vectors, at, size))
+    whole = quads(joint)
+    if whole is not None:
+        words, vectors, size = packing_of(real(joint)[0][1], steps, dtype, whole)
+        found.append((words, vectors, 0, size))
     return tuple(found)
 
 
 @lru_cache(maxsize=1024)
-def bundle(joint: Joint, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype) -> Launch:
+def bundle(joint: Joint, x_strides: Ints, y_strides: Ints, steps: Ints | None, dtype: np.dtype) -> Launch:
     """The launch that computes all phases.
 
-    With `w_strides` the weights are as the caller has them, else as `packings` leave them, one after the other.
+    With `steps`, their `weight_steps`, weights are as the caller has them, else as `packings` leave them, one after the other.
     """
     runs, w_at, y_at, packed = [], [], [], 0
     for phase, g in real(joint):
-        begin, steps = strided(phase.out, y_strides[2:])
+        begin, y_steps = strided(phase.out, y_strides[2:])
         y_at.append(begin)
-        if w_strides is None:
+        if steps is None:
             w_at.append(packed)
             groups, inputs, outputs, _ = grouping(g.groups, *g.per_group)
             at = lay_out(groups, inputs, outputs, dtype.itemsize)
             packed += at.vectors * at.lanes * at.wide * g.taps * dtype.itemsize
             w_steps = None
         else:
-            begin, taps = strided(phase.taps, w_strides[2:])
+            begin, taps = strided(phase.taps, steps[3:])
             w_at.append(begin)
-            w_steps = (*w_strides[:2], *taps)
-        run = plan(g, x_strides, (*y_strides[:2], *steps), w_steps, dtype)
+            w_steps = (*steps[:3], *taps)
+        run = plan(g, x_strides, (*y_strides[:2], *y_steps), w_steps, dtype)
         if run is None:
             raise ValueError(f"nothing to compute in {phase}")
         runs.append(run)

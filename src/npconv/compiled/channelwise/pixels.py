@@ -9,29 +9,34 @@ from typing import Any
 from llvmlite import ir
 
 from ..emit import I64, P, Vectors, emitted, i64, pointer
+from .quads import quad_tile
+from .sizes import QUADS
 from .squares import square_tile
-from .tiles import FAST, MASKED, SAFE, Loop, chosen, framed, in_order, store, tree
+from .tiles import FAST, MASKED, SAFE, Loop, between, chosen, framed, in_order, store, tree
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A register tile of so many pixels: groups of Q; sliding: its pixels and taps are neighbours.
+    """A register tile of so many pixels: groups of Q; sliding: its taps are neighbours and its pixels `slide` apart.
 
-    A tile with a `stride` has two rows of outputs and 3 x 3 taps, whose weights stay in registers.
+    A tile with a `stride` has two rows of outputs and 3 x 3 taps, whose weights stay in registers. One with `quads` is of a
+    transposition of stride 2, with kernels so wide.
     """
 
     Q: int
     pixels: int
-    sliding: bool = False
+    slide: int = 0
     stride: int = 0
+    quads: int = 0
 
 
 def tiles(v: Vectors) -> list[Tile]:
     """The tiles there are; sums, weights and inputs must fit the registers. A `kind` is 3 i + care."""
     many = v.registers == 32
-    made = [Tile(1, 7), Tile(1, 7, sliding=True)]
+    made = [Tile(1, 7), Tile(1, 7, slide=1)]
     if many:
-        made += [Tile(1, 7, stride=1), Tile(1, 7, stride=2)]
+        made += [Tile(1, 7, stride=1), Tile(1, 7, stride=2), Tile(1, 7, slide=2)]
+    made += [Tile(1, 7 if many else 4, quads=taps) for taps in QUADS]
     wide = {2: 7, 4: 6, 8: 3} if many else {2: 5, 4: 2, 8: 1}
     return made + [Tile(Q, pixels) for Q, pixels in wide.items() if v.lanes >= Q]
 
@@ -43,7 +48,7 @@ def forward_tiles(v: Vectors) -> tuple[Any, Any]:
     for tile in made:
         # where few vectors pass, one function does for both kinds of care: less to compile
         for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
-            name = f"npconv_tile_{v.suffix}_{tile.Q}_{int(tile.sliding)}_{tile.stride}_{care}"
+            name = f"npconv_tile_{v.suffix}_{tile.Q}_{tile.slide}_{tile.stride}_{tile.quads}_{care}"
             bodies.append((name, lambda b, args, t=tile, c=care: any_tile(v, b, t, c, args)))
 
     @emitted(1, P)
@@ -60,6 +65,8 @@ def any_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any]) -
     """The tile of this shape."""
     if shape.stride:
         square_tile(v, b, shape.pixels, shape.stride, care, arguments)
+    elif shape.quads:
+        quad_tile(v, b, shape.pixels, shape.quads, care, arguments)
     else:
         forward_tile(v, b, shape, care, arguments)
 
@@ -79,8 +86,8 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
     mask = v.mask(b, count) if masked else None
     x = b.add(x, b.mul(tap, tap_step))
     column = b.add(column, b.mul(tap, column_tap))
-    if shape.sliding:
-        tap_step, column_pixel, column_tap = x_pixel, i64(1), i64(1)
+    if shape.slide:
+        x_pixel, column_pixel, column_tap = tap_step, i64(1), i64(1)
     along = Loop(b, "strip", [strip, x, w, y, begin, column, live])
     strip, *places = along.state
     x, w, y, begin, column, live = places
@@ -112,12 +119,15 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
                 in_order(v, b, sums, [p * Q + q for p in each])
         else:
             factors = [[v.load(b, weight, q * v.width + t * size) for q in range(Q)] for t in range(many_taps)]
-            for i in range(shape.pixels + many_taps - 1):
+            far = max(1, shape.slide)
+            for i in range(far * (shape.pixels - 1) + many_taps):
+                meets = [(t, (i - t) // far) for t in range(many_taps) if (i - t) % far == 0 and (i - t) // far in each]
+                if not meets:
+                    continue
                 value, done = read(i), []
-                for t in range(many_taps):
-                    for q in range(Q if i - t in each else 0):
-                        n = (i - t) * Q + q
-                        sums[n] = v.fma(b, value, factors[t][q], sums[n])
+                for t, p in meets:
+                    for n in range(p * Q, p * Q + Q):
+                        sums[n] = v.fma(b, value, factors[t][n % Q], sums[n])
                         done.append(n)
                 in_order(v, b, sums, done)
         place = b.add(place, b.mul(tap_step, i64(many_taps)))
@@ -125,21 +135,25 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
         return [b.sub(left, i64(many_taps)), place, b.add(weight, i64(many_taps * size)), here, *sums]
 
     state = [taps, source, weights, column, *sums]
-    for many_taps in (3, 2, 1) if shape.sliding else (1,):
+    for many_taps in ((7, 5, 3, 2, 1) if v.registers == 32 else (3, 2, 1)) if shape.slide else (1,):
         state = repeated(b, state, many_taps, step)
     following = b.add(r, i64(1))
     outer.close([following, state[2], *state[4:]], b.icmp_signed("<", following, end_row))
     sums = state[4:]
-    end = b.append_basic_block("end")
+    end, values = b.append_basic_block("end"), []
     for p in each:
+        step_p = i64(p)
+        if safe:  # a pixel that does not exist begins with what the first does
+            step_p = b.select(b.icmp_signed("<", step_p, live), step_p, i64(0))
+        source = b.add(begin, b.mul(begin_pixel, step_p))
+        value = tree(b, v, sums[p * Q : p * Q + Q])
+        values.append(b.fadd(v.masked_load(b, mask, source) if masked else v.load(b, source), value))
+    for p, value in enumerate(between(v, b, values, bounds)):
         if safe and p:
             more = b.append_basic_block("pixel")
             b.cbranch(b.icmp_signed("<", i64(p), live), more, end)
             b.position_at_end(more)
-        source, target = b.add(begin, b.mul(begin_pixel, i64(p))), b.add(y, b.mul(y_pixel, i64(p)))
-        value = tree(b, v, sums[p * Q : p * Q + Q])
-        value = b.fadd(v.masked_load(b, mask, source) if masked else v.load(b, source), value)
-        store(v, b, v.between(b, value, bounds), target, mask)
+        store(v, b, value, b.add(y, b.mul(y_pixel, i64(p))), mask)
     b.branch(end)
     b.position_at_end(end)
     strip = b.sub(strip, i64(1))

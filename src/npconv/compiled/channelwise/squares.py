@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from ...geometry import covered_size
 from ..emit import I64, Vectors, i64, pointer
-from .tiles import MASKED, SAFE, Loop, chosen, framed, in_order, store
+from .tiles import MASKED, SAFE, Loop, between, chosen, framed, in_order, store
 
 #: Pixels of a square tile of the gradient, in each of its two rows.
 WIDE = 7
@@ -60,6 +60,7 @@ def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, argumen
             in_order(v, b, sums, done)
     following = b.add(plane, i64(lines))
     planes.close([following, b.add(weights, i64(9 * v.width)), *sums], b.icmp_signed("<", following, end_row))
+    sums = between(v, b, sums, bounds)
     for r in range(2):
         after = b.append_basic_block("row.done")
         for p in each:
@@ -69,7 +70,7 @@ def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, argumen
                 b.cbranch(exists, more, after)
                 b.position_at_end(more)
             target = b.add(b.add(y, b.mul(y_pixel, i64(p))), b.mul(y_row, i64(r)))
-            store(v, b, v.between(b, sums[r * pixels + p], bounds), target, mask)
+            store(v, b, sums[r * pixels + p], target, mask)
         b.branch(after)
         b.position_at_end(after)
     strip = b.sub(strip, i64(1))

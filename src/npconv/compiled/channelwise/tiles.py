@@ -44,6 +44,29 @@ def store(v: Vectors, b: Any, value: Any, target: Any, mask: Any) -> None:
         v.masked_store(b, value, mask, target)
 
 
+def between(v: Vectors, b: Any, values: list[Any], bounds: Any) -> list[Any]:
+    """Vectors kept between the two numbers at `bounds`, a NaN stays; where these are infinite, nothing is compared."""
+    low, high = (b.load(pointer(b, bounds, at), typ=v.element, align=v.size) for at in (0, v.size))
+    end = ir.Constant(v.element, float("inf"))
+    some = b.or_(b.fcmp_ordered(">", low, b.fneg(end)), b.fcmp_ordered("<", high, end))
+    before, inside, after = b.block, b.append_basic_block("bounds"), b.append_basic_block("bounds.done")
+    b.cbranch(some, inside, after)
+    b.position_at_end(inside)
+    lows, highs, found = v.splat(b, low), v.splat(b, high), []
+    for value in values:
+        held = b.select(b.fcmp_ordered("<", value, lows), lows, value)
+        found.append(b.select(b.fcmp_ordered(">", held, highs), highs, held))
+    b.branch(after)
+    b.position_at_end(after)
+    results = []
+    for value, held in zip(values, found, strict=True):
+        phi = b.phi(value.type)
+        phi.add_incoming(value, before)
+        phi.add_incoming(held, inside)
+        results.append(phi)
+    return results
+
+
 class Loop:
     """A loop that runs at least once, its state in registers: begin, read `state`, `close` with the next state."""
 
@@ -68,11 +91,12 @@ class Loop:
 #: those from `row` to `end_row`; the taps of a row from `tap` on, `tap_step` apart; from pixel to pixel of y and of what the
 #: sums are added to; columns per pixel and per tap, a table of how wide each row is, zeros to read beyond it; channels in
 #: the vector; from row to row of y, and how many rows there are; two numbers between which outputs stay; and how far its
-#: arguments move from tile to tile.
+#: arguments move from tile to tile. The rest is for `quads`.
 FRAME = (
     *("x_pixel", "rows", "row", "end_row", "taps", "tap", "tap_step", "y_pixel", "begin_pixel"),
     *("column_pixel", "column_tap", "limits", "zeros", "count", "y_row", "live_rows", "bounds"),
     *("x_move", "w_move", "y_move", "begin_move", "column_move", "live_move"),
+    *("wrap", "row_at", "column_end", "y_rows", "y_columns", "dump"),
 )
 #: How much a tile checks: nothing; whether pixels exist; and channels too, whose masked loads cost more.
 FAST, SAFE, MASKED = range(3)
@@ -119,6 +143,7 @@ def in_order(v: Vectors, b: Any, sums: list[Any], done: list[int]) -> None:
         sums[n] = b.asm(same, "", f"={place},0,~{{memory}}", [sums[n]], True)
 
 
-def framed(b: Any, frame: Any) -> list[Any]:
-    """The words of a frame."""
-    return [b.load(pointer(b, frame, 8 * i), typ=I64, align=8) for i in range(len(FRAME))]
+def framed(b: Any, frame: Any, quads: bool = False) -> list[Any]:
+    """The words of a frame, for `quads` all of them."""
+    count = len(FRAME) if quads else FRAME.index("wrap")
+    return [b.load(pointer(b, frame, 8 * i), typ=I64, align=8) for i in range(count)]

@@ -6,13 +6,13 @@ Every function returns None where this is not the way: another dtype, strides wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ...geometry import Ints, ceil_div, total
+from ...records import dataclass
 from .. import catalogue, threads
 from ..calls import Words, address, aligned
 from ..panels import vector_bytes

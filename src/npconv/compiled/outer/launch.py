@@ -11,7 +11,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue, threads
-from ..calls import Words, address, aligned
+from ..calls import Words, address, shared
 from ..panels import SPARE, tile_rows, vector_bytes, whole_lines
 from .arrange import arrange, shape, sums
 from .layout import SKEW
@@ -38,26 +38,25 @@ class Launch:
     multiply: Words
     gather: Words | None
     pack_tasks: int
+    pack_grain: int
     tasks: int
     gather_tasks: int
     flops: int
     swapped: bool
     begins: tuple[int, int]
-    places: tuple[int, int, int]  # bytes of the packed operands and of the sums
+    places: tuple[int, int, int]  # bytes of the packed operands and of the sums, of every task or else
     per_thread: bool
 
 
 def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, *, more: bool = True) -> None:
     """The weight gradient into `out`, (O, C/G, *k), or added to it; x (N, C, *in), g (N, O, *out) in any memory layout."""
     x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-    launches = plan(geometry, x.strides, g.strides, out.strides, out.dtype)
+    launches, fixed, each = plan(geometry, x.strides, g.strides, out.strides, out.dtype)
     if not launches:
         if not more:
             out[...] = 0
         return
-    workers = threads.current()
-    size = max(scratch_bytes(launch, workers) for launch in launches)
-    scratch = aligned(size)
+    scratch = shared(fixed + each * threads.current())
     free, x_at, g_at, out_at = address(scratch), address(x), address(g), address(out)
     for launch in launches:
         a, b = x_at + launch.x_begin, g_at + launch.g_begin
@@ -66,21 +65,14 @@ def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.nd
         a_bytes, b_bytes, _ = launch.places
         a_to, b_to, sums = free, free + a_bytes, free + a_bytes + b_bytes
         if launch.pack is not None:
-            grain = ceil_div(launch.pack_tasks, 64)
-            launch.pack.run(
-                launch.pack_tasks, PACK_FLOPS * (a_bytes + b_bytes) // 4, grain, a=a, b=b, a_to=a_to, b_to=b_to
-            )
+            moved = PACK_FLOPS * (a_bytes + b_bytes) // 4
+            launch.pack.run(launch.pack_tasks, moved, launch.pack_grain, a=a, b=b, a_to=a_to, b_to=b_to)
         left = a_to if a_bytes else a + launch.begins[0]
         right = b_to if b_bytes else b + launch.begins[1]
         launch.multiply.run(launch.tasks, launch.flops, a=left, b=right, out=out_at, more=int(more), scratch=sums)
         if launch.gather is not None:
             launch.gather.run(launch.gather_tasks, 0, out=out_at, more=int(more), scratch=sums)
         more = True
-
-
-def scratch_bytes(launch: Launch, workers: int) -> int:
-    a, b, sums = launch.places
-    return a + b + sums * (workers if launch.per_thread else launch.tasks) + 128
 
 
 def flops(geometry: ConvGeometry, dtype: np.dtype) -> int:
@@ -135,16 +127,17 @@ class Cut:
 @lru_cache(maxsize=1024)
 def plan(
     geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
-) -> tuple[Launch, ...]:
-    """The launches that compute the weight gradient, chunk by chunk."""
+) -> tuple[tuple[Launch, ...], int, int]:
+    """The launches that compute the weight gradient, chunk by chunk; the bytes they need, and for each thread."""
     if not total(geometry.y_shape) or not total(geometry.w_shape):
-        return ()
+        return (), 0, 0
     found = []
     for image, start, part in _chunks(geometry, dtype):
         x_begin = image * x_strides[0]
         g_begin = image * g_strides[0] + sum(a * step for a, step in zip(start, g_strides[2:], strict=True))
         found.append(_launch(part, x_strides, g_strides, out_strides, dtype, x_begin, g_begin))
-    return tuple(found)
+    fixed = 128 + max(sum(one.places[:2]) + one.places[2] * one.tasks * (not one.per_thread) for one in found)
+    return tuple(found), fixed, max(one.places[2] * one.per_thread for one in found)
 
 
 def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> Iterator[tuple[int, Ints, ConvGeometry]]:
@@ -216,6 +209,7 @@ def _launch(
         Words(catalogue.kernel("outer", "products", kind), {**shared, **inner}, {**arrays, **places}),
         Words(catalogue.kernel("outer", "gather", kind), shared, places) if cut.parts > 1 else None,
         packs,
+        ceil_div(packs, 64),
         cut.tasks,
         cut.tasks // cut.parts,
         way.work,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from ...geometry import Ints, ceil_div, total
-from ...records import dataclass
+from ...records import dataclass, replace
 from ..panels import Panels, vector_bytes
 from ..panels import panels as lay
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, Joint, ceil_div, effective_kernel, three_axes, total
-from ...records import dataclass
+from ...records import dataclass, replace
 from .. import catalogue, tasks
-from ..calls import Words
+from ..calls import Launch, Words
 from ..panels import LINE, SPARE, Panels, panels, vector_bytes, whole_lines
 from .records import RECORD
 
@@ -23,16 +22,6 @@ MIN_CUT, PIECES = 16, 16
 LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
 #: Cycles to do so with a vector in the middle of a kernel: copied, transposed.
 COPY_CYCLES, TRANSPOSE_CYCLES = 3, 8
-
-
-@dataclass(frozen=True)
-class Launch:
-    """A kernel and its arguments."""
-
-    words: Words
-    blocks: int
-    flops: float
-    scratch: int  # bytes per thread
 
 
 @dataclass(frozen=True)
@@ -84,10 +73,16 @@ def lay(joint: Joint, kernel: Ints, size: int) -> Laid:
             chunk = max(chunk, min(chunk_taps, rows) * depth * columns * width)
             at += g.taps * c * columns * width
         tap_at, from_at = tap_at + rows, from_at + g.taps
+    records.sort(key=_cost, reverse=True)  # threads take the first ones first, and should end together
     elements = at // size
     return Laid(
         p, len(each) * p.vectors, elements, tuple(records), tuple(offsets), tuple(chunk_offsets), chunk, tuple(all_taps)
     )
+
+
+def _cost(record: tuple[int, ...]) -> int:
+    """Vectors of weights per input channel, as which a panel takes its time."""
+    return record[RECORD.index("kernel")] * record[RECORD.index("columns")]
 
 
 def dilation(g: ConvGeometry) -> Ints:
@@ -184,7 +179,7 @@ def _cut(joint: Joint, kernel: Ints, size: int, packs: bool, staged_row: int, fr
     reach = tuple(max(axis) for axis in zip(*spans, strict=True))
     boxes, parts, cuts = tasks.split(
         outputs, reach, (1, 1, 1), total(reach), whole.per_group[0] * size, whole.batch * whole.groups,
-        replace(laid.p, count=len(laid.records)), packs, staged_row, fresh, workers,
+        replace(laid.p, count=len(laid.records)), packs, staged_row, fresh, workers, tuple(map(_cost, laid.records)),
     )  # fmt: skip
     counts = tuple(ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True))
     return Cut(low, lows, sizes, reach, boxes, counts, parts, cuts)

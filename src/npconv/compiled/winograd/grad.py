@@ -46,7 +46,7 @@ def tiles_kernel(v: Vectors, read: Any) -> Callable[..., Any]:
             read(
                 which, to + first * slices * row, step, row, jump, spare, spare + at_box, begin + first, begin + stop, 0, packs,
                 x, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d, tiles_h, tiles_w,
-                m_h, m_w, n_h, n_w, slices,
+                m_h, m_w, n_h, n_w, slices, 1,
             )  # fmt: skip
 
     return tiles

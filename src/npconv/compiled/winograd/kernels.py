@@ -44,17 +44,18 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
 
     def forward(
         lo: int, hi: int, thread: int,
-        x: int, u: int, bias: int, y: int, scratch: int, scratch_step: int,
-        kind: int, m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, stride_d: int,
+        x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
+        kind: int, m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, phases: int, stride_d: int,
         tiles: int, tiles_h: int, tiles_w: int, per: int, runs: int, deep: int, parts: int,
         channels: int, outputs: int, images: int, in_d: int, lo_d: int, out_d: int,
         x_c: int, x_d: int, x_h: int, x_w: int, y_c: int, y_d: int, y_h: int, y_w: int,
         packs: int, direct: int, v_row: int, v_step: int, m_row: int, m_step: int, at_v: int, at_m: int, at_box: int,
-        at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, taps: int, together_taps: int,
+        at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, position_taps: int,
+        entries: int, taps: int, together_taps: int,
         piece: int, pieces: int, v_piece: int, panels: int, columns: int, last_columns: int, last_count: int,
         u_panel: int, u_group: int, u_step: int, u_last: int,
-        late: int, w_g: int, w_o: int, w_c: int, w_d: int, w_h: int, w_w: int, w_j: int,
-        taps_h: int, taps_w: int, lowest: int, run_taps: int, together: int, at_u: int, late_step: int, at_held: int,
+        late: int, w_taps: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
+        side_h: int, side_w: int, lowest: int, run_taps: int, together: int, at_u: int, late_step: int, at_held: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of groups x depth blocks x runs of tiles x parts (runs of panels)."""
         spare = scratch + thread * scratch_step
@@ -72,30 +73,34 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                 read(
                     kind, data, v_step, v_row, v_piece - v_row, spare, box, first, stop, plane * stride_d, packs,
                     x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d,
-                    tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices,
+                    tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices, phases,
                 )  # fmt: skip
             for panel in range(panels * part // parts, panels * (part + 1) // parts):
                 final = panel == panels - 1
                 these = last_columns if final else columns
                 step = these * width
-                weights = u + group * u_group + panel * u_panel
-                position_step, offsets = u_last if final else u_step, w_offsets + (8 * taps if final else 0)
-                turns, tap, tap_stop, piece_first, piece_stop = 1, 0, taps, 0, pieces
+                weights = w + group * u_group + panel * u_panel
+                position_step, offsets = u_last if final else u_step, w_offsets + (8 * entries if final else 0)
+                turns, piece_first, piece_stop = 1, 0, pieces
                 if late:
-                    weights, position_step, turns, offsets = spare + at_u, late_step, taps * pieces, w_offsets
+                    weights, position_step, turns = spare + at_u, late_step, taps * pieces
                 for turn in range(turns):
-                    tap_first = 0
                     if late:
-                        tap_first, piece_first = turn // pieces, turn % pieces
-                        tap_stop, piece_stop, k = tap_first + 1, piece_first + 1, piece_first * piece
+                        brought, piece_first = w_taps + 24 * (turn // pieces), turn % pieces
+                        piece_stop, k = piece_first + 1, piece_first * piece
                         bring(
                             kind, weights, step, width, late_step,
-                            u + group * w_g + panel * columns * w_j + tap_first * w_d + k * w_c, w_o, w_c, w_h, w_w, w_j,
-                            min(piece, channels - k), these, last_count if final else lanes, taps_h, taps_w, lowest, run_taps,
-                            together, n_h, spare + at_held,
+                            w + group * w_g + panel * columns * w_j + word(brought, 0) + k * w_c, w_o, w_c, w_h, w_w, w_j,
+                            min(piece, channels - k), these, last_count if final else lanes, word(brought, 1),
+                            word(brought, 2), side_h, side_w, lowest, run_taps, together, n_h, spare + at_held,
                         )  # fmt: skip
                     for position in range(n_h * n_w):
-                        tap = tap_first
+                        tap = word(position_taps, 2 * position + 1)
+                        tap_stop = tap + word(position_taps, 2 * position)
+                        shift = 0
+                        if late:  # one tap at a time, those that meet only zeros too
+                            tap, tap_stop = turn // pieces, turn // pieces + 1
+                            shift = 8 * tap
                         start = 2 if turn else 0
                         while tap < tap_stop:
                             many = min(together_taps, tap_stop - tap)
@@ -103,7 +108,7 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                                 multiply(
                                     these, data + position * v_step + i * v_piece, rows, tap_offsets + 8 * tap, size,
                                     weights + position * position_step + (i - piece_first) * piece * step,
-                                    offsets + 8 * (tap - tap_first), step, many, min(piece, channels - i * piece),
+                                    offsets + 8 * tap - shift, step, many, min(piece, channels - i * piece),
                                     sums + position * m_step, products_rows, (stop - first) * depths, lanes, start, 0, 0,
                                 )  # fmt: skip
                                 start = 2
@@ -114,7 +119,7 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                     tx = t % tiles_w
                     ty = t // tiles_w % tiles_h
                     count = min(stop - t, tiles_w - tx)
-                    about = images + t // (tiles_w * tiles_h) * 64
+                    about = images + t // (tiles_w * tiles_h) * 64 * phases
                     out_h, out_w = word(about, 6), word(about, 7)
                     many_h, many_w = min(m_h, out_h - ty * m_h), min(count * m_w, out_w - tx * m_w)
                     # of images of unequal size, the smaller ones may have no outputs here

@@ -9,74 +9,78 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from ...records import dataclass
 from .. import catalogue
-from ..calls import Words
+from ..calls import Launch, Words
 from ..panels import SPARE, whole_lines
-from .shape import TASKS, Axes, Cut, axes, cut, empty, image_table, longest, odd_lines
+from .shape import TASKS, Axes, Cut, axes, cut, empty, image_table, longest, odd_lines, position_taps
 
 #: What `forward` is told of weights that it transforms.
 LATE = (
-    "late", "w_g", "w_o", "w_c", "w_d", "w_h", "w_w", "w_j", "taps_h", "taps_w", "lowest", "run_taps", "together",
+    "late", "w_taps", "w_g", "w_o", "w_c", "w_h", "w_w", "w_j", "side_h", "side_w", "lowest", "run_taps", "together",
     "at_u", "late_step", "at_held",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Launch:
-    """A kernel and its arguments."""
+class WeightLaunch(Launch):
+    """One whose result is ours to make."""
 
-    words: Words
-    blocks: int
-    flops: float
-    scratch: int  # bytes per thread
-    elements: int  # of the result, where that is ours to make
+    elements: int
 
 
 def _weight_steps(c: Cut, a: Axes, channels: int, outputs: int) -> dict[str, int]:
-    """Where transformed weights lie: (G, panel, position, depth tap, C/G, lanes)."""
-    step, last = (odd_lines(a.kernel[0] * channels * n * c.m_row // c.columns) for n in (c.columns, c.last_columns))
+    """Where transformed weights lie: (G, panel, position, phase, depth tap, C/G, lanes)."""
+    step, last = (odd_lines(a.direct * channels * n * c.m_row // c.columns) for n in (c.columns, c.last_columns))
     full = c.positions * step
     return {
         "u_step": step, "u_last": last, "u_panel": full, "u_group": full * (c.panels - 1) + c.positions * last,
         "panels": c.panels, "columns": c.columns,
-        "last_columns": c.last_columns, "last_count": outputs - (c.vectors - 1) * c.lanes, "taps": a.kernel[0],
+        "last_columns": c.last_columns, "last_count": outputs - (c.vectors - 1) * c.lanes, "taps": a.direct,
     }  # fmt: skip
 
 
-def _taps(c: Cut, a: Axes, w_strides: Ints, outputs: int, size: int) -> tuple[dict[str, int], int]:
+def _taps(c: Cut, a: Axes, w_strides: Ints, size: int) -> tuple[dict[str, int], dict[str, np.ndarray], int]:
     """How weights of these strides are read, and the bytes that a thread needs for it."""
-    _, k_h, k_w = a.kernel
-    steps, run = a.pick(w_strides[2:]), k_h * k_w
-    places = sorted(i * steps[1] + j * steps[2] for i in range(k_h) for j in range(k_w))
-    side_by_side = places == [places[0] + i * size for i in range(run)]
-    together = c.lanes if side_by_side and w_strides[1] == run * size else 1
+    k_h, k_w = a.taps
+    step_g, step_o, step_c, *each = w_strides
+    steps, run = a.pick(tuple(each)), k_h * k_w
+    step_h, step_w = steps[1] * a.apart[1], steps[2] * a.apart[2]
+    places = sorted(i * step_h + j * step_w for i in range(k_h) for j in range(k_w))
+    side_by_side = len(a.phases) == 1 and places == [places[0] + i * size for i in range(run)]
+    near = step_c == (run * size if side_by_side else size)
+    together = c.lanes if near and step_o != size else 1
     read = {
-        "w_g": outputs * w_strides[0], "w_o": w_strides[0], "w_c": w_strides[1], "w_h": steps[1], "w_w": steps[2],
-        "w_j": c.lanes * w_strides[0], "taps_h": k_h, "taps_w": k_w, "lowest": places[0], "run_taps": run * side_by_side,
+        "w_g": step_g, "w_o": step_o, "w_c": step_c, "w_h": step_h, "w_w": step_w,
+        "w_j": c.lanes * step_o, "side_h": k_h, "side_w": k_w, "lowest": places[0], "run_taps": run * side_by_side,
         "together": together,
     }  # fmt: skip
-    return read, whole_lines((together * run + c.lanes) * c.lanes * size)
+    found = [
+        (d * steps[0] + i * steps[1] + j * steps[2], many_h, many_w)
+        for i, j, many_h, many_w in a.phases
+        for d in range(a.kernel[0])
+    ]
+    tables = {"w_taps": np.array(found, np.int64).reshape(-1)}
+    return read, tables, whole_lines((together * run + c.lanes) * c.lanes * size)
 
 
 @lru_cache(maxsize=1024)
 def weight_launch(
     geometry: ConvGeometry, n: int, columns: int, w_strides: Ints, dtype: np.dtype, workers: int
-) -> Launch:
-    """The launch that transforms the weights of `geometry`."""
+) -> WeightLaunch:
+    """The launch that transforms the weights of `geometry`, whose strides are `panels.weight_steps`."""
     a, c, size = axes(geometry, n), cut(geometry, n, dtype.itemsize, workers, columns), dtype.itemsize
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
     channels, outputs = geometry.per_group
-    read, held = _taps(c, a, w_strides, outputs, size)
+    read, tables, held = _taps(c, a, w_strides, size)
     cuts = max(1, min(channels // 16, ceil_div(TASKS, geometry.groups * c.panels)))
     values = {
         **_weight_steps(c, a, channels, outputs), **read, "kind": a.kind, "n_h": c.n_h, "channels": channels,
         "cuts": cuts, "scratch_step": held,
     }  # fmt: skip
-    starts = {"tap_starts": np.arange(a.kernel[0], dtype=np.int64) * a.pick(w_strides[2:])[0]}
-    words = Words(catalogue.kernel("winograd", "weights", f"f{size}"), values, starts)
+    words = Words(catalogue.kernel("winograd", "weights", f"f{size}"), values, tables)
     elements = geometry.groups * values["u_group"] // size
     # moving a number costs about what 16 products do
-    return Launch(words, geometry.groups * c.panels * cuts, 16.0 * elements, values["scratch_step"], elements)
+    return WeightLaunch(words, geometry.groups * c.panels * cuts, 16.0 * elements, values["scratch_step"], elements)
 
 
 @lru_cache(maxsize=4096)
@@ -91,16 +95,24 @@ def forward_launch(
     c = cut(geometry, n, size, workers, columns, w_strides is not None)
     channels, outputs = geometry.per_group
     width = c.lanes * size
-    x_steps, y_steps = a.steps(x_strides), a.steps(y_strides)
+    x_steps, y_steps = a.input_steps(x_strides), a.steps(y_strides)
     in_place, direct = x_strides[1] == size and channels % c.lanes == 0, y_strides[1] == size
     tile, plane = c.slices * c.v_row, a.stride * c.v_row
     rows = [t * tile + d * plane for t in range(c.per) for d in range(c.depths)]
-    taps = np.arange(a.kernel[0], dtype=np.int64)
+    phases, per_phase = len(a.phases), c.slices // len(a.phases)
+    taps = [(f * per_phase + d * a.dilation[0]) * c.v_row for f in range(phases) for d in range(a.kernel[0])]
+    serve = position_taps(a, c.n_h, c.n_w)
+    sets = list(dict.fromkeys(map(tuple, serve)))  # the first has all
+    begins = np.cumsum([0, *map(len, sets)])
+    flat = np.array([tap for some in sets for tap in some], np.int64)
     tables = {
         "rows": np.array(rows + rows[-1:] * SPARE, np.int64),
         "products_rows": np.arange(len(rows) + SPARE, dtype=np.int64) * c.m_row,
-        "tap_offsets": taps * (a.dilation[0] * c.v_row),
-        "w_offsets": np.concatenate([taps * (channels * n * width) for n in (c.columns, c.last_columns)]),
+        "tap_offsets": np.array(taps, np.int64)[flat],
+        "w_offsets": np.concatenate([flat * (channels * n * width) for n in (c.columns, c.last_columns)]),
+        "position_taps": np.array([(len(some), begins[sets.index(tuple(some))]) for some in serve], np.int64).reshape(
+            -1
+        ),
     }
     tables["images"] = image_table(a, geometry.batch, x_strides, y_strides)
     m, across = c.m_w, min(c.per, c.tiles_w)
@@ -108,20 +120,23 @@ def forward_launch(
     at_m = at_v + c.positions * c.v_step
     at_box = at_m + c.positions * c.m_step
     span = c.n_w if in_place else covered_size(c.n_w, m, across)
-    at_out = at_box + whole_lines(c.slices * c.n_h * span * channels * size + width)
+    at_out = at_box + whole_lines(per_phase * c.n_h * span * channels * size + width)
     at_u = whole_lines(at_out + (0 if direct else (c.m_h * m * across + c.lanes) * c.m_row))
     late = dict.fromkeys(LATE, 0)
     end = at_u
     if w_strides is not None:
-        read, held = _taps(c, a, w_strides, outputs, size)
+        del late["w_taps"]  # a table
+        read, more, held = _taps(c, a, w_strides, size)
+        tables |= more
         late_step = odd_lines(c.piece * c.m_row)
-        late |= read | {"late": 1, "w_d": a.pick(w_strides[2:])[0], "at_u": at_u, "late_step": late_step}
+        late |= read | {"late": 1, "at_u": at_u, "late_step": late_step}
         late["at_held"] = at_u + c.positions * late_step
         end = late["at_held"] + held
     values = {
         **_weight_steps(c, a, channels, outputs),
-        "kind": a.kind, "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": c.slices,
-        "stride_d": a.stride, "tiles": c.tiles, "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "per": c.per,
+        "kind": a.kind, "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": per_phase,
+        "phases": phases, "entries": len(flat), "stride_d": a.stride, "tiles": c.tiles,
+        "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "per": c.per,
         "runs": c.runs, "deep": c.deep, "parts": c.parts, "channels": channels, "outputs": outputs,
         "in_d": a.planes_in, "lo_d": a.plane_low, "out_d": a.planes_out, "x_c": x_strides[1], "y_c": y_strides[1],
         **{f"{of}_{axis}": step for of, steps in (("x", x_steps), ("y", y_steps)) for axis, step in zip("dhw", steps, strict=True)},
@@ -132,4 +147,4 @@ def forward_launch(
     }  # fmt: skip
     words = Words(catalogue.kernel("winograd", "late" if w_strides else "forward", f"f{size}"), values, tables)
     blocks = geometry.groups * c.deep * c.runs * c.parts
-    return Launch(words, blocks, 2 * c.lanes * c.work, values["scratch_step"], 0)
+    return Launch(words, blocks, 2 * c.lanes * c.work, values["scratch_step"])

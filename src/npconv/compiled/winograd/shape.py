@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
-from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, total
+from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, strided_parts, total
 from ...records import dataclass
 from ..panels import CHUNK, LINE, REST, SPARE, tile_rows, vector_bytes, widest
 
 #: F(m, r) by the number that the kernels know it by. Transformed inputs n = m + r - 1 decide the transform of x.
-FORMS = ((2, 3), (4, 3), (3, 2), (2, 5))
-#: Dilations up to which outputs are taken apart into images of their own.
-MOST_DILATION = 16
+FORMS = ((2, 3), (4, 3), (3, 2), (2, 5), (5, 2))
+#: Dilations up to which outputs are taken apart into images of their own, and strides up to which inputs are.
+MOST_DILATION, MOST_STRIDE = 16, 3
 #: How much longer a vector multiplication takes in a narrower register tile, which loads more for each.
 NARROW = {1: 1.35, 2: 1.08, 3: 1.0, 4: 1.0}
+#: Vector multiplications that last as long as bringing in a vector of inputs to one position, and one of sums out, by the
+#: inputs of a tile.
+PASSES = {4: (8, 5), 6: (11, 8)}
 #: Output planes of a task where the depth has taps.
 DEPTHS = 4
 #: Bytes of transformed tiles and products that should stay in the second-level cache.
 CACHE_BYTES = 700 << 10
 #: Bytes of transformed weights that come in during one vector multiplication.
 STREAM = 24
-#: Bytes of all transformed weights from which on those that serve one call are transformed where they are used.
-LATE_BYTES = 1 << 20
-#: Tiles up to which that pays: it is done again for every run of them.
-LATE_TILES = 256
+#: Runs of tiles up to which weights that serve one call are transformed where they are used, again for every run: what
+#: is written at once and read soon never leaves the cache, nor goes from one processor's to another's.
+LATE_RUNS = 2
 #: Bytes of such a piece in the widest panel, which stays in the second-level cache.
 PIECE_BYTES = 448 << 10
 #: Vector multiplications that last as long as transforming a vector of weights to one position.
@@ -48,6 +51,7 @@ class Axes:
 
     The width is transformed, the height too or has one tap, the depth has any number, summed directly. Dilated axes
     that are transformed come as several images: `height` and `width` list what `geometry.interleaved` says of each.
+    Strided ones come in phases, which are summed (`geometry.strided_parts`): `height` and `width` have a list for each.
     """
 
     kind: int
@@ -59,30 +63,52 @@ class Axes:
     planes_out: int
     plane_low: int
     slices: int  # input planes that all outputs read together
-    height: tuple[Ints, ...]
-    width: tuple[Ints, ...]
+    apart: Ints  # inputs from one to the next of a phase
+    taps: Ints  # that a form transforms, of height and width
+    height: tuple[tuple[Ints, ...], ...]
+    width: tuple[tuple[Ints, ...], ...]
+
+    @property
+    def phases(self) -> list[tuple[int, int, int, int]]:
+        """The first tap and the number of taps of each, (h, w, taps of h, taps of w)."""
+        _, s_h, s_w = self.apart
+        _, k_h, k_w = self.kernel
+        sides = itertools.product(range(len(self.height)), range(len(self.width)))
+        return [(i, j, ceil_div(k_h - i, s_h), ceil_div(k_w - j, s_w)) for i, j in sides]
+
+    @property
+    def direct(self) -> int:
+        """Products summed at a transformed position, per input channel: taps of the depth in each phase."""
+        return self.kernel[0] * len(self.height) * len(self.width)
 
     def pick(self, values: Ints) -> Ints:
         """Steps of the spatial axes as (depth, height, width)."""
         return tuple(0 if i < 0 else values[i] for i in self.order)
 
     def steps(self, strides: Ints) -> Ints:
-        """From one input (or output) of an image to the next, of an array with these strides."""
+        """From one output of an image to the next, of an array with these strides."""
         depth, height, width = self.pick(strides[2:])
         return depth, height * self.dilation[1], width * self.dilation[2]
+
+    def input_steps(self, strides: Ints) -> Ints:
+        """From one input of a phase of an image to the next, of an array with these strides."""
+        depth, height, width = self.steps(strides)
+        return depth, height * self.apart[1], width * self.apart[2]
 
 
 @lru_cache(maxsize=4096)
 def axes(geometry: ConvGeometry, n: int) -> Axes | None:
     """The axes of a geometry that the kernels can compute with transforms of `n` inputs, or None."""
     sizes = list(zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True))
-    able = [i for i, (k, s, d) in enumerate(sizes) if form(n, k) is not None and s == 1 and d <= MOST_DILATION]
+    taps = [ceil_div(k, s) for k, s, _ in sizes]  # of the longest phase
+    plain = [(s == 1 and d <= MOST_DILATION) or (s <= MOST_STRIDE and d == 1) for _, s, d in sizes]
+    able = [i for i in range(geometry.rank) if plain[i] and form(n, taps[i]) is not None]
     if not able:
         return None
     width = able[-1]
-    kind = form(n, sizes[width][0]) or 0
+    kind = form(n, taps[width]) or 0
     rest = [i for i in range(geometry.rank) if i != width]
-    alike = [i for i in able[:-1] if sizes[i][0] == sizes[width][0]]
+    alike = [i for i in able[:-1] if taps[i] == taps[width]]
     flat = [i for i in rest if sizes[i][0] == sizes[i][1] == 1]
     height = (alike or flat or [-1])[-1]
     rest = [i for i in rest if i != height]
@@ -93,27 +119,38 @@ def axes(geometry: ConvGeometry, n: int) -> Axes | None:
     def along(values: Ints, missing: int) -> Ints:
         return tuple(missing if i < 0 else values[i] for i in order)
 
-    def images(k: int, size: int, lo: int, d: int, out: int) -> tuple[Ints, ...]:
+    def images(k: int, size: int, lo: int, d: int, s: int, out: int) -> tuple[tuple[Ints, ...], ...]:
+        parts = [[(a, n, low, k, m) for a, n, low, m in interleaved(size, lo, d, out)]]
+        if s > 1:
+            parts = [[(*part, out)] for part in strided_parts(size, lo, k, s)]
         # a tile may overhang what the windows read, and must not see (nor round) what lies there
-        parts = interleaved(size, lo, d, out)
-        return tuple((a, max(0, min(n, covered_size(k, 1, m) - low)), low, m) for a, n, low, m in parts)
+        return tuple(
+            tuple((a, max(0, min(n, covered_size(t, 1, m) - low)), low, m) for a, n, low, t, m in phase)
+            for phase in parts
+        )
 
     kernel, inputs, outputs = along(geometry.kernel, 1), along(geometry.in_shape, 1), along(geometry.out_shape, 1)
-    lows, stride = along(tuple(lo for lo, _ in geometry.padding), 0), along(geometry.stride, 1)[0]
+    lows, stride = along(tuple(lo for lo, _ in geometry.padding), 0), along(geometry.stride, 1)
     dilation = tuple(d if k > 1 else 1 for d, k in zip(along(geometry.dilation, 1), kernel, strict=True))
-    sides = [images(*values) for values in zip(kernel, inputs, lows, dilation, outputs, strict=True)][1:]
-    slices = covered_size(effective_kernel(kernel[0], dilation[0]), stride, outputs[0])
+    sides = [images(*values) for values in zip(kernel, inputs, lows, dilation, stride, outputs, strict=True)][1:]
+    slices = covered_size(effective_kernel(kernel[0], dilation[0]), stride[0], outputs[0])
     planes = max(0, min(inputs[0], slices - lows[0]))
-    return Axes(kind, order, kernel, stride, dilation, planes, outputs[0], lows[0], slices, sides[0], sides[1])
+    transformed = tuple(ceil_div(k, s) for k, s in zip(kernel[1:], stride[1:], strict=True))
+    return Axes(
+        kind, order, kernel, stride[0], dilation, planes, outputs[0], lows[0], slices, (1, *stride[1:]), transformed,
+        sides[0], sides[1],
+    )  # fmt: skip
 
 
 def image_table(a: Axes, batch: int, x_strides: Ints, y_strides: Ints) -> np.ndarray:
-    """Eight words for each image: where it begins in x and in y, its input size, padding and output size (h, w)."""
+    """Eight words for each phase of each image: where it begins in x and in y, its input size, padding and output size."""
     (_, x_h, x_w), (_, y_h, y_w) = a.pick(x_strides[2:]), a.pick(y_strides[2:])
     each = [
         (i * x_h + j * x_w, p * y_h + q * y_w, in_h, in_w, lo_h, lo_w, out_h, out_w)
-        for p, (i, in_h, lo_h, out_h) in enumerate(a.height)
-        for q, (j, in_w, lo_w, out_w) in enumerate(a.width)
+        for p in range(len(a.height[0]))
+        for q in range(len(a.width[0]))
+        for i, in_h, lo_h, out_h in (side[p] for side in a.height)
+        for j, in_w, lo_w, out_w in (side[q] for side in a.width)
     ]
     table = np.tile(np.array(each, np.int64), (batch, 1, 1))
     table[..., 0] += np.arange(batch)[:, None] * x_strides[0]
@@ -140,7 +177,7 @@ class Cut:
     runs: int
     per: int  # tiles of a run
     depths: int  # output planes of a task
-    slices: int  # input planes of a task
+    slices: int  # input planes of a task, those of all phases
     deep: int
     lanes: int
     vectors: int
@@ -179,47 +216,51 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
     width = vector_bytes()
     lanes = width // itemsize
     m, r = FORMS[a.kind]
-    m_h, n_h = (m, n) if a.kernel[1] == r else (1, 1)
+    m_h, n_h = (m, n) if a.taps[0] == r else (1, 1)
     tiles_h, tiles_w = (
-        ceil_div(max((out for *_, out in side), default=0), step) for side, step in ((a.height, m_h), (a.width, m))
+        ceil_div(max((out for *_, out in side[0]), default=0), step) for side, step in ((a.height, m_h), (a.width, m))
     )
-    tiles = max(1, geometry.batch * len(a.height) * len(a.width) * tiles_h * tiles_w)
+    tiles = max(1, geometry.batch * len(a.height[0]) * len(a.width[0]) * tiles_h * tiles_w)
     depths = ceil_div(a.planes_out, max(1, ceil_div(a.planes_out, DEPTHS if a.kernel[0] > 1 else 1))) or 1
     deep = ceil_div(a.planes_out, depths)
-    slices = a.slices - (a.planes_out - depths) * a.stride
+    slices = (a.slices - (a.planes_out - depths) * a.stride) * len(a.phases)
     c = max(1, geometry.per_group[0])
     vectors = max(1, ceil_div(geometry.out_channels // geometry.groups, lanes))
     in_vectors = ceil_div(c, lanes)
-    positions, blocks, products = n_h * n, geometry.groups * max(1, deep), a.kernel[0] * c
+    positions, blocks = n_h * n, geometry.groups * max(1, deep)
+    taps = sum(len(at) for at in position_taps(a, n_h, n)) / positions
+    products, (forth, back) = taps * c, PASSES[n]
 
     most = max(lanes, PIECE_BYTES // (positions * widest() * width)) if late else CHUNK
     piece_vectors = ceil_div(in_vectors, ceil_div(c, min(longest(n), most)))
     pieces = ceil_div(in_vectors, piece_vectors)
 
-    def price(columns: int, per: int, parts: int) -> tuple[float, tuple[int, int, int]]:
-        """Time of the longest thread in vector multiplications, roughly."""
+    def prices(columns: int, per: int) -> Iterator[tuple[float, tuple[int, int, int]]]:
+        """Time of the longest thread in vector multiplications, roughly, and for how many parts it is."""
         panels, runs, rows = ceil_div(vectors, columns), ceil_div(tiles, per), per * depths
         last = vectors - columns * (panels - 1)
         multiplied = NARROW[columns] * columns * (panels - 1) * _padded(rows, tile_rows(columns))
         multiplied += NARROW[last] * last * _padded(rows, tile_rows(last))
-        read = 8 * positions * per * slices * in_vectors
-        weights = positions * products * vectors * (TRANSFORM if late else width / STREAM)
-        work = positions * multiplied * (products + 4 * a.kernel[0] * pieces) + 5 * positions * rows * vectors + weights
+        read = forth * positions * per * slices * in_vectors
+        weights = positions * a.direct * c * vectors * (TRANSFORM if late else width / STREAM)
+        work = positions * multiplied * (products + 4 * taps * pieces) + back * positions * rows * vectors + weights
         transformed = positions * per * slices * c * itemsize
         if transformed + positions * rows * columns * width > CACHE_BYTES:  # written, and read again for every panel
             work += transformed * (1 + panels) / STREAM
         share = (1 + tiles / per / runs) / 2  # the last run may be short
-        bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
-        largest = max(stop - start for start, stop in itertools.pairwise(bounds)) / vectors
-        rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
-        return rounds * (read + work * largest) * share, (columns, per, parts)
+        for parts in {min(panels, 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}:
+            bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
+            largest = max(stop - start for start, stop in itertools.pairwise(bounds)) / vectors
+            rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
+            yield rounds * (read + work * largest) * share, (columns, per, parts)
 
+    lengths = (1, 2, 3, 4, 6, 8, 12, 16) if late else (1, 2, 3, 4, 6, 8)  # of so many register tiles
     widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in range(1, widest() + 1)}
     time, (columns, per, parts) = min(
-        price(wide, min(tiles, ceil_div(tile_rows(wide) * i, depths)), parts)
+        found
         for wide in widths
-        for i in ((1, 2, 3, 4, 6, 8, 12, 16) if late else (1, 2, 3, 4, 6, 8))
-        for parts in {min(ceil_div(vectors, wide), 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}
+        for per in {min(tiles, ceil_div(tile_rows(wide) * i, depths)) for i in lengths}
+        for found in prices(wide, per)
     )
     panels = ceil_div(vectors, columns)
     v_row, m_row = piece_vectors * width, columns * width
@@ -229,6 +270,24 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
         columns, panels, vectors - columns * (panels - 1), parts, workers * time, v_row, odd_lines(pieces * v_piece),
         m_row, odd_lines((per * depths + SPARE) * m_row), piece_vectors * lanes, pieces, v_piece,
     )  # fmt: skip
+
+
+def position_taps(a: Axes, n_h: int, n_w: int) -> list[list[int]]:
+    """Which of the directly summed taps meet weights other than zero, for each transformed position.
+
+    Taps are numbered phase by phase. The last position of an axis sees the last tap of a form alone.
+    """
+    full = [(h == a.taps[0], w == a.taps[1]) for _, _, h, w in a.phases]
+    ends = [(1 < n_h == i + 1, n_w == j + 1) for i in range(n_h) for j in range(n_w)]
+    return [
+        [
+            f * a.kernel[0] + d
+            for f, (h, w) in enumerate(full)
+            if h >= last_h and w >= last_w
+            for d in range(a.kernel[0])
+        ]
+        for last_h, last_w in ends
+    ]
 
 
 def longest(n: int) -> int:
@@ -245,9 +304,8 @@ def _padded(rows: int, tall: int) -> int:
 @lru_cache(maxsize=4096)
 def late(geometry: ConvGeometry, n: int, itemsize: int) -> bool:
     """Whether weights that serve one call are better transformed where they are used, perhaps several times."""
-    a, c = axes(geometry, n), cut(geometry, n, itemsize)
-    weights = c.positions * (a.kernel[0] if a else 1) * total(geometry.w_shape[:2]) * itemsize
-    return weights > LATE_BYTES and c.tiles * c.deep <= LATE_TILES
+    c = cut(geometry, n, itemsize, late=True)
+    return c.runs * c.deep <= LATE_RUNS
 
 
 def empty(geometry: ConvGeometry) -> bool:

@@ -13,8 +13,8 @@ from .lines import Rows, both, linear, outlined, planar, repeated
 
 
 def one_of(functions: list[Any]) -> Any:
-    """one_of(i, ...): the i-th of up to eight functions."""
-    f0, f1, f2, f3, f4, f5, f6, f7 = (*functions, *functions[-1:] * (8 - len(functions)))
+    """one_of(i, ...): the i-th of up to ten functions."""
+    f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 = (*functions, *functions[-1:] * (10 - len(functions)))
 
     @inner
     def choose(i, *arguments):  # type: ignore[no-untyped-def]
@@ -32,8 +32,12 @@ def one_of(functions: list[Any]) -> Any:
             f5(*arguments)
         elif i == 6:
             f6(*arguments)
-        else:
+        elif i == 7:
             f7(*arguments)
+        elif i == 8:
+            f8(*arguments)
+        else:
+            f9(*arguments)
 
     return choose
 
@@ -41,10 +45,10 @@ def one_of(functions: list[Any]) -> Any:
 def reader(v: Vectors, maps: list[Rows]) -> Any:
     """read(map, to, to_step, row, spare, box, first, stop, plane, ...): a run of tiles of x, transformed.
 
-    Tile t goes to to + (t - first) slices row, slice after slice, its transformed positions `to_step` apart; of its
-    channels, `row` bytes lie together and the next ones `jump` bytes after their end. A tile
+    Phase f of tile t goes to to + ((t - first) phases + f) slices row, slice after slice, its transformed positions
+    `to_step` apart; of its channels, `row` bytes lie together and the next ones `jump` bytes after their end. A tile
     is `n_h` x `n_w` inputs (`n_h` may be 1, then only the width is transformed), `m_h` x `m_w` from the next one.
-    Each of the `images` is described by eight words: where it begins, _, its size, its padding, _, _.
+    Each phase of each of the `images` is described by eight words: where it begins, _, its size, its padding, _, _.
     A tile is read in place where it lies inside an x of whole vectors of channels (`packs` = 0), else packed into `box`.
     """
     size, width = v.size, v.width
@@ -57,15 +61,15 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
         which: int, to: int, to_step: int, row: int, jump: int, spare: int, box: int, first: int, stop: int, plane: int,
         packs: int, x: int, images: int, x_c: int, x_d: int, x_h: int, x_w: int, channels: int,
         in_d: int, lo_d: int, tiles_h: int, tiles_w: int,
-        m_h: int, m_w: int, n_h: int, n_w: int, slices: int,
+        m_h: int, m_w: int, n_h: int, n_w: int, slices: int, phases: int,
     ) -> None:  # fmt: skip
         pixel = channels * size
         front = plane - lo_d
-        t = first
+        t, phase, begin = first, 0, to
         while t < stop:
             tx = t % tiles_w
             ty = t // tiles_w % tiles_h
-            about = images + t // (tiles_w * tiles_h) * 64
+            about = images + (t // (tiles_w * tiles_h) * phases + phase) * 64
             image, in_h, in_w = x + word(about, 0), word(about, 2), word(about, 3)
             count = min(stop - t, tiles_w - tx)
             top, left = ty * m_h - word(about, 4), tx * m_w - word(about, 5)
@@ -94,8 +98,12 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
                         at += row + jump
                     to += row
                     source += step_d
+                to += (phases - 1) * slices * row
                 left += m_w
             t += count
+            if t == stop and phase < phases - 1:
+                t, phase = first, phase + 1
+                to = begin + phase * slices * row
 
     return read
 

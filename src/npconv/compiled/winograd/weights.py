@@ -22,8 +22,8 @@ def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
 
     def transform(
         lo: int, hi: int, thread: int,
-        w: int, u: int, scratch: int, scratch_step: int, kind: int, n_h: int, taps: int, tap_starts: int,
-        channels: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int, taps_h: int, taps_w: int,
+        w: int, u: int, scratch: int, scratch_step: int, kind: int, n_h: int, taps: int, w_taps: int,
+        channels: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int, side_h: int, side_w: int,
         lowest: int, run_taps: int, together: int, panels: int, columns: int, last_columns: int, last_count: int,
         u_panel: int, u_group: int, u_step: int, u_last: int, cuts: int,
     ) -> None:  # fmt: skip
@@ -38,11 +38,13 @@ def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
             row = these * width
             first, stop = channels * cut // cuts, channels * (cut + 1) // cuts
             for tap in range(taps):
+                brought = w_taps + 24 * tap
                 bring(
                     kind, u + group * u_group + panel * u_panel + (tap * channels + first) * row, row, width,
                     u_last if final else u_step,
-                    w + group * w_g + panel * columns * w_j + word(tap_starts, tap) + first * w_c, w_o, w_c, w_h, w_w, w_j,
-                    stop - first, these, last_count if final else lanes, taps_h, taps_w, lowest, run_taps, together, n_h, held,
+                    w + group * w_g + panel * columns * w_j + word(brought, 0) + first * w_c, w_o, w_c, w_h, w_w, w_j,
+                    stop - first, these, last_count if final else lanes, word(brought, 1), word(brought, 2), side_h, side_w,
+                    lowest, run_taps, together, n_h, held,
                 )  # fmt: skip
 
     return transform
@@ -53,7 +55,9 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
 
     Channel c, vector j and position p go to to + c row + j vector + p step. Of the last vector `last` channels exist,
     zeros follow. Taps that lie side by side (`run` of them, perhaps backwards, the first `lowest` bytes away) are
-    gathered, for `together` input channels at once if those lie side by side too.
+    gathered, for `together` input channels at once if those lie side by side too; and so are single taps of input channels
+    that lie side by side. There are taps_h x taps_w of them;
+    for the side_h x side_w that the form has, zeros follow.
     """
     size, lanes, width = v.size, v.lanes, v.width
     gather, take, copy_one, clear = _gather(v), _take(v), v.copy_one, v.clear
@@ -62,11 +66,13 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
     @inner
     def bring(
         which: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
-        channels: int, these: int, last: int, taps_h: int, taps_w: int, lowest: int, run: int, together: int, n_h: int,
-        held: int,
+        channels: int, these: int, last: int, taps_h: int, taps_w: int, side_h: int, side_w: int, lowest: int, run: int,
+        together: int, n_h: int, held: int,
     ) -> None:  # fmt: skip
-        whole = 0
-        if w_o == size:
+        whole, complete = 0, taps_h == side_h and taps_w == side_w
+        for i in range(0 if complete else side_h * side_w * together):
+            clear(held + i * width)
+        if w_o == size and complete:
             whole = these - (last < lanes)
             for c in range(channels if whole else 0):
                 for a in range(taps_h):
@@ -84,17 +90,24 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
                     for q in range(0, many * run, lanes):
                         gather(held + q * width, source + lowest + q * size, w_o, valid, many * run - q)
                     source, step_c, step_h, step_w = held - lowest * lanes, run * width, w_h * lanes, w_w * lanes
+                elif together > 1:
+                    for a in range(taps_h):
+                        for b in range(taps_w):
+                            gather(
+                                held + (a * side_w + b) * lanes * width, source + a * w_h + b * w_w, w_o, valid, many
+                            )
+                    source, step_c, step_h, step_w = held, width, side_w * lanes * width, lanes * width
                 else:  # one channel at a time
                     for a in range(taps_h):
                         for b in range(taps_w):
-                            place, tap = held + (a * taps_w + b) * width, source + a * w_h + b * w_w
+                            place, tap = held + (a * side_w + b) * width, source + a * w_h + b * w_w
                             if w_o == size:
                                 take(place, tap, valid)
                             else:
                                 clear(place)
                                 for i in range(valid):
                                     copy_one(place + i * size, tap + i * w_o)
-                    source, step_c, step_h, step_w = held, 0, taps_w * width, width
+                    source, step_c, step_h, step_w = held, 0, side_w * width, width
                 across(which, at, row, step, source, step_c, step_h, step_w, many, n_h > 1)
                 at += many * row
 
@@ -104,8 +117,8 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
 @inner
 def no_weights(
     which: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
-    channels: int, these: int, last: int, taps_h: int, taps_w: int, lowest: int, run: int, together: int, n_h: int,
-    held: int,
+    channels: int, these: int, last: int, taps_h: int, taps_w: int, side_h: int, side_w: int, lowest: int, run: int,
+    together: int, n_h: int, held: int,
 ) -> None:  # fmt: skip
     """In the place of `bring` where weights are prepared: a kernel takes seconds to compile, and a third of it is that."""
 

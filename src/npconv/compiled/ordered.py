@@ -1,0 +1,87 @@
+"""Weights into panels, the order in which a product reads them: the launch, and what brings a call's weights along."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ..geometry import ConvGeometry, Ints, ceil_div
+from ..records import dataclass
+from . import catalogue, threads
+from .calls import Bound, Words, address, aligned
+from .panels import panels
+
+#: Bytes of scratch for one thread that packs weights: a square of vectors.
+SPARE_BYTES = 1024
+#: Input channels below which packing is not cut further.
+MIN_CUT = 16
+#: Pieces that packing is cut into.
+PIECES = 8
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The launch that brings weights of one shape and layout into panels."""
+
+    words: Words
+    blocks: int
+    elements: int
+
+    def bring(self, w: int, dtype: np.dtype) -> np.ndarray:
+        """Those at `w` in order."""
+        weights = aligned(self.elements, dtype)
+        scratch = aligned(min(threads.current(), self.blocks) * SPARE_BYTES)
+        # moving a number costs about what 16 products do
+        self.words.run(self.blocks, 16.0 * self.elements, to=address(weights), w=w, scratch=address(scratch))
+        return weights
+
+
+class Brought(Bound):
+    """A launch for weights in order, which brings in order those that a call gives it."""
+
+    __slots__ = ("dtype", "packing")
+
+    def __init__(self, of: Bound, packing: Packing, dtype: np.dtype) -> None:
+        super().__init__(of.words, of.blocks, of.flops, of.scratch, **of.fixed)
+        self.packing, self.dtype = packing, dtype
+
+    def run_with(self, x: int, y: int, w: int) -> None:
+        weights = self.packing.bring(w, self.dtype)
+        super().run_with(x, y, address(weights))
+
+
+@lru_cache(maxsize=1024)
+def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Packing:
+    """The launch for weights of these `panels.weight_steps`."""
+    size, group, (c, o), taps = dtype.itemsize, geometry.groups, geometry.per_group, geometry.taps
+    p = panels(o, size)
+    step_g, step_o, step_c, *_ = strides
+    steps = tap_steps(strides, geometry.kernel)
+    full, last = (columns * p.lanes * size * c * taps for columns in (p.columns, p.last))
+    run, along = order_of(step_c, steps, size)
+    cuts = max(1, min(c // MIN_CUT, ceil_div(PIECES, group * p.count)))
+    values = {
+        "step_g": step_g, "step_o": step_o, "step_c": step_c, "taps": taps, "channels": c, "outputs": o,
+        "panels": p.count, "columns": p.columns, "last_columns": p.last, "panel_step": full,
+        "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "along": along, "scratch_step": SPARE_BYTES,
+    }  # fmt: skip
+    words = Words(catalogue.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
+    return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
+
+
+def tap_steps(strides: Ints, kernel: Ints) -> np.ndarray:
+    """Bytes from the first tap to each, taps in C order."""
+    steps = np.array(strides[3:], np.int64)
+    return np.array([int(np.array(at, np.int64) @ steps) if at else 0 for at in np.ndindex(*kernel)], np.int64)
+
+
+def order_of(step_c: int, tap_steps: np.ndarray, size: int) -> tuple[bool, int]:
+    """Whether the taps of an input channel, and then the next channel's, follow each other in memory; and the taps' step.
+
+    The step is 0 unless it is that of neighbours, up or down.
+    """
+    numbers = np.arange(len(tap_steps))
+    up, down = (bool((tap_steps == numbers * step).all()) for step in (size, -size))
+    along = 0 if len(tap_steps) == 1 else size if up else -size if down else 0
+    return up and step_c == len(tap_steps) * size, along
