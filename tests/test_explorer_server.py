@@ -1,9 +1,11 @@
 """The explorer's local page: what other pages, other machines and broken programs may try, by raw sockets."""
 
 import json
+import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -472,3 +474,49 @@ def test_nothing_is_written(local, capfd):
     sent(local, request(local, "GET", "/" + quote("x\x1b[31m")))
     sent(local, b"\x1b[31m\r\n\r\n")
     assert capfd.readouterr() == ("", "")
+
+
+# --------------------------------------------------------------------------- Ctrl-C
+class CleanedUp(LocalServer):
+    """Ctrl-C comes where an exception is lost: while Python forgets an object, as after every request."""
+
+    left = 10
+
+    def service_actions(self) -> None:
+        assert self.left, "Ctrl-C was lost"
+        self.left -= 1
+        forgotten = threading.Lock()
+        watched = weakref.ref(forgotten, lambda _: signal.raise_signal(signal.SIGINT))
+        del forgotten
+        assert watched() is None
+        super().service_actions()
+
+
+def test_ctrl_c_is_not_lost():
+    before = signal.getsignal(signal.SIGINT)
+    with CleanedUp(PAGE, "", Explorer().answer) as local:
+        local.run()
+    assert local.left == 9
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_is_left_to_who_wants_it():
+    """A program that has its own handler keeps it."""
+    calls: list[int] = []
+
+    def own(number: int, frame: object) -> None:
+        calls.append(number)
+        raise KeyboardInterrupt
+
+    class Interrupted(LocalServer):
+        def service_actions(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("nobody was asked")
+
+    before = signal.signal(signal.SIGINT, own)
+    try:
+        with Interrupted(PAGE, "", Explorer().answer) as local:
+            local.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert calls == [signal.SIGINT]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -86,6 +87,7 @@ class LocalServer(ThreadingHTTPServer):
         self._free = threading.Semaphore(MOST_CONNECTIONS)
         self._began: dict[socket.socket, float] = {}
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
     def server_bind(self) -> None:
         """As the base class, which also asks for this machine's name; that may take seconds and is of no use."""
@@ -111,7 +113,9 @@ class LocalServer(ThreadingHTTPServer):
             self._free.release()
 
     def service_actions(self) -> None:
-        """End connections that take too long; a byte now and then keeps no place."""
+        """Between requests: Ctrl-C, and the end of connections that take too long; a byte now and then keeps no place."""
+        if self._stopped:
+            raise KeyboardInterrupt
         late = time.monotonic() - SECONDS
         for request, began in list(self._began.items()):
             if began < late:
@@ -124,11 +128,28 @@ class LocalServer(ThreadingHTTPServer):
     def run(self) -> None:
         """Serve until Ctrl-C or `close`."""
         try:
-            self.serve_forever(poll_interval=0.2)
+            with self._remembered():
+                self.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             pass
         finally:
             self.server_close()
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        """Ctrl-C waits for the next turn: where Python cleans up after a request, the exception would be lost."""
+        mine = threading.current_thread() is threading.main_thread()
+        if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield  # it goes to another thread, or whoever called us has other plans for it
+            return
+        signal.signal(signal.SIGINT, self._stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopped = True
 
     def start(self) -> None:
         """Serve in a thread until `close`."""
