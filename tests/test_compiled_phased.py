@@ -9,7 +9,9 @@ import npconv
 from npconv import execution
 from npconv.algorithms import named
 from npconv.compiled import catalogue
-from npconv.geometry import ConvGeometry, joint
+from npconv.compiled.phased.launch import _cut, lay
+from npconv.compiled.phased.records import RECORD
+from npconv.geometry import ConvGeometry, joint, total
 from npconv.phased import Phased, Prepared
 from test_joining import operands, random_geometry
 
@@ -108,3 +110,20 @@ def test_the_limit_on_workspace_holds():
     tight = npconv.plan_conv_transpose(x.shape, w, stride=2, algorithm="blocked", max_workspace=free.workspace - 1)
     assert tight.workspace < free.workspace
     assert np.array_equal(tight(x), free(x))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(128, 56), (256, 28), (512, 14)])
+@pytest.mark.parametrize("workers", [2, 3])
+def test_no_thread_waits_long_for_the_last(channels, size, workers):
+    """Phases have one, two, two and four taps: threads that take the next panels when they are free end together."""
+    made = ConvGeometry(1, channels, channels, (size,) * 2, (3, 3), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
+    whole = phased(made).joint
+    laid, at = lay(whole, (3, 3), 4), _cut(whole, (3, 3), 4, True, 0, True, workers)
+    panels = [dict(zip(RECORD, record, strict=True)) for record in laid.records]
+    taps = [panel["kernel"] * panel["columns"] for panel in panels]
+    free = [0.0] * workers
+    for task in range(total(at.counts) * at.parts * at.cuts):
+        part = task // at.cuts % at.parts
+        mine = taps[len(taps) * part // at.parts : len(taps) * (part + 1) // at.parts]
+        free[free.index(min(free))] += sum(mine) / at.cuts
+    assert max(free) <= 1.1 * sum(free) / workers
