@@ -23,7 +23,27 @@ from npconv.geometry import ConvGeometry, joint
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 GROUPS = (1, 2, 3, 5, 16, 17, 33, 64, 100)
-PAIRS = ((1, 1), (1, 1), (1, 1), (2, 2), (4, 4), (1, 2), (1, 3), (1, 4), (1, 8), (3, 1), (2, 3), (4, 3), (8, 8), (8, 5))
+PAIRS = (
+    (1, 1),
+    (1, 1),
+    (1, 1),
+    (2, 2),
+    (4, 4),
+    (1, 2),
+    (1, 3),
+    (1, 4),
+    (1, 8),
+    (3, 1),
+    (2, 3),
+    (4, 3),
+    (8, 8),
+    (8, 5),
+    (2, 1),
+    (4, 1),
+    (8, 1),
+    (1, 2),
+    (1, 5),
+)
 
 
 def drawn(rng: np.random.Generator) -> ConvGeometry:

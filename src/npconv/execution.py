@@ -33,8 +33,8 @@ Price = Callable[..., float]
 Tile = tuple[slice, tuple[slice, ...], ConvGeometry]
 #: Bytes of joint outputs that wait to be interleaved: they should not leave the cache.
 JOINT_BYTES = 2 << 20
-#: Bytes that are moved, or take as long, for each byte of weights of all phases that is brought in order first.
-TURNED = 8
+#: Bytes that are moved, or take as long, for each byte of weights that is brought in order first: of all phases, of one.
+TURNED, TURNED_APART = 14, 4
 
 
 def problem(geometry: ConvGeometry, direction: str) -> ConvGeometry:
@@ -376,7 +376,8 @@ def together(
                 ),
             )
         )
-    best, found = _price(lambda: sum(price(phase.geometry, 0) for phase in phases)), None
+    apart = [(g, TURNED_APART * total(g.w_shape) * size) for phase in phases if (g := phase.geometry) is not None]
+    best, found = _price(lambda: sum(price(g, 0, turned=turned) for g, turned in apart)), None
     for seconds, make in ways:
         least = _price(seconds)
         if least < np.inf and least <= best and (step := make()).workspace(dtype) <= budget:

@@ -17,13 +17,12 @@ from ..compiled.calls import Bound, address, aligned
 from ..compiled.channelwise.launch import (
     STORE_PRODUCTS,
     grouping,
-    lay_out,
     packing_of,
     plan,
     plan_gradient,
     workspace,
 )
-from ..compiled.panels import UNBOUNDED, bounds, weight_steps
+from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps
 from ..geometry import ConvGeometry, Ints, Joint, total
 from ..lazy import Later
 from ..records import dataclass, replace
@@ -68,7 +67,7 @@ class Channelwise(Compiled):
         if max(geometry.padded_shape, default=0) > FAR:
             return f"needs axes of up to {FAR} positions, padding included"
         group = geometry.per_group
-        lanes = lay_out(geometry.groups, 1, 1, dtype.itemsize).lanes
+        lanes = vector_bytes() // dtype.itemsize
         if max(group) > min(lanes, WIDEST_GROUP):
             return f"needs groups of up to {min(lanes, WIDEST_GROUP)} channels, in and out, there are {group}"
         return None
@@ -77,16 +76,17 @@ class Channelwise(Compiled):
         return ErrorBound(128, "window")
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
-        size, (groups, *each, repeat) = dtype.itemsize, grouping(geometry.groups, *geometry.per_group)
-        if direction == "weight_grad":
-            groups, each, repeat = geometry.groups, list(geometry.per_group), 1
-        at = lay_out(groups, *each, size)
-        lanes, taps = at.vectors * at.lanes, geometry.taps
+        size = dtype.itemsize
+        of = grouping(geometry.groups, *geometry.per_group, size, direction)
+        at = of.lanes
+        lanes, taps = at.vectors * at.lanes, geometry.taps * of.stacked
         pixels = geometry.batch * total(geometry.out_shape)
         inputs, outputs = total(geometry.x_shape), total(geometry.y_shape)
-        gaps = 0 if set(each) == {at.wide} else GAP_PRODUCTS * (inputs + outputs)
-        if repeat > 1:
-            gaps += REPEAT_PRODUCTS * repeat * inputs
+        gaps = 0 if {of.inputs, of.outputs} == {at.wide} else GAP_PRODUCTS * (inputs + outputs)
+        if max(of.repeat, of.stacked) > 1:
+            gaps += REPEAT_PRODUCTS * of.repeat * inputs
+        if of.repeat_g > 1:
+            gaps += REPEAT_PRODUCTS * of.repeat_g * outputs
         return Cost(
             2 * pixels * lanes * (at.wide * taps + STORE_PRODUCTS) + 2 * gaps,
             (inputs + outputs) * size,
@@ -117,10 +117,10 @@ class Channelwise(Compiled):
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         dtype = prepared.weights.dtype
-        groups, inputs, outputs, _ = grouping(geometry.groups, *geometry.per_group)
-        at = lay_out(groups, inputs, outputs, dtype.itemsize)
+        of = grouping(geometry.groups, *geometry.per_group, dtype.itemsize)
+        at = of.lanes
         lanes = np.zeros(at.vectors * at.lanes, dtype)
-        lanes[: at.used].reshape(groups, at.wide)[:, :outputs] = bias.reshape(groups, outputs)
+        lanes[: at.used].reshape(of.groups, at.wide)[:, : of.outputs] = bias.reshape(of.groups, of.outputs)
         return replace(prepared, bias=lanes)
 
     def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:

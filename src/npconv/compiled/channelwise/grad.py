@@ -16,7 +16,7 @@ from .. import packing
 from ..build import inner
 from ..emit import I64, Vectors, emitted, i64, pointer, word
 from ..panels import CHUNK, LINE
-from .pack import gapped
+from .pack import gapped, repeating
 from .sizes import TAPS
 from .squares import (
     COLUMN_MOVE,
@@ -116,14 +116,18 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
     most = CHUNK // (2 * WIDE)
     pack_box, _ = packing.boxes(v)
     pack_groups, _ = gapped(v)
+    pack_repeated = repeating(v)
 
     @inner
     def pack(
         to: int, source: int, step_c: int, step_d: int, step_h: int, step_w: int, here: int, first: int, wide: int,
-        groups: int, channels: int, size_d: int, size_h: int, size_w: int, box_d: int, box_h: int, box_w: int,
+        groups: int, channels: int, repeat: int, size_d: int, size_h: int, size_w: int, box_d: int, box_h: int, box_w: int,
         lo_d: int, lo_h: int, lo_w: int,
     ) -> None:  # fmt: skip
-        if channels == wide:
+        if repeat > 1:
+            pack_repeated(to, source, step_c, step_d, step_h, step_w, here, first, repeat,
+                          size_d, size_h, size_w, box_d, box_h, box_w, lo_d, lo_h, lo_w)  # fmt: skip
+        elif channels == wide:
             pack_box(to, source + first * step_c, step_c, step_d, step_h, step_w, here,
                      size_d, size_h, size_w, box_d, box_h, box_w, lo_d, lo_h, lo_w)  # fmt: skip
         else:
@@ -157,10 +161,11 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int, box_d: int, box_h: int, box_w: int,
         packs: int, packs_g: int, table_at: int, packed_at: int, packed_g_at: int, edge_lo: int, edge_hi: int, zeros: int,
-        chunk: int,
+        chunk: int, repeat: int, repeat_g: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of slabs x parts (runs of vectors); the taps are padded to whole tiles by repeating the last.
 
+        `repeat` groups that follow each other read one channel of x, or `repeat_g` of g.
         `square`: 3 x 3 taps of that stride, in tiles of two rows; else, and for what these leave, pixel by pixel.
         """
         frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
@@ -197,7 +202,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                     if packs:
                         pixel, column, width_in = here * size, 0, box_w
                         source = frame + packed_at
-                        pack(source, image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups, inputs,
+                        pack(source, image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups, inputs, repeat,
                              in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
                         line = box_w * pixel
                         plane = box_h * line
@@ -208,7 +213,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                     if packs_g:
                         g_pixel = here * size
                         pack(frame + packed_g_at, gs, g_step_c, 0, g_step_h, g_step_w, here, first * lanes, wide, groups, outputs,
-                             1, rows, out_w, 1, rows, out_w, 0, 0, 0)  # fmt: skip
+                             repeat_g, 1, rows, out_w, 1, rows, out_w, 0, 0, 0)  # fmt: skip
                         gs, g_line = frame + packed_g_at, out_w * g_pixel
                     else:
                         gs, g_line, g_pixel = gs + first * width, g_step_h, g_step_w
@@ -303,7 +308,7 @@ def gather(v: Vectors) -> Callable[..., Any]:
     def gather(
         lo: int, hi: int, thread: int,
         parts: int, to: int, fresh: int, slabs: int, vectors: int, taps: int, wide: int, groups: int, inputs: int,
-        outputs: int, step_o: int, step_c: int, real: int, tap_offsets: int,
+        outputs: int, repeat_g: int, step_o: int, step_c: int, real: int, tap_offsets: int,
     ) -> None:  # fmt: skip
         """Vectors lo..hi: add the slabs in order, then every weight to its place; `fresh`: write it there."""
         each = taps * wide * width
@@ -312,7 +317,7 @@ def gather(v: Vectors) -> Callable[..., Any]:
             for slab in range(1, slabs):
                 for i in range(0, each, width):
                     add(whole + i, whole + slab * vectors * each + i)
-            if wide == 1 and step_o == size and (vector + 1) * lanes <= groups:
+            if wide == 1 and step_o == size and repeat_g == 1 and (vector + 1) * lanes <= groups:
                 for tap in range(real):
                     place = to + vector * width + word(tap_offsets, tap)
                     if not fresh:
@@ -326,7 +331,7 @@ def gather(v: Vectors) -> Callable[..., Any]:
                     for r in range(wide):
                         o = i ^ r
                         if o < outputs:
-                            place = to + (group * outputs + o) * step_o + i * step_c
+                            place = to + (group // repeat_g * outputs + o) * step_o + (group % repeat_g + i) * step_c
                             source = whole + r * width + lane * size
                             for tap in range(real):
                                 if fresh:

@@ -128,7 +128,7 @@ def forward(v: Vectors) -> Any:
         x: int, w: int, bias: int, bounds: int, y: int, scratch: int, scratch_step: int,
         kind: int, step_rows: int, wide: int, across: int, parts: int, vectors: int, used: int, out_d: int, bands: int,
         band: int, out_h: int, out_w: int,
-        groups: int, inputs: int, outputs: int,
+        groups: int, inputs: int, outputs: int, stacked: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
         y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
@@ -140,15 +140,15 @@ def forward(v: Vectors) -> Any:
     ) -> None:  # fmt: skip
         """Blocks lo..hi of batch x depth x bands x parts (runs of vectors): move and far are stride and dilation.
 
-        `repeat` groups that follow each other read one channel of x. `across`: row by row, the vectors of a part next to
-        each other, as they lie in memory; else vector by vector.
+        `repeat` groups that follow each other read one channel of x; one group adds up `stacked` channels. `across`: row
+        by row, the vectors of a part next to each other, as they lie in memory; else vector by vector.
         A tile computes `step_rows` rows of outputs from `span` rows of inputs, `far_h` apart, the first again from the
         `wrap`-th on. Where there are `y_rows`, outputs are quads of which the first begins at (first_h, first_w); their
         steps are those from quad to quad.
         """
         frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
         rows, packed, staged = frame + table_at, frame + packed_at, frame + staged_at
-        many = taps_d * span
+        many = stacked * taps_d * span
         limits = rows + 8 * many
         each = taps * wide * width  # the weights of a vector
         put(frame + ROWS, rows)
@@ -196,8 +196,11 @@ def forward(v: Vectors) -> Any:
                             pack_groups(packed, x_image, step_c, step_d, step_h, step_w, here, first * lanes, wide, groups,
                                         inputs, in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
                         else:
-                            pack_box(packed, x_image + first * lanes * step_c, step_c, step_d, step_h, step_w, here,
-                                     in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h, lo_w)  # fmt: skip
+                            for c in range(stacked):
+                                pack_box(packed + c * box_d * box_h * box_w * pixel,
+                                         x_image + (first * lanes * stacked + c) * step_c, stacked * step_c, step_d, step_h,
+                                         step_w, here, in_d, in_h, in_w, box_d, box_h, box_w, -corner_d, -corner_h,
+                                         lo_w)  # fmt: skip
                         line = box_w * pixel
                         plane = box_h * line
                         source, column, width_in = packed, 0, box_w
@@ -224,14 +227,15 @@ def forward(v: Vectors) -> Any:
                             put(frame + ROW_AT, row_at)
                             inside = 0 <= row_at < y_rows - 1
                         k = 0
-                        for kd in range(taps_d):
+                        for deeper in range(stacked * taps_d):
+                            c, kd = deeper // taps_d, deeper % taps_d
                             d = corner_d + kd * far_d
                             for i in range(span):
                                 kh = i - wrap if i >= wrap else i
                                 h = row * move_h + kh * far_h
                                 exists = h < box_h if packs else 0 <= d < in_d and 0 <= corner_h + h < in_h
                                 inside = inside and exists
-                                put(rows + 8 * k, kd * far_d * plane + kh * far_h * line)
+                                put(rows + 8 * k, (c * box_d + kd * far_d) * plane + kh * far_h * line)
                                 put(limits + 8 * k, width_in if exists else 0)
                                 k += 1
                         care = 1 if count == lanes else 2

@@ -52,12 +52,34 @@ def lay_out(groups: int, inputs: int, outputs: int, itemsize: int) -> Lanes:
     return Lanes(wide, groups * wide, vectors, lanes)
 
 
-def grouping(groups: int, inputs: int, outputs: int) -> tuple[int, int, int, int]:
-    """The groups of a forward pass, their inputs and outputs, and how many that follow each other read the same inputs.
+@dataclass(frozen=True)
+class Grouping:
+    """Groups as the kernels take them, and how they lie in vectors.
 
-    A group of one input is as many groups of one output: no lane is wasted, and none adds up zeros.
+    A group of one input is as many groups of one output, of which each `repeat` that follow each other read the same
+    channel; one of several inputs and one output adds up that many channels, `stacked`, as if they were more taps. So no
+    lane is wasted, and none adds up zeros. In the weight gradient it is as many groups too, of which each `repeat_g` that
+    follow each other read the same channel of g.
     """
-    return (groups * outputs, 1, 1, outputs) if inputs == 1 else (groups, inputs, outputs, 1)
+
+    groups: int
+    inputs: int
+    outputs: int
+    lanes: Lanes
+    repeat: int = 1
+    stacked: int = 1
+    repeat_g: int = 1
+
+
+@lru_cache(maxsize=1024)
+def grouping(groups: int, inputs: int, outputs: int, itemsize: int, direction: str = "forward") -> Grouping:
+    """Those of a pass: the fewest multiply-adds that whole vectors allow."""
+    if inputs > 1 < outputs:
+        return Grouping(groups, inputs, outputs, lay_out(groups, inputs, outputs, itemsize))
+    if direction != "weight_grad" and inputs > 1:
+        return Grouping(groups, 1, 1, lay_out(groups, 1, 1, itemsize), stacked=inputs)
+    all_of = groups * inputs * outputs
+    return Grouping(all_of, 1, 1, lay_out(all_of, 1, 1, itemsize), repeat=outputs, repeat_g=inputs)
 
 
 @dataclass(frozen=True)
@@ -79,12 +101,14 @@ def packing_of(
     geometry: ConvGeometry, steps: Ints, dtype: np.dtype, quads: Quads | None = None
 ) -> tuple[Words, int, int]:
     """The packing of weights whose steps are `weight_steps`, its blocks, and the elements it writes."""
-    groups, inputs, outputs, repeat = grouping(geometry.groups, *geometry.per_group)
-    at = lay_out(groups, inputs, outputs, dtype.itemsize)
+    of = grouping(geometry.groups, *geometry.per_group, dtype.itemsize)
+    at = of.lanes
     step_g, step_o, step_c, *taps = steps
-    offsets = quads.tap_offsets(tuple(taps)) if quads else _tap_offsets(geometry.kernel, tuple(taps))
+    offsets = (
+        quads.tap_offsets(tuple(taps)) if quads else _tap_offsets(geometry.kernel, tuple(taps), of.stacked, step_c)
+    )
     values = {
-        "wide": at.wide, "groups": groups, "inputs": inputs, "outputs": outputs, "repeat": repeat,
+        "wide": at.wide, "groups": of.groups, "inputs": of.inputs, "outputs": of.outputs, "repeat": of.repeat,
         "step_g": step_g, "step_o": step_o, "step_c": step_c, "taps": len(offsets),
     }  # fmt: skip
     arrays = {"tap_offsets": offsets}
@@ -139,15 +163,15 @@ def plan(
     if not total(geometry.y_shape):
         return None
     size, axes = dtype.itemsize, Axes(geometry)
-    groups, inputs, outputs, repeat = grouping(geometry.groups, *geometry.per_group)
-    at = lay_out(groups, inputs, outputs, size)
-    gaps = not inputs == outputs == at.wide
-    packs = gaps or repeat > 1 or (x_strides[1] != size and geometry.in_channels > 1)
+    of = grouping(geometry.groups, *geometry.per_group, size)
+    at = of.lanes
+    gaps = not of.inputs == of.outputs == at.wide
+    packs = gaps or max(of.repeat, of.stacked) > 1 or (x_strides[1] != size and geometry.in_channels > 1)
     stages = gaps or (y_strides[1] != size and geometry.out_channels > 1)
-    kind, step_rows, span = _tile(axes, at, quads)
+    kind, step_rows, span = _tile(axes, of, quads)
     depth, height, width = axes.outs
-    slices, pixel, many = geometry.batch * depth, at.lanes * size, axes.kernel[0] * span
-    taps = total(quads.kernel) if quads else geometry.taps
+    slices, pixel, many = geometry.batch * depth, at.lanes * size, of.stacked * axes.kernel[0] * span
+    taps = total(quads.kernel) if quads else geometry.taps * of.stacked
     flops = (
         2 * slices * height * width * at.vectors * at.lanes * (at.wide * taps + STORE_PRODUCTS * (4 if quads else 1))
     )
@@ -157,14 +181,14 @@ def plan(
     if across and square and (steps is None or steps[0] == size):
         # rows as they lie in memory, unless each block had to collect all weights
         parts = min(parts, ceil_div(wanted, slices * ceil_div(height, step_rows)))
-    band = axes.band(ceil_div(wanted, slices * parts), pixel, packs)
+    band = axes.band(ceil_div(wanted, slices * parts), pixel * of.stacked, packs)
     band = min(height, ceil_div(band, step_rows) * step_rows)
     bands = ceil_div(height, band)
     y_steps = three_axes(y_strides[2:], 0)
     places = np.add.outer(np.arange(band, dtype=np.int64) * y_steps[1], np.arange(width, dtype=np.int64) * y_steps[2])
     table_at = whole_lines(8 * FRAME_WORDS)
     packed_at = table_at + whole_lines(8 * 2 * many)
-    staged_at = packed_at + (whole_lines(total(axes.box(band)) * pixel) if packs else 0)
+    staged_at = packed_at + (whole_lines(total(axes.box(band)) * pixel * of.stacked) if packs else 0)
     fresh_at = staged_at + (whole_lines(band * width * pixel) if stages else 0) + (LINE if quads else 0)
     together = ceil_div(at.vectors, parts) if across else 1
     fresh = taps * at.wide * pixel * together if steps else 0
@@ -177,16 +201,18 @@ def plan(
         "kind": kind, "step_rows": step_rows, "taps": taps, "span": span, "wrap": span // 2 if quads else span,
         "y_begin": (first_h * y_steps[1] + first_w * y_steps[2]) // 2, "y_rows": rows, "y_columns": columns,
         "first_h": first_h, "first_w": first_w, "wide": at.wide, "across": int(across), "parts": parts,
-        "vectors": at.vectors, "used": at.used, "bands": bands, "band": band, "groups": groups, "inputs": inputs,
-        "outputs": outputs, "batch_step": x_strides[0], "step_c": x_strides[1], "y_batch_step": y_strides[0],
-        "step_o": y_strides[1], "chunk_rows": many if square else chunk_rows,
-        "chunk_taps": chunk_taps, "packs": int(packs), "repeat": repeat, "stages": int(stages), "gaps": int(gaps),
+        "vectors": at.vectors, "used": at.used, "bands": bands, "band": band, "groups": of.groups, "inputs": of.inputs,
+        "outputs": of.outputs, "stacked": of.stacked, "batch_step": x_strides[0], "step_c": x_strides[1],
+        "y_batch_step": y_strides[0], "step_o": y_strides[1], "chunk_rows": many if square else chunk_rows,
+        "chunk_taps": chunk_taps, "packs": int(packs), "repeat": of.repeat, "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
         "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(steps)), "fresh_at": fresh_at,
         "w_step_g": step_g, "w_step_o": step_o, "w_step_c": step_c,
         **axes.words(band, step=three_axes(x_strides[2:], 0), y_step=y_steps),
     }  # fmt: skip
-    offsets = quads.tap_offsets(tuple(tap_steps)) if quads else _tap_offsets(geometry.kernel, tuple(tap_steps))
+    offsets = _tap_offsets(geometry.kernel, tuple(tap_steps), of.stacked, step_c)
+    if quads:
+        offsets = quads.tap_offsets(tuple(tap_steps))
     arrays = {
         "places": places.reshape(-1),
         "zeros": np.zeros(at.lanes, dtype),
@@ -196,23 +222,23 @@ def plan(
     return Launch(words, slices * bands * parts, flops, values["scratch_step"])
 
 
-def _square(axes: Axes, at: Lanes) -> int:
+def _square(axes: Axes, of: Grouping) -> int:
     """The stride of the tiles of two rows by 3 x 3 taps, depthwise; 0: they cannot be used."""
     stride = axes.moves[2]
     plain = axes.kernel[1:] == (3, 3) and axes.fars[1:] == (1, 1) and axes.moves[1] == stride in (1, 2)
-    short = 9 * axes.kernel[0] <= CHUNK
-    return stride if plain and short and at.wide == 1 and vector_bytes() != 32 else 0
+    short = 9 * axes.kernel[0] * of.stacked <= CHUNK
+    return stride if plain and short and of.lanes.wide == 1 and vector_bytes() != 32 else 0
 
 
-def _tile(axes: Axes, at: Lanes, quads: Quads | None = None) -> tuple[int, int, int]:
+def _tile(axes: Axes, of: Grouping, quads: Quads | None = None) -> tuple[int, int, int]:
     """The kind of register tile, the rows of outputs it computes and the rows of inputs it reads, in a plane."""
     if quads:
         return (2 if vector_bytes() == 32 else 5) + QUADS.index(quads.kernel[1]), 1, quads.kernel[0]
-    square, few = _square(axes, at), vector_bytes() == 32
+    square, few = _square(axes, of), vector_bytes() == 32
     if square:
         return 1 + square, 2, square + 3
-    if at.wide > 1:
-        return (3 if few else 6) + at.wide.bit_length() - 1, 1, axes.kernel[1]
+    if of.lanes.wide > 1:
+        return (3 if few else 6) + of.lanes.wide.bit_length() - 1, 1, axes.kernel[1]
     slides = axes.moves[2] if axes.fars[2] == 1 else 0
     return {1: 1, 2: 0 if few else 4}.get(slides, 0), 1, axes.kernel[1]
 
@@ -232,11 +258,11 @@ def plan_gradient(
     geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype
 ) -> GradientLaunch:
     """The launches that compute the weight gradient of `geometry`."""
-    size, groups, axes = dtype.itemsize, geometry.groups, Axes(geometry)
-    inputs, outputs = geometry.per_group
-    at = lay_out(groups, inputs, outputs, size)
-    packs = inputs != at.wide or (x_strides[1] != size and geometry.in_channels > 1)
-    packs_g = outputs != at.wide or (g_strides[1] != size and geometry.out_channels > 1)
+    size, axes = dtype.itemsize, Axes(geometry)
+    of = grouping(geometry.groups, *geometry.per_group, size, "weight_grad")
+    at = of.lanes
+    packs = of.inputs != at.wide or of.repeat > 1 or (x_strides[1] != size and geometry.in_channels > 1)
+    packs_g = of.outputs != at.wide or of.repeat_g > 1 or (g_strides[1] != size and geometry.out_channels > 1)
     depth, height, width = axes.outs
     tiles = TAPS[16 if vector_bytes() == 32 else 32]
     kind = at.wide.bit_length() if at.wide > 1 else int(geometry.taps % 9 > 0 and geometry.taps < 6)
@@ -245,7 +271,7 @@ def plan_gradient(
     slices, pixel = geometry.batch * depth, at.lanes * size
     flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * taps
     # slabs and bands are the same for every memory layout
-    wanted, square = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors), _square(axes, at)
+    wanted, square = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors), _square(axes, of)
     if square:
         wanted = max(wanted, min(BLOCKS, ceil_div(total(geometry.x_shape) * size, SLAB_BYTES)))
     band = axes.band(ceil_div(wanted, slices), pixel, True)
@@ -259,14 +285,14 @@ def plan_gradient(
     last = WindowAxis(axes.ins[2], axes.kernel[2], axes.moves[2], axes.fars[2], axes.lows[2], 0, width)
     edge_lo, edge_hi = last.inner
     parts = min(at.vectors, ceil_div(BLOCKS, slabs)) if square and not (packs or packs_g) else at.vectors
-    shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": groups,
-              "inputs": inputs, "outputs": outputs}  # fmt: skip
+    shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": of.groups,
+              "inputs": of.inputs, "outputs": of.outputs, "repeat_g": of.repeat_g}  # fmt: skip
     values = {
         **shared, "kind": 3 * kind, "square": square, "parts": parts, "table_at": table_at,
         "tile_taps": tile_taps, "used": at.used, "units": units, "bands": bands, "band": band,
         "batch_step": x_strides[0], "step_c": x_strides[1], "g_batch_step": g_strides[0], "g_step_c": g_strides[1],
         "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
-        "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK,
+        "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK, "repeat": of.repeat,
         "scratch_step": packed_g_at + (whole_lines(band * width * pixel) if packs_g else 0) + 64,
         **axes.words(band, step=three_axes(x_strides[2:], 0), g_step=three_axes(g_strides[2:], 0)),
     }  # fmt: skip
@@ -284,7 +310,7 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: 
     """Bytes beyond the output, at most: weights, or parts of their gradient, and what each worker packs."""
     at, axes = lay_out(geometry.groups, *geometry.per_group, dtype.itemsize), Axes(geometry)
     pixel = at.lanes * dtype.itemsize
-    row = total(axes.box(2)) * pixel + 2 * axes.outs[2] * pixel
+    row = total(axes.box(2)) * pixel * max(geometry.per_group) + 2 * axes.outs[2] * pixel
     weights = at.vectors * at.wide * (geometry.taps + 9) * pixel
     per_worker = 2 * max(BAND_BYTES, row) + weights + 64 * geometry.taps + 1024
     if direction == "weight_grad":
@@ -292,7 +318,8 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: 
     return weights + workers * per_worker
 
 
-def _tap_offsets(kernel: Ints, steps: Ints) -> np.ndarray:
-    """Where each tap lies, in bytes."""
-    offsets = [sum(t * s for t, s in zip(tap, steps, strict=True)) for tap in product(*map(range, kernel))]
+def _tap_offsets(kernel: Ints, steps: Ints, stacked: int = 1, step_c: int = 0) -> np.ndarray:
+    """Where each tap lies, in bytes; those of `stacked` channels one after the other."""
+    steps, sizes = (step_c, *steps), (stacked, *kernel)
+    offsets = [sum(t * s for t, s in zip(tap, steps, strict=True)) for tap in product(*map(range, sizes))]
     return np.array(offsets, np.int64)

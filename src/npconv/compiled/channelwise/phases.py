@@ -147,9 +147,9 @@ def bundle(joint: Joint, x_strides: Ints, y_strides: Ints, steps: Ints | None, d
         y_at.append(begin)
         if steps is None:
             w_at.append(packed)
-            groups, inputs, outputs, _ = grouping(g.groups, *g.per_group)
-            at = lay_out(groups, inputs, outputs, dtype.itemsize)
-            packed += at.vectors * at.lanes * at.wide * g.taps * dtype.itemsize
+            of = grouping(g.groups, *g.per_group, dtype.itemsize)
+            at = of.lanes
+            packed += at.vectors * at.lanes * at.wide * g.taps * of.stacked * dtype.itemsize
             w_steps = None
         else:
             begin, taps = strided(phase.taps, steps[3:])
