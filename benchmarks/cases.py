@@ -194,13 +194,14 @@ def reach(case: Case, direction: str) -> np.ndarray:
     """R of every plane: (N, O), (N, C) or (O, C/G), with two or more axes of length 1."""
     x, w, g = (np.abs(array).astype(np.float64) for array in case.arrays)
     rank, group = case.geometry.rank, case.geometry.groups
-    space = tuple(range(2, 2 + rank))
+    space = tuple(range(-rank, 0))
     slid, slides = (g, input_grad_weights(w, group)) if direction == "input_grad" else (x, w)
     largest = slid.max(space, initial=0).reshape(len(slid), group, slid.shape[1] // group).swapaxes(0, 1)  # (G, N, C/G)
     if direction == "weight_grad":
         sums = g.sum(space).reshape(len(g), group, g.shape[1] // group).transpose(1, 2, 0)  # (G, O/G, N)
         result = (sums @ largest).reshape(w.shape[:2])
     else:
-        sums = slides.sum(space).reshape(group, len(slides) // group, largest.shape[2])  # (G, O/G, C/G)
-        result = (largest @ sums.swapaxes(1, 2)).swapaxes(0, 1).reshape(len(slid), len(slides))
+        sums = slides.sum(space)
+        sums = sums.reshape(group, sums.size // (group * largest.shape[2]), largest.shape[2])  # (G, O/G, C/G)
+        result = (largest @ sums.swapaxes(1, 2)).swapaxes(0, 1).reshape(len(slid), group * sums.shape[1])
     return result.reshape(*result.shape, *(1,) * rank)
