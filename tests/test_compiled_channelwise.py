@@ -464,3 +464,16 @@ def test_it_refuses_with_a_reason() -> None:
     algorithm = named("channelwise")
     assert "needs groups of up to" in (algorithm.why_not(g, np.dtype("f4")) or "")
     assert "float32 or float64" in (algorithm.why_not(g, np.dtype("c8")) or "")
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 1)])
+@pytest.mark.parametrize("shape", [(4, 2, 6686, 5), (30_000, 2, 7, 7), (1, 2, 9, 40_001), (1, 2, 40_001, 9)])
+def test_long_sums_of_equal_numbers_keep_their_bound(shape, kernel):
+    """Rounding errors of equal numbers all have one sign: no chain of additions may be long, whatever the image's form."""
+    options = {"padding": "same", "groups": 2}
+    x, g = np.full(shape, 0.1, np.float32), np.full(shape, 0.3, np.float32)
+    dw = npconv.conv_weight_grad(x, g, kernel_shape=(2, 1, *kernel), algorithm="channelwise", **options)
+    ones = np.ones(shape)
+    counts = npconv.conv_weight_grad(ones, ones, kernel_shape=(2, 1, *kernel), algorithm="direct", **options)
+    sums = counts * float(x[0, 0, 0, 0]) * float(g[0, 0, 0, 0])
+    assert (abs(dw - sums) <= 128 * 2.0**-24 * sums).all(), np.max(abs(dw - sums) / sums) * 2**24

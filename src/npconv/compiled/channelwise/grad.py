@@ -17,7 +17,7 @@ from ..build import inner
 from ..emit import I64, Vectors, emitted, i64, pointer, word
 from ..panels import CHUNK, LINE
 from .pack import gapped, repeating
-from .sizes import TAPS
+from .sizes import TAPS, WIDE
 from .squares import (
     COLUMN_MOVE,
     COUNT,
@@ -27,7 +27,6 @@ from .squares import (
     LIMITS,
     ROWS,
     TO_MOVE,
-    WIDE,
     X_MOVE,
     X_PIXEL,
     ZEROS,
@@ -308,15 +307,19 @@ def gather(v: Vectors) -> Callable[..., Any]:
     def gather(
         lo: int, hi: int, thread: int,
         parts: int, to: int, fresh: int, slabs: int, vectors: int, taps: int, wide: int, groups: int, inputs: int,
-        outputs: int, repeat_g: int, step_o: int, step_c: int, real: int, tap_offsets: int,
+        outputs: int, repeat_g: int, added: int, step_o: int, step_c: int, real: int, tap_offsets: int,
     ) -> None:  # fmt: skip
-        """Vectors lo..hi: add the slabs in order, then every weight to its place; `fresh`: write it there."""
+        """Vectors lo..hi: add the slabs, `added` at a time, then every weight to its place; `fresh`: write it there."""
         each = taps * wide * width
         for vector in range(lo, hi):
             whole = parts + vector * each
-            for slab in range(1, slabs):
-                for i in range(0, each, width):
-                    add(whole + i, whole + slab * vectors * each + i)
+            for first in range(0, slabs, added):
+                part = whole + first * vectors * each
+                for slab in range(1, min(added, slabs - first)):
+                    for i in range(0, each, width):
+                        add(part + i, part + slab * vectors * each + i)
+                for i in range(0, each if first else 0, width):
+                    add(whole + i, part + i)
             if wide == 1 and step_o == size and repeat_g == 1 and (vector + 1) * lanes <= groups:
                 for tap in range(real):
                     place = to + vector * width + word(tap_offsets, tap)

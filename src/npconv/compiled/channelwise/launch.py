@@ -15,7 +15,7 @@ from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
 from ..panels import CHUNK, LINE, vector_bytes, whole_lines
-from .sizes import FRAME_WORDS, QUADS, TAPS
+from .sizes import FRAME_WORDS, QUADS, TAPS, WIDE
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
@@ -29,6 +29,8 @@ BAND_BYTES = 192 << 10
 TILE_PIXELS = 7
 #: Pixels of a slab of the weight gradient, roughly: what one part of the sum adds up before the parts meet.
 SLAB = 64 * CHUNK
+#: Sums in memory that a slab adds up, and slabs that are added up before the groups of them are: so no chain is long.
+ADDED = 64
 #: Bytes of x up to which the vectors of a slab are taken apart: more should be read in the order of memory.
 SLAB_BYTES = 256 << 10
 
@@ -263,22 +265,15 @@ def plan_gradient(
     at = of.lanes
     packs = of.inputs != at.wide or of.repeat > 1 or (x_strides[1] != size and geometry.in_channels > 1)
     packs_g = of.outputs != at.wide or of.repeat_g > 1 or (g_strides[1] != size and geometry.out_channels > 1)
-    depth, height, width = axes.outs
+    width = axes.outs[2]
     tiles = TAPS[16 if vector_bytes() == 32 else 32]
     kind = at.wide.bit_length() if at.wide > 1 else int(geometry.taps % 9 > 0 and geometry.taps < 6)
     tile_taps = tiles[kind]
     taps = ceil_div(geometry.taps, tile_taps) * tile_taps
-    slices, pixel = geometry.batch * depth, at.lanes * size
-    flops = 2 * slices * height * width * at.vectors * at.lanes * at.wide * taps
+    pixel, square = at.lanes * size, _square(axes, of)
+    flops = 2 * geometry.batch * total(axes.outs) * at.vectors * at.lanes * at.wide * taps
     # slabs and bands are the same for every memory layout
-    wanted, square = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors), _square(axes, of)
-    if square:
-        wanted = max(wanted, min(BLOCKS, ceil_div(total(geometry.x_shape) * size, SLAB_BYTES)))
-    band = axes.band(ceil_div(wanted, slices), pixel, True)
-    band += band % 2 if square else 0
-    bands = ceil_div(height, band)
-    units = slices * bands
-    slabs = min(units, max(wanted, ceil_div(slices * height * width, SLAB)))
+    band, bands, units, slabs = _slabs(geometry, axes, of, size, flops)
     table_at = whole_lines(8 * FRAME_WORDS)
     packed_at = table_at + whole_lines(8 * (3 * taps + 10))
     packed_g_at = packed_at + (whole_lines(total(axes.box(band)) * pixel) if packs else 0)
@@ -300,10 +295,31 @@ def plan_gradient(
     arrays = {"zeros": np.zeros(at.lanes, dtype)}
     words = Words(catalogue.kernel("channelwise", "weight_grad", name), values, arrays)
     launch = Launch(words, slabs * parts, flops, values["scratch_step"])
-    places = {"step_o": w_strides[0], "step_c": w_strides[1], "real": geometry.taps}
+    places = {"added": ADDED, "step_o": w_strides[0], "step_c": w_strides[1], "real": geometry.taps}
     offsets = {"tap_offsets": _tap_offsets(geometry.kernel, w_strides[2:])}
     gather = Words(catalogue.kernel("channelwise", "gather", name), {**shared, **places}, offsets)
     return GradientLaunch(launch, slabs * at.vectors * taps * at.wide * at.lanes, gather, at.vectors)
+
+
+def _slabs(geometry: ConvGeometry, axes: Axes, of: Grouping, size: int, flops: int) -> tuple[int, int, int, int]:
+    """Of the weight gradient: the rows of a band, how many bands, units of work (a band of a plane), and slabs of them."""
+    (depth, height, width), at, square = axes.outs, of.lanes, _square(axes, of)
+    slices = geometry.batch * depth
+    wanted = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors)
+    if square:
+        wanted = max(wanted, min(BLOCKS, ceil_div(total(geometry.x_shape) * size, SLAB_BYTES)))
+    band = axes.band(ceil_div(wanted, slices), at.lanes * size, True)
+    if square:  # a sum in memory is added to once for two rows, and for each row by what squares leave
+        often = ceil_div(width // WIDE, CHUNK // (2 * WIDE)) + 2 * (width % WIDE > 0)
+        band = max(2, min(band + band % 2, 2 * ADDED // often // 2 * 2))
+        added = band // 2 * often
+    else:  # once for each row at the edges above and below; for others once at the left, in the middle and at the right
+        edges = min(band, effective_kernel(axes.kernel[1], axes.fars[1]))
+        added = (3 * ceil_div(band, max(1, CHUNK // width)) + edges) * ceil_div(width, CHUNK)
+    bands = ceil_div(height, band)
+    units = slices * bands
+    slabs = max(wanted, ceil_div(slices * height * width, SLAB), ceil_div(units * added, ADDED))
+    return band, bands, units, min(units, slabs)
 
 
 def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: int) -> int:
@@ -313,8 +329,9 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: 
     row = total(axes.box(2)) * pixel * max(geometry.per_group) + 2 * axes.outs[2] * pixel
     weights = at.vectors * at.wide * (geometry.taps + 9) * pixel
     per_worker = 2 * max(BAND_BYTES, row) + weights + 64 * geometry.taps + 1024
-    if direction == "weight_grad":
-        weights *= BLOCKS + ceil_div(geometry.batch * total(axes.outs), SLAB)
+    if direction == "weight_grad" and total(geometry.y_shape):
+        of = grouping(geometry.groups, *geometry.per_group, dtype.itemsize, direction)
+        weights *= BLOCKS + _slabs(geometry, axes, of, dtype.itemsize, BLOCKS * BLOCK_FLOPS)[3]
     return weights + workers * per_worker
 
 

@@ -8,10 +8,9 @@ from llvmlite import ir
 
 from ...geometry import covered_size
 from ..emit import I64, Vectors, i64, pointer
+from .sizes import WIDE
 from .tiles import MASKED, SAFE, Loop, between, chosen, framed, in_order, store
 
-#: Pixels of a square tile of the gradient, in each of its two rows.
-WIDE = 7
 #: The words of a square tile of the gradient: from pixel to pixel of x and g, from row to row of g; where rows of x lie,
 #: and how wide they are; zeros to read beyond them; channels in the vector; how far x, g and columns move from tile to
 #: tile, and weights from vector to vector.
