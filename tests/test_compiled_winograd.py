@@ -339,3 +339,14 @@ def test_refuses() -> None:
     for kernel, stride, dilation in (((3, 3), (4, 4), (1, 1)), ((8, 8), (4, 4), (1, 1)), ((3, 3), (2, 2), (2, 2))):
         strided = ConvGeometry(1, 4, 4, (30, 30), kernel, stride, dilation, ((0, 0),) * 2, (1, 1))
         assert f"the stride {stride}" in algorithm.why_not(strided, single)
+
+
+@pytest.mark.parametrize(("algorithm", "kernel"), [("fused_winograd_f2", (3, 1)), ("fused_winograd_f4", (5, 5))])
+def test_long_sums_of_equal_numbers_keep_their_bound(algorithm, kernel):
+    """Rounding errors of equal numbers all have one sign: no chain of additions may be long, however many the images."""
+    x, g = np.full((30_000, 2, 7, 7), 0.1, np.float32), np.full((30_000, 2, 7, 7), 0.3, np.float32)
+    dw = npconv.conv_weight_grad(x, g, kernel_shape=(2, 2, *kernel), padding="same", algorithm=algorithm)
+    ones = np.ones(x.shape)
+    counts = npconv.conv_weight_grad(ones, ones, kernel_shape=dw.shape, padding="same", algorithm="direct")
+    product = float(x[0, 0, 0, 0]) * float(g[0, 0, 0, 0])
+    assert np.max(abs(dw - counts * product)) <= 128 * 2.0**-24 * 30_000 * 7 * 7 * product

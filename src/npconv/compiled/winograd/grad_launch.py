@@ -29,6 +29,8 @@ BATCH_BYTES = 16 << 20
 #: Tiles up to which one task sums over all of them and transforms back; a batch has no fewer. With more tiles too, if
 #: there are as many blocks of channels: the sums of a block stay in the cache, all of them may not even fit the last one.
 FEW_TILES, MANY_BLOCKS = 64, 24
+#: Tiles whose products are added up before they are transformed back, at most and roughly: so no chain is long.
+ADDED = 64 * CHUNK
 #: Most tiles of one task of a transform.
 RUN = 16
 #: Vector multiplications that take as long as a transform of one vector of channels: of x or g, and of the sums back, for
@@ -193,12 +195,13 @@ def weight_grad(
         xs, gs = address(x) + group * channels * x.strides[1], address(g) + group * outputs * g.strides[1]
         common = {"data": data, "slopes": slopes, "sums": 0 if at.few else sums, "scratch": scratch, "more": int(more)}
         common["dw"] = address(out) + group * outputs * out.strides[0]
+        turn = at.batch * max(1, ADDED // at.batch)
         for begin in range(0, c.tiles, at.batch):
             count = min(at.batch, c.tiles - begin)
             runs = ceil_div(count, at.run)
             of_x.run(runs, flops, x=xs, to=data, scratch=scratch, begin=begin, count=count)
             of_g.run(runs, flops, x=gs, to=slopes, scratch=scratch, begin=begin, count=count)
-            start = 2 if begin else 0  # add to the sums of the batches before, or begin with zero
+            start = 2 if begin % turn else 0  # add to the sums of the batches before, or begin with zero
             outer.run(
                 parts * at.blocks,
                 flops,
@@ -209,5 +212,6 @@ def weight_grad(
                 count=count,
                 **common,
             )
-        if not at.few:
-            outer.run(at.blocks, flops, parts=1, multiplies=0, returns=1, start=0, count=0, **common)
+            if not at.few and ((begin + at.batch) % turn == 0 or begin + at.batch >= c.tiles):
+                outer.run(at.blocks, flops, parts=1, multiplies=0, returns=1, start=0, count=0, **common)
+                common["more"] = 1
