@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 
 from npconv import plan_conv
-from npconv.compiled import catalogue, threads
-from npconv.compiled.calls import Words, address
+from npconv.compiled import threads
 from npconv.compiled.peak import CHAINS
 from npconv.compiled.target import host
 
+from .cores import ROUNDS, peak, timed
 from .machine import machine
 
 LAYERS = (
@@ -37,20 +35,6 @@ LAYERS = (
     ("3x3 d2 128@28", (1, 28, 28, 128), (3, 3, 128, 128), {"padding": 2, "dilation": 2}),
     ("5x5 96->128@27", (1, 27, 27, 96), (5, 5, 96, 128), {"padding": 2}),
 )
-ROUNDS = 200_000
-
-
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def peak(dtype: str, count: int) -> Callable[[], None]:
-    """A call of `count` blocks of multiply-adds, one per thread, each `ROUNDS` x `CHAINS` vectors."""
-    out = np.full((count, CHAINS * host().width // int(dtype[1])), 0.5, dtype)
-    words = Words(catalogue.kernel("peak", "peak", dtype), {"rounds": ROUNDS, "step": out.strides[0]})
-    return lambda: words.run(count, 1e9, to=address(out))
 
 
 def main() -> None:

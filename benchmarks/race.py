@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .cores import shared
 from .machine import Others
 from .rows import Row
 
@@ -31,7 +32,8 @@ SLOW = 1.0
 class Settings:
     """How long a row may take: rounds of `seconds` per candidate, no new one after `row_seconds`; a first call.
 
-    While others use more than the share `quiet` of the processors, a row is timed again, at most `patience` times.
+    While others use more than the share `quiet` of the processors, a row is timed again, at most `patience` times; a
+    candidate too, while its threads do not have a core each.
     """
 
     rounds: int = 3
@@ -109,11 +111,18 @@ class Lane:
     first: float
     times: list[float] = field(default_factory=list)
     quickest: float = math.inf
+    crowded: bool = False
 
-    def run(self, seconds: float, most: int) -> None:
-        self.worker.send(candidate=self.candidate, seconds=seconds, most=most, warm=self.quickest < seconds)
-        self.times += self.worker.answer(120)
-        self.quickest = min(self.quickest, *self.times)
+    def run(self, seconds: float, most: int, patience: int = 1) -> None:
+        for _ in range(patience):
+            self.worker.send(candidate=self.candidate, seconds=seconds, most=most, warm=self.quickest < seconds)
+            found = self.worker.answer(120)
+            self.quickest = min(self.quickest, *found)
+            crowded = shared(self.worker.threads)
+            if not crowded:
+                break
+        self.times += found
+        self.crowded = self.crowded or crowded
 
 
 def build(workers: dict[str, Worker], row: Row, direction: str, seconds: float) -> tuple[list[Lane], dict[str, Any]]:
@@ -200,7 +209,7 @@ def race(workers: dict[str, Worker], row: Row, direction: str, settings: Setting
         mine = times[id(lane)]
         summary = {"median": statistics.median(mine), "minimum": min(mine), "calls": len(mine)}
         peers[lane.worker.name]["calls"].append({"layout": lane.layout, "kind": lane.kind} | summary)
-    return {"peers": peers, "others": round(share, 3)}
+    return {"peers": peers, "others": round(share, 3), "crowded": any(lane.crowded for lane in lanes)}
 
 
 def turns(lanes: list[Lane], settings: Settings) -> dict[str, str]:
@@ -212,14 +221,14 @@ def turns(lanes: list[Lane], settings: Settings) -> dict[str, str]:
         for lane in some:
             try:
                 if lane.worker.name not in dead:
-                    lane.run(seconds, most)
+                    lane.run(seconds, most, settings.patience)
             except PeerLostError as lost:
                 dead[lane.worker.name] = str(lost)
                 lane.worker.start()
 
     for lane in lanes:
         lane.times = [] if lane.first < SLOW else [lane.first]
-        lane.quickest = min(lane.times, default=math.inf)
+        lane.quickest, lane.crowded = min(lane.times, default=math.inf), False
     run([lane for lane in lanes if not lane.times], settings.seconds / 4, 3)
     racing = contenders([lane for lane in lanes if lane.worker.name not in dead])
     for lane in racing:

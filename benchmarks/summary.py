@@ -218,4 +218,8 @@ def disturbed(results: Sequence[Result]) -> str:
     """How often other work had a share of the machine; libraries whose threads wait for each other suffer most."""
     shares = [result["others"] for result in results]
     busy = sum(share > 0.1 for share in shares)
-    return f"Other work had more than a tenth of the machine in {busy} of {len(shares)} measurements."
+    crowded = sum(result["crowded"] for result in results)
+    return (
+        f"Other work had more than a tenth of the machine in {busy} of {len(shares)} measurements; in {crowded}, threads "
+        "shared a core to the end."
+    )
