@@ -49,18 +49,24 @@ class PeerLostError(Exception):
 
 
 class Worker:
-    """A library's process; `name` tells two of one library apart."""
+    """A library's process; `name` tells two of one library apart, and so may variables of their environment."""
 
     def __init__(
-        self, peer: str, threads: int, python: str = sys.executable, name: str = "", module: str = "benchmarks.worker"
+        self,
+        peer: str,
+        threads: int,
+        python: str = sys.executable,
+        name: str = "",
+        module: str = "benchmarks.worker",
+        **environment: str,
     ) -> None:
         self.peer, self.threads, self.python, self.name = peer, threads, python, name or peer
-        self.module = module
+        self.module, self.environment = module, environment
         self.start()
 
     def start(self) -> None:
         environment = os.environ | KEEP_MEMORY | {f"{name}_NUM_THREADS": str(self.threads) for name in THREAD_VARIABLES}
-        environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+        environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"} | self.environment
         flag = ["--worker"] if self.module != "benchmarks.worker" else []
         command = [self.python, "-m", self.module, *flag, self.peer, str(self.threads)]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
