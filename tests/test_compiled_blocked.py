@@ -247,7 +247,7 @@ def test_two_threads_share_panels_evenly(pixels):
 def test_boxes_are_not_cut_where_all_weights_would_be_read_again() -> None:
     """38 MB of weights come from memory for every box; 9 MB stay in the last cache, and boxes in the second."""
     for channels, whole in ((1024, True), (512, False)):
-        g = ConvGeometry(1, channels, channels, (14, 14), (3, 3), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
+        g = ConvGeometry(1, channels, channels, (10, 10), (3, 3), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
         launch = blocked.plan(g, *(np.empty(s, "f4").strides for s in (g.x_shape, g.y_shape)), None, np.dtype("f4"), 2)
         assert launch is not None
         told = dict(zip(launch.words.kernel.arguments, launch.words.words.tolist(), strict=True))
