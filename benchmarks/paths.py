@@ -15,8 +15,7 @@ from typing import Any
 
 from .machine import machine
 from .race import Settings, Worker, race
-from .rows import GROUPS
-from .run import chosen_rows
+from .run import GROUPS, chosen_rows
 from .summary import DIRECTIONS, best, geometric_mean, markdown
 
 PATHS = ("ahead", "jit")
