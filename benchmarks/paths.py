@@ -1,7 +1,7 @@
 """How fast the kernels of the wheel are beside those compiled here: the same rows, each path in its process, by turns.
 
     python -m pip install ".[fast]"             # the wheel's kernels, and numba beside them
-    python -m benchmarks.paths                  every row and direction: about five minutes
+    python -m benchmarks.paths                  every row and direction: some eight minutes
     python -m benchmarks.paths --group layers --direction forward
 
 A ratio is the time of kernels compiled here over that of the wheel's, of minima: 1 is as fast, 2 twice.

@@ -203,19 +203,20 @@ def race(workers: dict[str, Worker], row: Row, direction: str, settings: Setting
         time.sleep(attempt)
         others = Others(worker.process.pid for worker in workers.values())
         dead = turns(lanes, settings)
-        attempts.append((others.share(), {id(lane): lane.times for lane in lanes}))
+        crowded = any(lane.crowded for lane in lanes)
+        attempts.append((others.share(), {id(lane): lane.times for lane in lanes}, crowded))
         for name, reason in dead.items():
             problems[name].append(f"failed: {reason}")
         lanes = [lane for lane in lanes if lane.worker.name not in dead]
         if attempts[-1][0] <= settings.quiet:
             break
-    share, times = min(attempts, key=lambda pair: pair[0])
+    share, times, crowded = min(attempts, key=lambda attempt: attempt[0])
     peers: dict[str, Any] = {name: {"calls": [], "problems": problems[name]} for name in workers}
     for lane in lanes:
         mine = times[id(lane)]
         summary = {"median": statistics.median(mine), "minimum": min(mine), "calls": len(mine)}
         peers[lane.worker.name]["calls"].append({"layout": lane.layout, "kind": lane.kind} | summary)
-    return {"peers": peers, "others": round(share, 3), "crowded": any(lane.crowded for lane in lanes)}
+    return {"peers": peers, "others": round(share, 3), "crowded": crowded}
 
 
 def turns(lanes: list[Lane], settings: Settings) -> dict[str, str]:
@@ -239,7 +240,7 @@ def turns(lanes: list[Lane], settings: Settings) -> dict[str, str]:
     racing = contenders([lane for lane in lanes if lane.worker.name not in dead])
     for lane in racing:
         if lane.quickest < settings.seconds:
-            lane.times = []  # a few calls straight after the arrays were made are cold
+            lane.times, lane.crowded = [], False  # a few calls straight after the arrays were made are cold
     for turn in range(settings.rounds):
         if turn and time.monotonic() > end:
             break

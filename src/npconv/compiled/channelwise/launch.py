@@ -72,6 +72,11 @@ class Grouping:
     stacked: int = 1
     repeat_g: int = 1
 
+    def elements(self, taps: int) -> int:
+        """Of the weights in the order of the kernels."""
+        at = self.lanes
+        return at.vectors * at.lanes * at.wide * taps * self.stacked
+
 
 @lru_cache(maxsize=1024)
 def grouping(groups: int, inputs: int, outputs: int, itemsize: int, direction: str = "forward") -> Grouping:
@@ -324,13 +329,12 @@ def _slabs(geometry: ConvGeometry, axes: Axes, of: Grouping, size: int, flops: i
 
 def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: int) -> int:
     """Bytes beyond the output, at most: weights, or parts of their gradient, and what each worker packs."""
-    at, axes = lay_out(geometry.groups, *geometry.per_group, dtype.itemsize), Axes(geometry)
-    pixel = at.lanes * dtype.itemsize
-    row = total(axes.box(2)) * pixel * max(geometry.per_group) + 2 * axes.outs[2] * pixel
-    weights = at.vectors * at.wide * (geometry.taps + 9) * pixel
-    per_worker = 2 * max(BAND_BYTES, row) + weights + 64 * geometry.taps + 1024
+    of, axes = grouping(geometry.groups, *geometry.per_group, dtype.itemsize, direction), Axes(geometry)
+    pixel = of.lanes.lanes * dtype.itemsize
+    row = total(axes.box(2)) * pixel * of.stacked + 2 * axes.outs[2] * pixel
+    weights = of.elements(geometry.taps + 9) * dtype.itemsize
+    per_worker = 2 * max(BAND_BYTES, row) + weights + 64 * geometry.taps * of.stacked + 1024
     if direction == "weight_grad" and total(geometry.y_shape):
-        of = grouping(geometry.groups, *geometry.per_group, dtype.itemsize, direction)
         weights *= BLOCKS + _slabs(geometry, axes, of, dtype.itemsize, BLOCKS * BLOCK_FLOPS)[3]
     return weights + workers * per_worker
 

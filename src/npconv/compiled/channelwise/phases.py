@@ -148,8 +148,7 @@ def bundle(joint: Joint, x_strides: Ints, y_strides: Ints, steps: Ints | None, d
         if steps is None:
             w_at.append(packed)
             of = grouping(g.groups, *g.per_group, dtype.itemsize)
-            at = of.lanes
-            packed += at.vectors * at.lanes * at.wide * g.taps * of.stacked * dtype.itemsize
+            packed += of.elements(g.taps) * dtype.itemsize
             w_steps = None
         else:
             begin, taps = strided(phase.taps, steps[3:])
