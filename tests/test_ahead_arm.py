@@ -145,7 +145,7 @@ problems = [
 for dtype in dtypes:
     for x_shape, w_shape, options in problems:
         x, w = (rng.standard_normal(s).astype(dtype) for s in (x_shape, w_shape))
-        for algorithm in ("blocked", "channelwise", "fused_winograd_f2", "fused_winograd_f4", "tiled_fft"):
+        for algorithm in ("blocked", "channelwise", "pixelwise", "fused_winograd_f2", "fused_winograd_f4", "tiled_fft"):
             try:
                 npconv.explain(x.shape, w.shape, dtype=dtype, algorithm=algorithm, **options)
             except ValueError:
@@ -309,4 +309,4 @@ def test_every_family_on_arm(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
     ran = {name.split("_")[0] for name in done.stdout.split()[2:]}
-    assert ran >= {"blocked", "outer", "winograd", "channelwise", "fourier", "pools"}
+    assert ran >= {"blocked", "outer", "winograd", "channelwise", "pixelwise", "fourier", "pools"}

@@ -126,7 +126,8 @@ def test_without_numba_the_doctor_says_so(tmp_path):
 # ------------------------------------------------------------------------------------------------ the whole of it
 TESTS = [
     "test_activations.py", "test_compiled_blocked.py", "test_compiled_channelwise.py", "test_compiled_fourier.py",
-    "test_compiled_outer.py", "test_compiled_pools.py", "test_compiled_threads.py", "test_compiled_winograd.py",
+    "test_compiled_outer.py", "test_compiled_pixelwise.py", "test_compiled_pools.py", "test_compiled_threads.py",
+    "test_compiled_winograd.py",
     "test_conv_against_reference.py", "test_door.py", "test_identities.py", "test_plan.py",
     "test_pooling_against_reference.py", "test_silent_wrong_answers.py",
 ]  # fmt: skip

@@ -42,6 +42,7 @@ OWN = (
     "gemm",
     "blocked",
     "channelwise",
+    "pixelwise",
     "depthwise",
     "fft",
     "fft_single",
@@ -265,7 +266,7 @@ def test_every_algorithm_takes_part():
     for name in NAMES:
         for algorithm in ("direct", "gemm", "depthwise", "loops"):
             assert ran[algorithm, name, "strict"] >= 5, (algorithm, name, ran)
-        compiled = () if catalogue.unavailable() else ("blocked", "channelwise", "tiled_fft")
+        compiled = () if catalogue.unavailable() else ("blocked", "channelwise", "pixelwise", "tiled_fft")
         for algorithm in ("fft", "winograd_f2", "winograd_f4", *compiled):
             assert ran[algorithm, name, "standard"] >= 5, (algorithm, name, ran)
 

@@ -64,7 +64,11 @@ class Frame:
 Frame.__name__ = "DataFrame"
 
 # which algorithms can run case 45, of integers that are exact in float64
-ABLE = "loops, direct, gemm, fft" if catalogue.unavailable() else "loops, direct, gemm, blocked, channelwise, fft"
+ABLE = (
+    "loops, direct, gemm, fft"
+    if catalogue.unavailable()
+    else "loops, direct, gemm, blocked, channelwise, pixelwise, fft"
+)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ for name in ("aligned", "shared"):  # scratch too: for those who have taken a fu
     for module in takers:
         setattr(module, name, guarded)
 
-ALGORITHMS = ("blocked", "channelwise", "fused_winograd_f2", "fused_winograd_f4", "tiled_fft")
+ALGORITHMS = ("blocked", "channelwise", "pixelwise", "fused_winograd_f2", "fused_winograd_f4", "tiled_fft")
 
 def problem(rng):
     \"\"\"(x's shape, w's shape, options): every size between 1 and 70, and all together not too much.\"\"\"

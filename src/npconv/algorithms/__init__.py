@@ -22,6 +22,7 @@ from .fft import Fft
 from .fused_winograd import FusedWinograd
 from .gemm import Gemm
 from .loops import Loops
+from .pixelwise import Pixelwise
 from .tiled_fft import TiledFft
 from .winograd import Winograd
 
@@ -31,6 +32,7 @@ OWN: tuple[Algorithm, ...] = (
     Gemm(),
     Blocked(),
     Channelwise(),
+    Pixelwise(),
     Depthwise(),
     Fft("fft", "multiplies spectra, computed in double precision; cost hardly grows with the kernel", single=False),
     Fft("fft_single", "multiplies spectra in single precision; for accuracy='fast'", single=True),

@@ -9,14 +9,13 @@ strided one is a sum of shorter kernels over every other input (polyphase). Need
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.panels import weight_steps
+from ..compiled.panels import weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
 from ..compiled.winograd.shape import FORMS, MOST_STRIDE, Cut, axes, cut, empty, late
 from ..geometry import ConvGeometry, Ints, ceil_div, total
@@ -48,15 +47,9 @@ def _streamed(weights: int) -> int:
     return weights - near + int(LAST_PRICE * near)
 
 
-@cache
-def _zeros(count: int, dtype: np.dtype) -> np.ndarray:
-    """They live as long as Python: launches know their address."""
-    return np.zeros(count, dtype)
-
-
 def _no_bias(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> np.ndarray:
     """A zero for each lane of all panels."""
-    return _zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
+    return zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
 
 
 @dataclass(frozen=True)

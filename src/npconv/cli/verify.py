@@ -12,7 +12,7 @@ from .words import say, say_json, shown
 
 #: npconv's own, here without NumPy, so that a shell completes them at once.
 NAMES = (
-    "loops", "direct", "gemm", "blocked", "channelwise", "depthwise", "fft", "fft_single", "tiled_fft",
+    "loops", "direct", "gemm", "blocked", "channelwise", "pixelwise", "depthwise", "fft", "fft_single", "tiled_fft",
     "fused_winograd_f2", "fused_winograd_f4", "winograd_f2", "winograd_f4", "winograd_f6",
 )  # fmt: skip
 

@@ -32,6 +32,7 @@ FAMILIES = {
     "winograd": "winograd.kernels",
     "winograd_grad": "winograd.grad",
     "channelwise": "channelwise.kernels",
+    "pixelwise": "pixelwise.kernels",
     "fourier": "fourier.kernels",
     "pools": "pools.kernels",
     "norms": "norms.kernels",

@@ -179,6 +179,27 @@ class Vectors:
         return copy_head
 
     @cached_property
+    def copy_first(self) -> Any:
+        """copy_first(to, from, count): the first `count` elements of a vector, all of which can be read."""
+
+        @emitted(3)
+        def copy_first(b: Any, a: Any) -> None:
+            self.masked_store(b, self.load(b, a[1]), self.mask(b, a[2]), a[0])
+
+        return copy_first
+
+    @cached_property
+    def copy_span(self) -> Any:
+        """copy_span(to, from, first, stop): these elements of a vector, of which no others are read, and zeros around."""
+
+        @emitted(4)
+        def copy_span(b: Any, a: Any) -> None:
+            inside = b.and_(self.mask(b, a[3]), b.not_(self.mask(b, a[2])))
+            self.store(b, self.masked_load(b, inside, a[1]), a[0])
+
+        return copy_span
+
+    @cached_property
     def clear(self) -> Any:
         """clear(to): one vector of zeros."""
 
@@ -263,19 +284,6 @@ class Vectors:
             rows, half = mixed, half // 2
         return rows
 
-    @cached_property
-    def block(self) -> Callable[..., Any]:
-        """block(MR, NV, narrow, bounded): the batch-reduce micro-kernel of that register tile (see `micro_kernel`)."""
-        made: dict[tuple[int, int, bool, bool], Any] = {}
-
-        def of(rows: int, columns: int, narrow: bool = False, bounded: bool = False) -> Any:
-            key = rows, columns, narrow, bounded
-            if key not in made:
-                made[key] = micro_kernel(self, *key)
-            return made[key]
-
-        return of
-
     def tile_rows(self, columns: int) -> int:
         """Rows of the register tile that is `columns` vectors wide."""
         return TILE_ROWS[self.width][columns - 1]
@@ -284,129 +292,3 @@ class Vectors:
     def widest(self) -> int:
         """Vectors in the widest panel."""
         return len(TILE_ROWS[self.width])
-
-
-def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool) -> Any:
-    """The batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
-
-        C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
-
-    Arguments, addresses and byte strides: (a, a_rows, a_offsets, a_step, b, b_offsets, b_step, batch, depth, c, c_rows,
-    count, start, bias, bounds). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k advances
-    by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. `start`
-    is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal rows are allowed: all
-    results are read before any is written, so a tile is filled up by repeating its last row.
-    A narrow tile takes half a vector at the end of each row: no more than that is summed, read and written there.
-    What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there.
-
-    Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
-    """
-
-    kinds = [*[v] * (NV - 1), v.half if narrow else v]
-    splat = v if NV > 1 else kinds[0]
-
-    @emitted(15)
-    def block(b: Any, arguments: Any) -> None:
-        a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, c, c_rows, count, start, bias, bounds = (
-            arguments
-        )
-        # opaque, or the optimizer keeps a running pointer for every row
-        rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
-        begin = b.select(b.trunc(start, I1), bias, zeros(b, NV * v.width))
-        begun = [kind.load(b, begin, j * v.width) for j, kind in enumerate(kinds)]
-        length = b.mul(b_step, depth)
-        before = b.block
-        each, inner, after, done = (b.append_basic_block(name) for name in ("batch", "depth", "next", "sum"))
-        b.branch(each)
-        b.position_at_end(each)
-        i = b.phi(I64)
-        i.add_incoming(i64(0), before)
-        held = [[b.phi(kind.vector) for kind in kinds] for _ in range(MR)]
-        for row in held:
-            for value, first in zip(row, begun, strict=True):
-                value.add_incoming(first, before)
-        at = b.shl(i, i64(3))
-        a_offset = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
-        first = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
-        end = b.add(first, length)
-        b.branch(inner)
-        b.position_at_end(inner)
-        column, row_at = b.phi(I64), b.phi(I64)
-        column.add_incoming(first, each)
-        row_at.add_incoming(a_offset, each)
-        sums = [[b.phi(kind.vector) for kind in kinds] for _ in range(MR)]
-        for row, outer in zip(sums, held, strict=True):
-            for value, so_far in zip(row, outer, strict=True):
-                value.add_incoming(so_far, each)
-        columns = [kind.load(b, column, j * v.width) for j, kind in enumerate(kinds)]
-        added = []
-        for r in range(MR):
-            whole = splat.broadcast(b, b.add(rows[r], row_at))
-            scalars = [whole if kind is splat else kind.low(b, whole) for kind in kinds]
-            each_sum = zip(kinds, scalars, columns, sums[r], strict=True)
-            added.append([kind.fma(b, scalar, weight, so_far) for kind, scalar, weight, so_far in each_sum])
-        following = b.add(column, b_step)
-        column.add_incoming(following, inner)
-        row_at.add_incoming(b.add(row_at, a_step), inner)
-        for r in range(MR):
-            for j in range(NV):
-                sums[r][j].add_incoming(added[r][j], inner)
-        b.cbranch(b.icmp_signed("!=", following, end), inner, after)
-        b.position_at_end(after)
-        item = b.add(i, i64(1))
-        i.add_incoming(item, after)
-        for r in range(MR):
-            for j in range(NV):
-                held[r][j].add_incoming(added[r][j], after)
-        b.cbranch(b.icmp_signed("<", item, batch), each, done)
-        b.position_at_end(done)
-        _write(kinds, v.width, b, added, c, c_rows, count, start, bounds if bounded else None)
-
-    return block
-
-
-def fixed(b: Any, value: Any) -> Any:
-    """The same value, of which the optimizer knows nothing."""
-    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [value], side_effect=False)
-
-
-def zeros(b: Any, size: int) -> Any:
-    """The address of `size` bytes of zeros."""
-    name, kind = f"npconv_zeros_{size}", ir.ArrayType(ir.IntType(8), size)
-    found = b.module.globals.get(name)
-    if found is None:
-        found = ir.GlobalVariable(b.module, kind, name)
-        found.linkage, found.global_constant, found.align = "internal", True, 64
-        found.initializer = ir.Constant(kind, None)
-    return b.ptrtoint(found, I64)
-
-
-def _write(
-    kinds: list[Vectors], width: int, b: Any, sums: list[list[Any]], c: Any, c_rows: Any, count: Any, start: Any, bounds: Any
-) -> None:  # fmt: skip
-    """Write the sums, added to what is there if `start` has the 2, within bounds; the last vector of a row under a mask."""
-    MR, last = len(sums), len(kinds) - 1
-    places = [b.add(c, b.load(pointer(b, c_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
-    mask = kinds[last].mask(b, count)
-    done, add, write = b.block, b.append_basic_block("add"), b.append_basic_block("write")
-    b.cbranch(b.trunc(b.lshr(start, i64(1)), I1), add, write)
-    b.position_at_end(add)
-    totals: list[list[Any]] = []
-    for r in range(MR):
-        there = [kind.load(b, places[r], j * width) for j, kind in enumerate(kinds[:last])]
-        there.append(kinds[last].masked_load(b, mask, places[r], last * width))
-        totals.append([b.fadd(old, new) for old, new in zip(there, sums[r], strict=True)])
-    b.branch(write)
-    b.position_at_end(write)
-    for r in range(MR):
-        for j, kind in enumerate(kinds):
-            value = b.phi(kind.vector)
-            value.add_incoming(sums[r][j], done)
-            value.add_incoming(totals[r][j], add)
-            totals[r][j] = value
-    if bounds is not None:
-        totals = [[kind.between(b, value, bounds) for kind, value in zip(kinds, row, strict=True)] for row in totals]
-    for r in range(MR):
-        for j, kind in enumerate(kinds[:last]):
-            kind.store(b, totals[r][j], places[r], j * width)
-        kinds[last].masked_store(b, totals[r][last], mask, places[r], last * width)

@@ -38,6 +38,17 @@ def whole_lines(size: int) -> int:
     return ceil_div(size, LINE) * LINE
 
 
+def odd_lines(size: int) -> int:
+    """At least `size` bytes, and an odd number of lines: steps of a power of two meet in the same places of a cache."""
+    return (ceil_div(size, LINE) | 1) * LINE
+
+
+@cache
+def zeros(count: int, dtype: np.dtype) -> np.ndarray:
+    """They live as long as Python: launches know their address."""
+    return np.zeros(count, dtype)
+
+
 @dataclass(frozen=True)
 class Panels:
     """How channels are laid over vectors: `count` panels of `columns` vectors, the last one perhaps narrower."""

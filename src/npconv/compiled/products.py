@@ -7,12 +7,13 @@ from typing import Any
 
 from .build import inner
 from .emit import Vectors
+from .micro_kernel import micro_kernel
 from .panels import REST
 
 
 @cache
 def multiply(v: Vectors, narrow: bool = False, bounded: bool = False) -> Any:
-    """multiply(columns, a, rows, ...): the arguments are those of `emit.micro_kernel`, and `pixels`, the rows in all.
+    """multiply(columns, a, rows, ...): the arguments are those of `micro_kernel`, and `pixels`, the rows in all.
 
     The tables of rows must be `SPARE` entries longer than they have rows, filled with the last one.
     """
@@ -50,7 +51,7 @@ def multiply(v: Vectors, narrow: bool = False, bounded: bool = False) -> Any:
 def _walk(v: Vectors, columns: int, narrow: bool, bounded: bool) -> Any:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
     tall = v.tile_rows(columns)
-    block, rest = v.block(tall, columns, narrow, bounded), v.block(REST, columns, narrow, bounded)
+    block, rest = (micro_kernel(v, rows, columns, narrow, bounded) for rows in (tall, REST))
 
     @inner
     def walk(

@@ -15,6 +15,7 @@ from llvmlite import ir
 from .. import packing
 from ..build import inner
 from ..emit import I64, Vectors, emitted, i64, pointer, word
+from ..flow import Loop, chosen
 from ..panels import CHUNK, LINE
 from .pack import gapped, repeating
 from .sizes import TAPS, WIDE
@@ -32,7 +33,7 @@ from .squares import (
     ZEROS,
     gradient_squares,
 )
-from .tiles import FAST, MASKED, SAFE, Loop, chosen, put, swapped
+from .tiles import FAST, MASKED, SAFE, put, swapped
 
 
 @dataclass(frozen=True)

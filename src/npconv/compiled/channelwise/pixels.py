@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
 from ..emit import I64, P, Vectors, emitted, i64, pointer
+from ..flow import Loop, chosen, stepped
 from .quads import quad_tile
 from .sizes import QUADS
 from .squares import square_tile
-from .tiles import FAST, MASKED, SAFE, Loop, between, chosen, framed, in_order, store, tree
+from .tiles import FAST, MASKED, SAFE, between, framed, in_order, store, tree
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
 
     state = [taps, source, weights, column, *sums]
     for many_taps in ((7, 5, 3, 2, 1) if v.registers == 32 else (3, 2, 1)) if shape.slide else (1,):
-        state = repeated(b, state, many_taps, step)
+        state = stepped(b, state, many_taps, step)
     following = b.add(r, i64(1))
     outer.close([following, state[2], *state[4:]], b.icmp_signed("<", following, end_row))
     sums = state[4:]
@@ -159,24 +159,3 @@ def forward_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any
     strip = b.sub(strip, i64(1))
     further = [b.add(place, move) for place, move in zip(places, moves, strict=True)]
     along.close([strip, *further], b.icmp_signed(">", strip, i64(0)))
-
-
-def repeated(b: Any, state: list[Any], count: int, step: Callable[[list[Any], int], list[Any]]) -> list[Any]:
-    """While at least `count` (state[0]) are left, a step of `count`."""
-    before, loop, done = b.block, b.append_basic_block("taps"), b.append_basic_block("taps.done")
-    b.cbranch(b.icmp_signed(">=", state[0], i64(count)), loop, done)
-    b.position_at_end(loop)
-    phis = [b.phi(value.type) for value in state]
-    after = step(list(phis), count)
-    b.cbranch(b.icmp_signed(">=", after[0], i64(count)), loop, done)
-    last = b.block
-    b.position_at_end(done)
-    results = []
-    for phi, value, begun in zip(phis, after, state, strict=True):
-        phi.add_incoming(begun, before)
-        phi.add_incoming(value, last)
-        result = b.phi(value.type)
-        result.add_incoming(begun, before)
-        result.add_incoming(value, last)
-        results.append(result)
-    return results

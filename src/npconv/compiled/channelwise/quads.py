@@ -10,7 +10,8 @@ from typing import Any
 from llvmlite import ir
 
 from ..emit import I64, Vectors, i64, pointer
-from .tiles import MASKED, SAFE, Loop, between, framed, in_order, store
+from ..flow import Loop
+from .tiles import MASKED, SAFE, between, framed, in_order, store
 
 
 def quad_tile(v: Vectors, b: Any, pixels: int, taps: int, care: int, arguments: list[Any]) -> None:

@@ -8,8 +8,9 @@ from llvmlite import ir
 
 from ...geometry import covered_size
 from ..emit import I64, Vectors, i64, pointer
+from ..flow import Loop, chosen
 from .sizes import WIDE
-from .tiles import MASKED, SAFE, Loop, between, chosen, framed, in_order, store
+from .tiles import MASKED, SAFE, between, framed, in_order, store
 
 #: The words of a square tile of the gradient: from pixel to pixel of x and g, from row to row of g; where rows of x lie,
 #: and how wide they are; zeros to read beyond them; channels in the vector; how far x, g and columns move from tile to

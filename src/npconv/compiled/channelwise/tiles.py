@@ -6,12 +6,11 @@ i ^ r in the r-th of Q products, so x is used as it was loaded and a group costs
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
-from ..emit import I32, I64, Vectors, emitted, i64, pointer
+from ..emit import I32, I64, Vectors, emitted, pointer
 
 
 @emitted(2)
@@ -67,26 +66,6 @@ def between(v: Vectors, b: Any, values: list[Any], bounds: Any) -> list[Any]:
     return results
 
 
-class Loop:
-    """A loop that runs at least once, its state in registers: begin, read `state`, `close` with the next state."""
-
-    def __init__(self, b: Any, name: str, state: list[Any]) -> None:
-        before, self.b = b.block, b
-        self.block, self.after = b.append_basic_block(name), b.append_basic_block(f"{name}.done")
-        b.branch(self.block)
-        b.position_at_end(self.block)
-        self.state = [b.phi(value.type) for value in state]
-        for phi, value in zip(self.state, state, strict=True):
-            phi.add_incoming(value, before)
-
-    def close(self, state: list[Any], again: Any) -> None:
-        """Go on with `state` while `again` holds."""
-        for phi, value in zip(self.state, state, strict=True):
-            phi.add_incoming(value, self.b.block)
-        self.b.cbranch(again, self.block, self.after)
-        self.b.position_at_end(self.after)
-
-
 #: The words that a forward tile finds in its frame: from pixel to pixel of x; a table of offsets of rows of taps, of which
 #: those from `row` to `end_row`; the taps of a row from `tap` on, `tap_step` apart; from pixel to pixel of y and of what the
 #: sums are added to; columns per pixel and per tap, a table of how wide each row is, zeros to read beyond it; channels in
@@ -100,36 +79,6 @@ FRAME = (
 )
 #: How much a tile checks: nothing; whether pixels exist; and channels too, whose masked loads cost more.
 FAST, SAFE, MASKED = range(3)
-
-
-def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
-    """A function of its own, made once: its loops have all registers to themselves, whoever calls it."""
-    if name not in b.module.globals:
-        made = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * count), name)
-        made.linkage = "linkonce_odr"
-        made.attributes.add("noinline")
-        inside = ir.IRBuilder(made.append_basic_block())
-        body(inside, list(made.args))
-        inside.ret_void()
-    return b.module.globals[name]
-
-
-def chosen(count: int, bodies: list[tuple[str, Callable[..., None]]]) -> Any:
-    """run(kind, ...): the kind-th of these functions of `count` addresses, each made once under its name."""
-
-    @emitted(count + 1)
-    def run(b: Any, a: Any) -> None:
-        end = b.append_basic_block("chosen")
-        choice = b.switch(a[0], end)
-        for kind, (name, body) in enumerate(bodies):
-            here = b.append_basic_block(name)
-            choice.add_case(i64(kind), here)
-            b.position_at_end(here)
-            b.call(outlined(b, name, count, body), a[1:])
-            b.branch(end)
-        b.position_at_end(end)
-
-    return run
 
 
 def in_order(v: Vectors, b: Any, sums: list[Any], done: list[int]) -> None:

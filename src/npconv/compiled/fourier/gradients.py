@@ -9,7 +9,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, total
 from .. import threads
 from ..calls import Room, address
-from ..panels import panels, vector_bytes
+from ..panels import odd_lines, panels, vector_bytes
 from .cuts import Cut, input_words, output_words, weight_words
 from .steps import (
     CHUNK,
@@ -18,7 +18,6 @@ from .steps import (
     channelwise,
     factor,
     in_flight,
-    odd_lines,
     row_table,
     spectra_values,
     vectors,

@@ -14,7 +14,7 @@ from ...records import dataclass
 from .. import threads
 from ..calls import Room, Words, address, aligned
 from ..catalogue import kernel
-from ..panels import SPARE, panels, vector_bytes
+from ..panels import SPARE, odd_lines, panels, vector_bytes
 from .cuts import Cut, input_words, output_words, weight_words
 from .tables import Tile, tile
 
@@ -134,11 +134,6 @@ def in_flight(geometry: ConvGeometry, c: Cut, dtype: np.dtype, vectors_in: int, 
     row = c.frequencies * vector_bytes() * (6 * vectors_in + 4 * vectors_out)
     pairs = min(geometry.batch * c.pairs, max(LEAST_PAIRS, SPECTRA // row))
     return pairs, 2 * pairs
-
-
-def odd_lines(step: int) -> int:
-    """A step of that many bytes or a little more: an odd number of cache lines, so that all cache sets serve it."""
-    return step + (64 if step // 64 % 2 == 0 else 0)
 
 
 def spectra_values(c: Cut, room: int, vectors_: int, planes: int, rows: int) -> tuple[dict[str, int], int]:

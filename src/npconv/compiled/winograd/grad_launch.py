@@ -10,7 +10,7 @@ from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from ...records import dataclass
 from .. import catalogue, threads
 from ..calls import Words, address, aligned
-from ..panels import CHUNK, REST, SPARE, tile_rows, whole_lines, widest
+from ..panels import CHUNK, REST, SPARE, odd_lines, tile_rows, whole_lines, widest
 from .shape import (
     FORMS,
     NARROW,
@@ -21,7 +21,6 @@ from .shape import (
     cut,
     empty,
     image_table,
-    odd_lines,
 )
 
 #: Bytes of transformed inputs and gradients held at once.

@@ -10,8 +10,8 @@ from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
-from ..panels import SPARE, whole_lines
-from .shape import TASKS, Axes, Cut, axes, cut, empty, image_table, longest, odd_lines, position_taps
+from ..panels import SPARE, odd_lines, whole_lines
+from .shape import TASKS, Axes, Cut, axes, cut, empty, image_table, longest, position_taps
 
 #: What `forward` is told of weights that it transforms.
 LATE = (

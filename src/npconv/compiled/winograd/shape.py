@@ -10,7 +10,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, strided_parts, total
 from ...records import dataclass
-from ..panels import CHUNK, LINE, REST, SPARE, tile_rows, vector_bytes, widest
+from ..panels import CHUNK, REST, SPARE, odd_lines, tile_rows, vector_bytes, widest
 
 #: F(m, r) by the number that the kernels know it by. Transformed inputs n = m + r - 1 decide the transform of x.
 FORMS = ((2, 3), (4, 3), (3, 2), (2, 5), (5, 2))
@@ -156,11 +156,6 @@ def image_table(a: Axes, batch: int, x_strides: Ints, y_strides: Ints) -> np.nda
     table[..., 0] += np.arange(batch)[:, None] * x_strides[0]
     table[..., 1] += np.arange(batch)[:, None] * y_strides[0]
     return table.reshape(-1)
-
-
-def odd_lines(count: int) -> int:
-    """At least `count` bytes, and an odd number of lines: steps of a power of two meet in the same places of a cache."""
-    return (ceil_div(count, LINE) | 1) * LINE
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def writer(v: Vectors, maps: list[Rows]) -> Any:
     Of a tile of m x m outputs (or m, if not `two`), `rows` x `columns` are written, `vectors` of each, the first `count`
     channels of the last one.
     """
-    width, lanes, copy_first, back = v.width, v.lanes, partial_copy(v), one_of([_back(v, rows) for rows in maps])
+    width, lanes, copy_first, back = v.width, v.lanes, v.copy_first, one_of([_back(v, rows) for rows in maps])
 
     @inner
     def write(
@@ -177,23 +177,13 @@ def _back(v: Vectors, rows: Rows) -> Any:
     return back
 
 
-def partial_copy(v: Vectors) -> Any:
-    """copy_first(to, from, count): the first elements of a vector, all of which can be read."""
-
-    @emitted(3)
-    def copy_first(b: Any, a: Any) -> None:
-        v.masked_store(b, v.load(b, a[1]), v.mask(b, a[2]), a[0])
-
-    return copy_first
-
-
 def spreader(v: Vectors) -> Any:
     """spread(y, step_c, step_p, from, row, pixels, channels, spare): rows of channels to channels of pixels.
 
     Pixels may lie side by side or, as in the phases of a transposed convolution, every other one; else it takes longer.
     """
     size, lanes, width, transpose, copy_one = v.size, v.lanes, v.width, v.transpose, v.copy_one
-    copy_first, copy_apart = partial_copy(v), _apart(v)
+    copy_first, copy_apart = v.copy_first, _apart(v)
 
     @inner
     def spread(y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int, spare: int) -> None:

@@ -1,0 +1,126 @@
+"""Few outputs in machine code: prefer it where fewer channels come out than a vector has lanes; an image filter above all.
+
+Lanes are pixels of a row, so a convolution with one output channel, or three, uses all of them, where algorithms whose
+lanes are channels compute thirteen that nobody wants. Needs numba (extra `fast`). The kernel is
+`npconv.compiled.pixelwise`.
+
+Source: planes of what strides step over are the polyphase decomposition of Vaidyanathan (1990), "Multirate digital
+filters, filter banks, polyphase networks, and applications: a tutorial", Proceedings of the IEEE 78.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..compiled import threads
+from ..compiled.calls import Bound, address, aligned
+from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
+from ..compiled.pixelwise.launch import borrows, flops, packing_of, plan, workspace
+from ..geometry import ConvGeometry, Ints, total
+from ..lazy import Later
+from ..records import dataclass, replace
+from .base import Compiled, Cost, ErrorBound, elements, untransformed
+
+if TYPE_CHECKING:
+    from ..compiled.outer import launch as outer_launch
+else:  # only weight gradients need it
+    outer_launch = Later("..compiled.outer.launch", __package__)
+
+#: Output channels of a group, at most: more fill the lanes of a matrix product.
+MOST_OUTPUTS = 32
+#: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
+FAR = 2**40
+#: What moving an input or an output costs where neighbours are not side by side, in floating-point operations.
+MOVE_FLOPS = 16
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Weights as the kernel reads them, (G, block of outputs, C/G, tap, output), the bias, and bounds."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    fresh: bool = False  # the weights are the caller's: the kernel brings them in order
+    bounds: tuple[float, float] = UNBOUNDED
+
+
+class Pixelwise(Compiled):
+    """Lanes are pixels; see the module."""
+
+    name = "pixelwise"
+    summary = "every lane of a vector is a pixel; for few output channels, as of image filters; machine code"
+    accuracy = ("standard", "fast")
+    takes_groups = True
+
+    def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        if max(geometry.padded_shape, default=0) > FAR:
+            return f"needs axes of up to {FAR} positions, padding included"
+        outputs = geometry.per_group[1]
+        if outputs > MOST_OUTPUTS:
+            return f"needs up to {MOST_OUTPUTS} output channels in a group, there are {outputs}"
+        return None
+
+    def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:
+        return ErrorBound(128, "window")
+
+    def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
+        size, workers = dtype.itemsize, threads.current()
+        if direction == "weight_grad":
+            work, scratch = outer_launch.flops(geometry, dtype), outer_launch.workspace(geometry, dtype)
+            return untransformed(geometry, dtype, work, scratch)
+        if not total(geometry.y_shape):
+            return Cost(0, 0, 1, 0, engine="pixelwise")
+        padded, weights, outputs = elements(geometry)
+        moved = (padded + outputs) * size
+        brought = Cost(0, 3 * weights * size, 1, 0, engine="pixelwise")
+        return Cost(
+            flops(geometry, size, workers) + MOVE_FLOPS * (padded + outputs), moved, 1,
+            workspace(geometry, size, workers), engine="pixelwise", preparation=brought,
+        )  # fmt: skip
+
+    def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        w = np.asarray(w, dtype)
+        to = aligned(total(geometry.w_shape), dtype)
+        if to.size:
+            words = packing_of(geometry, weight_steps(w.strides, geometry), dtype)
+            words.run(geometry.groups, 0, w=address(w), to=address(to))
+        return Prepared(to, zeros(geometry.out_channels, dtype))
+
+    def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
+        if total(geometry.y_shape) and borrows(geometry, dtype.itemsize, threads.current()):
+            return Prepared(np.asarray(w, dtype), zeros(geometry.out_channels, dtype), fresh=True)
+        return self.prepare(w, geometry, dtype)
+
+    def lend(
+        self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        workers = threads.current()
+        if not total(geometry.y_shape) or not borrows(geometry, dtype.itemsize, workers):
+            return None
+        launch = plan(geometry, x_strides, out_strides, weight_steps(w_strides, geometry), dtype, workers)
+        bias = address(zeros(geometry.out_channels, dtype))
+        return None if launch is None else launch.bound(w=0, bias=bias, bounds=address(bounds(dtype, *UNBOUNDED)))
+
+    def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
+        return replace(prepared, bias=np.array(bias, prepared.bias.dtype).reshape(-1))
+
+    def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
+        return replace(prepared, bounds=(least, most))
+
+    def bind(
+        self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        steps = weight_steps(prepared.weights.strides, geometry) if prepared.fresh else None
+        launch = plan(geometry, x_strides, out_strides, steps, dtype, threads.current())
+        if launch is None:
+            return None
+        within = address(bounds(dtype, *prepared.bounds))
+        return launch.bound(w=address(prepared.weights), bias=address(prepared.bias), bounds=within)
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        outer_launch.weight_grad(x, g, geometry, out)
+
+    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        outer_launch.weight_grad(x, g, geometry, out, more=False)

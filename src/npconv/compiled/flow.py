@@ -1,0 +1,81 @@
+"""What kernels are built of besides arithmetic: loops whose state stays in registers, and functions of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from .emit import I64, emitted, i64
+
+
+class Loop:
+    """A loop that runs at least once, its state in registers: begin, read `state`, `close` with the next state."""
+
+    def __init__(self, b: Any, name: str, state: list[Any]) -> None:
+        before, self.b = b.block, b
+        self.block, self.after = b.append_basic_block(name), b.append_basic_block(f"{name}.done")
+        b.branch(self.block)
+        b.position_at_end(self.block)
+        self.state = [b.phi(value.type) for value in state]
+        for phi, value in zip(self.state, state, strict=True):
+            phi.add_incoming(value, before)
+
+    def close(self, state: list[Any], again: Any) -> None:
+        """Go on with `state` while `again` holds."""
+        for phi, value in zip(self.state, state, strict=True):
+            phi.add_incoming(value, self.b.block)
+        self.b.cbranch(again, self.block, self.after)
+        self.b.position_at_end(self.after)
+
+
+def stepped(b: Any, state: list[Any], count: int, step: Callable[[list[Any], int], list[Any]]) -> list[Any]:
+    """While at least `count` (state[0]) are left, a step of `count`."""
+    before, loop, done = b.block, b.append_basic_block("steps"), b.append_basic_block("steps.done")
+    b.cbranch(b.icmp_signed(">=", state[0], i64(count)), loop, done)
+    b.position_at_end(loop)
+    phis = [b.phi(value.type) for value in state]
+    after = step(list(phis), count)
+    b.cbranch(b.icmp_signed(">=", after[0], i64(count)), loop, done)
+    last = b.block
+    b.position_at_end(done)
+    results = []
+    for phi, value, begun in zip(phis, after, state, strict=True):
+        phi.add_incoming(begun, before)
+        phi.add_incoming(value, last)
+        result = b.phi(value.type)
+        result.add_incoming(begun, before)
+        result.add_incoming(value, last)
+        results.append(result)
+    return results
+
+
+def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
+    """A function of its own, made once: its loops have all registers to themselves, whoever calls it."""
+    if name not in b.module.globals:
+        made = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * count), name)
+        made.linkage = "linkonce_odr"
+        made.attributes.add("noinline")
+        inside = ir.IRBuilder(made.append_basic_block())
+        body(inside, list(made.args))
+        inside.ret_void()
+    return b.module.globals[name]
+
+
+def chosen(count: int, bodies: list[tuple[str, Callable[..., None]]]) -> Any:
+    """run(kind, ...): the kind-th of these functions of `count` addresses, each made once under its name."""
+
+    @emitted(count + 1)
+    def run(b: Any, a: Any) -> None:
+        end = b.append_basic_block("chosen")
+        choice = b.switch(a[0], end)
+        for kind, (name, body) in enumerate(bodies):
+            here = b.append_basic_block(name)
+            choice.add_case(i64(kind), here)
+            b.position_at_end(here)
+            b.call(outlined(b, name, count, body), a[1:])
+            b.branch(end)
+        b.position_at_end(end)
+
+    return run

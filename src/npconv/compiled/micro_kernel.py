@@ -1,0 +1,131 @@
+"""The micro-kernel: a register tile of sums, and the loop over all that is multiplied into it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+
+from .emit import I1, I64, Vectors, emitted, i64, pointer
+from .flow import Loop, stepped
+
+
+@cache
+def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool) -> Any:
+    """The batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
+
+        C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
+
+    Arguments, addresses and byte strides: (a, a_rows, a_offsets, a_step, b, b_offsets, b_step, batch, depth, c, c_rows,
+    count, start, bias, bounds). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k advances
+    by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. `start`
+    is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal rows are allowed: all
+    results are read before any is written, so a tile is filled up by repeating its last row.
+    A narrow tile takes half a vector at the end of each row: no more than that is summed, read and written there.
+    What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there.
+
+    Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
+    """
+
+    kinds = [*[v] * (NV - 1), v.half if narrow else v]
+    splat = v if NV > 1 else kinds[0]
+    # Of few sums, else each product would wait for the one before. Tall and short tiles must add up in one order, and so
+    # must wider ones where threads decide how wide they are; where tiles are bounded, channels alone do.
+    sets = 2 if NV == 1 and bounded and v.registers == 32 else 1
+
+    @emitted(15)
+    def block(b: Any, arguments: Any) -> None:
+        a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, c, c_rows, count, start, bias, bounds = (
+            arguments
+        )
+        # opaque, or the optimizer keeps a running pointer for every row
+        rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
+        begin = b.select(b.trunc(start, I1), bias, zeros(b, NV * v.width))
+        begun = [kind.load(b, begin, j * v.width) for j, kind in enumerate(kinds)]
+        more = [ir.Constant(value.type, None) for value in begun] * MR * (sets - 1)
+        each = Loop(b, "batch", [i64(0), *begun * MR, *more])
+        i, *sums = each.state
+        at = b.shl(i, i64(3))
+        row_at = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
+        column = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
+
+        def step(state: list[Any], products: int) -> list[Any]:
+            """Some products of each row with all columns, each to a set of sums of its own."""
+            left, column, row_at, *sums = state
+            n = 0
+            for _ in range(products):
+                weights = [kind.load(b, column, j * v.width) for j, kind in enumerate(kinds)]
+                for row in rows:
+                    whole = splat.broadcast(b, b.add(row, row_at))
+                    for kind, weight in zip(kinds, weights, strict=True):
+                        sums[n] = kind.fma(b, whole if kind is splat else kind.low(b, whole), weight, sums[n])
+                        n += 1
+                column, row_at = b.add(column, b_step), b.add(row_at, a_step)
+            return [b.sub(left, i64(products)), column, row_at, *sums]
+
+        state = [depth, column, row_at, *sums]
+        if sets == 1:  # the address of the columns counts
+            end, inner = b.add(column, b.mul(b_step, depth)), Loop(b, "depth", state[1:])
+            _, column, *state = step([depth, *inner.state], 1)
+            inner.close([column, *state], b.icmp_signed("!=", column, end))
+            sums = state[1:]
+        else:
+            for products in range(sets, 0, -1):
+                state = stepped(b, state, products, step)
+            sums = state[3:]
+        following = b.add(i, i64(1))
+        each.close([following, *sums], b.icmp_signed("<", following, batch))
+        size = MR * NV
+        whole = [b.fadd(*both) for both in zip(sums[:size], sums[size:], strict=True)] if sets > 1 else sums
+        results = [whole[n : n + NV] for n in range(0, size, NV)]
+        _write(kinds, v.width, b, results, c, c_rows, count, start, bounds if bounded else None)
+
+    return block
+
+
+def fixed(b: Any, value: Any) -> Any:
+    """The same value, of which the optimizer knows nothing."""
+    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [value], side_effect=False)
+
+
+def zeros(b: Any, size: int) -> Any:
+    """The address of `size` bytes of zeros."""
+    name, kind = f"npconv_zeros_{size}", ir.ArrayType(ir.IntType(8), size)
+    found = b.module.globals.get(name)
+    if found is None:
+        found = ir.GlobalVariable(b.module, kind, name)
+        found.linkage, found.global_constant, found.align = "internal", True, 64
+        found.initializer = ir.Constant(kind, None)
+    return b.ptrtoint(found, I64)
+
+
+def _write(
+    kinds: list[Vectors], width: int, b: Any, sums: list[list[Any]], c: Any, c_rows: Any, count: Any, start: Any, bounds: Any
+) -> None:  # fmt: skip
+    """Write the sums, added to what is there if `start` has the 2, within bounds; the last vector of a row under a mask."""
+    MR, last = len(sums), len(kinds) - 1
+    places = [b.add(c, b.load(pointer(b, c_rows, 8 * r), typ=I64, align=8)) for r in range(MR)]
+    mask = kinds[last].mask(b, count)
+    done, add, write = b.block, b.append_basic_block("add"), b.append_basic_block("write")
+    b.cbranch(b.trunc(b.lshr(start, i64(1)), I1), add, write)
+    b.position_at_end(add)
+    totals: list[list[Any]] = []
+    for r in range(MR):
+        there = [kind.load(b, places[r], j * width) for j, kind in enumerate(kinds[:last])]
+        there.append(kinds[last].masked_load(b, mask, places[r], last * width))
+        totals.append([b.fadd(old, new) for old, new in zip(there, sums[r], strict=True)])
+    b.branch(write)
+    b.position_at_end(write)
+    for r in range(MR):
+        for j, kind in enumerate(kinds):
+            value = b.phi(kind.vector)
+            value.add_incoming(sums[r][j], done)
+            value.add_incoming(totals[r][j], add)
+            totals[r][j] = value
+    if bounds is not None:
+        totals = [[kind.between(b, value, bounds) for kind, value in zip(kinds, row, strict=True)] for row in totals]
+    for r in range(MR):
+        for j, kind in enumerate(kinds[:last]):
+            kind.store(b, totals[r][j], places[r], j * width)
+        kinds[last].masked_store(b, totals[r][last], mask, places[r], last * width)

@@ -1,0 +1,1 @@
+"""Convolution with few outputs: lanes are pixels of a row."""

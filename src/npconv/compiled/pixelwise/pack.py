@@ -1,0 +1,212 @@
+"""Between the caller's arrays and planes of pixels: boxes of x taken apart by stride, rows of outputs into y, weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from ..build import inner
+from ..emit import I32, Vectors, emitted, word
+
+#: Numbers between neighbours, at most, that whole vectors are read with and taken apart.
+CLOSE = (2, 3, 4)
+
+
+def _picked(v: Vectors, b: Any, vectors: list[Any], places: list[int]) -> Any:
+    """One vector from several: the elements at these places, two vectors at a time."""
+    n, undefined = v.lanes, ir.Constant(v.vector, ir.Undefined)
+    found: Any = None
+    for first in range(0, len(vectors), 2):
+        pair = [*vectors[first : first + 2], undefined][:2]
+        here = [(p - first * n) if 0 <= p - first * n < 2 * n else None for p in places]
+        part = b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, n), [p or 0 for p in here]))
+        if found is not None:
+            mix = [n + i if p is not None else i for i, p in enumerate(here)]
+            part = b.shuffle_vector(found, part, ir.Constant(ir.VectorType(I32, n), mix))
+        found = part
+    return found
+
+
+def apart(v: Vectors, m: int) -> Any:
+    """apart(to, to_c, from, count): of a run of pixels of `m` numbers each, the first `count` of them, one vector each."""
+
+    @emitted(4)
+    def apart(b: Any, a: Any) -> None:
+        to, to_c, source, count = a
+        read = [v.load(b, source, j * v.width) for j in range(m)]
+        end = b.append_basic_block("apart")
+        for c in range(m):
+            value = _picked(v, b, read, [m * i + c for i in range(v.lanes)])
+            v.store(b, value, b.add(to, b.mul(to_c, ir.Constant(to.type, c))))
+            more = b.append_basic_block("more")
+            b.cbranch(b.icmp_signed(">", count, ir.Constant(to.type, c + 1)), more, end)
+            b.position_at_end(more)
+        b.branch(end)
+        b.position_at_end(end)
+
+    return apart
+
+
+def together(v: Vectors, m: int) -> Any:
+    """together(to, from, from_c): one vector of each of `m` planes, as a run of pixels."""
+
+    @emitted(3)
+    def together(b: Any, a: Any) -> None:
+        to, source, from_c = a
+        read = [v.load(b, b.add(source, b.mul(from_c, ir.Constant(to.type, c)))) for c in range(m)]
+        for j in range(m):
+            at = [divmod(j * v.lanes + i, m) for i in range(v.lanes)]
+            v.store(b, _picked(v, b, read, [c * v.lanes + p for p, c in at]), to, j * v.width)
+
+    return together
+
+
+def planes(v: Vectors) -> Any:
+    """pack_planes(to, ...): a box of x as planes, every row of a plane `pitch` elements, zeros outside of x."""
+    size, lanes, width = v.size, v.lanes, v.width
+    copy, clear, copy_one, copy_span = v.copy, v.clear, v.copy_one, v.copy_span
+    transpose, transpose_edge = v.transpose, v.transpose_edge
+    apart2, apart3, apart4 = (apart(v, m) for m in CLOSE)
+
+    @inner
+    def pack_row(to: int, to_c: int, x: int, step_c: int, step: int, channels: int, pixels: int) -> None:
+        """Pixels of x, `step` bytes apart, side by side; a row for each channel."""
+        p = 0
+        many = step // size
+        if 2 <= many <= 4 and (step_c == size or channels == 1):  # the next pixel is there: all that is read exists
+            while p + lanes < pixels:
+                if many == 2:
+                    apart2(to + p * size, to_c, x + p * step, channels)
+                elif many == 3:
+                    apart3(to + p * size, to_c, x + p * step, channels)
+                else:
+                    apart4(to + p * size, to_c, x + p * step, channels)
+                p += lanes
+        elif step_c == size and channels > 1:
+            while p < pixels:
+                wide = min(lanes, pixels - p)
+                for c in range(0, channels, lanes):
+                    deep = min(lanes, channels - c)
+                    place, source = to + c * to_c + p * size, x + p * step + c * size
+                    if wide == lanes and deep == lanes:
+                        transpose(place, to_c, source, step)
+                    else:
+                        transpose_edge(place, to_c, source, step, wide, deep, wide)
+                p += wide
+        for c in range(channels):
+            at, source = to + c * to_c, x + c * step_c
+            for q in range(p, pixels):
+                copy_one(at + q * size, source + q * step)
+
+    @inner
+    def pack_planes(
+        to: int, to_c: int, plane: int, pitch: int, rows: int, tail: int, x: int, step_c: int, step_d: int, step_h: int,
+        step_w: int, channels: int, in_d: int, in_h: int, in_w: int, low_d: int, low_h: int, low_w: int, stride_h: int,
+        stride_w: int, count: int, parts: int,
+    ) -> None:  # fmt: skip
+        """`count` planes of each channel, `plane` bytes apart; `parts` says of each where in the box from (-low) on it begins.
+
+        Behind the last one `tail` zeros follow, and zeros are all gaps.
+        """
+        step = stride_w * step_w
+        end = to + channels * to_c
+        for at in range(to, end, width):
+            clear(at)
+        for c in range(channels if step == size else 1):
+            for i in range(count):
+                d, top, left = (
+                    word(parts, 3 * i) - low_d,
+                    word(parts, 3 * i + 1) - low_h,
+                    word(parts, 3 * i + 2) - low_w,
+                )
+                first = max(0, (stride_w - 1 - left) // stride_w)
+                stop = min(pitch, (in_w - left + stride_w - 1) // stride_w)
+                for r in range(rows if 0 <= d < in_d and first < stop else 0):
+                    h = top + r * stride_h
+                    if not 0 <= h < in_h:
+                        continue
+                    row = to + i * plane + r * pitch * size
+                    source = x + d * step_d + h * step_h + left * step_w
+                    if step != size:
+                        pack_row(row + first * size, to_c, source + first * step, step_c, step, channels, stop - first)
+                        continue
+                    row += c * to_c
+                    source += c * step_c
+                    for p in range(first // lanes * lanes, stop, lanes):
+                        if p >= first and p + lanes <= stop:
+                            copy(row + p * size, source + p * size)
+                        else:  # what lies behind in this row is zero, and the next ones are not there yet
+                            copy_span(row + p * size, source + p * size, first - p, stop - p)
+        for i in range(0, tail, width):
+            clear(end + i)
+
+    return pack_planes
+
+
+def rows_out(v: Vectors) -> Any:
+    """write_rows(y, ...): rows of pixels, an array of them for each output, to where they belong."""
+    size, lanes, copy, copy_one, copy_first = v.size, v.lanes, v.copy, v.copy_one, v.copy_first
+    transpose, transpose_edge = v.transpose, v.transpose_edge
+    together2, together3, together4 = (together(v, m) for m in CLOSE)
+
+    @inner
+    def write_rows(
+        y: int, step_o: int, step_h: int, step_w: int, source: int, source_o: int, pitch: int, outputs: int, rows: int,
+        pixels: int,
+    ) -> None:  # fmt: skip
+        beside = step_o == size and outputs > 1
+        dense = beside and 2 <= outputs <= 4 and step_w == outputs * size
+        for r in range(rows):
+            row, to = source + r * pitch * size, y + r * step_h
+            p = 0
+            while dense and p + lanes <= pixels:
+                place, at = to + p * step_w, row + p * size
+                if outputs == 2:
+                    together2(place, at, source_o)
+                elif outputs == 3:
+                    together3(place, at, source_o)
+                else:
+                    together4(place, at, source_o)
+                p += lanes
+            while beside and p < pixels:
+                wide = min(lanes, pixels - p)
+                for o in range(0, outputs, lanes):
+                    deep = min(lanes, outputs - o)
+                    place, at = to + p * step_w + o * size, row + p * size + o * source_o
+                    if wide == lanes and deep == lanes:
+                        transpose(place, step_w, at, source_o)
+                    else:
+                        transpose_edge(place, step_w, at, source_o, deep, wide, deep)
+                p += wide
+            for o in range(0 if beside else outputs):
+                at, place = row + o * source_o, to + o * step_o
+                for q in range(0, pixels, lanes if step_w == size else 1):
+                    if step_w != size:
+                        copy_one(place + q * step_w, at + q * size)
+                    elif q + lanes <= pixels:
+                        copy(place + q * size, at + q * size)
+                    else:
+                        copy_first(place + q * size, at + q * size, pixels - q)
+
+    return write_rows
+
+
+def weights(v: Vectors) -> Any:
+    """pack_weights(to, ...): those of one group, (block of outputs, channel, tap, output), blocks as even as can be."""
+    size, copy_one = v.size, v.copy_one
+
+    @inner
+    def pack_weights(
+        to: int, w: int, step_o: int, step_c: int, outputs: int, channels: int, taps: int, offsets: int, blocks: int
+    ) -> None:
+        for block in range(blocks):
+            first, stop = outputs * block // blocks, outputs * (block + 1) // blocks
+            for c in range(channels):
+                for tap in range(taps):
+                    at = w + c * step_c + word(offsets, tap)
+                    for o in range(first, stop):
+                        copy_one(to, at + o * step_o)
+                        to += size
+
+    return pack_weights
