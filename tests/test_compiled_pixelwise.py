@@ -139,6 +139,20 @@ def test_bias_and_bounds() -> None:
     assert np.allclose(plan(x), np.maximum(right, 0), rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, (9, 30), (3, 3)), (2, 17, (5, 40), (3, 3)), (300, 2, (4, 9), (2, 2))])
+def test_outputs_are_added_to_what_is_there(shape: tuple) -> None:
+    """Bounds are those of the sum, in every layout; and of several chunks of products the first alone adds."""
+    c, o, size, kernel = shape
+    g = ConvGeometry(2, c, o, size, kernel, (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    algorithm, rng = named("pixelwise"), np.random.default_rng(c)
+    x, w, bias, before = (rng.integers(-3, 4, s).astype("f4") for s in (g.x_shape, g.w_shape, (o,), g.y_shape))
+    right = np.clip(before + reference.conv(x, w, bias, **options(g)), -20, 30)
+    prepared = algorithm.with_bounds(algorithm.with_bias(algorithm.prepare(w, g, x.dtype), bias, g), -20, 30)
+    for given, into in zip(views(x), views(before), strict=True):
+        algorithm.forward(given, algorithm.with_sum(prepared), g, into)
+        assert np.array_equal(into, right)
+
+
 def test_infinite_and_missing_numbers_reach_what_reads_them() -> None:
     """Lanes between the rows are computed too, and must not show; a zero of the padding times infinity is a NaN."""
     g = ConvGeometry(1, 2, 3, (6, 7), (3, 3), (1, 1), (1, 1), ((1, 2), (2, 1)), (1, 1), 1)

@@ -51,7 +51,7 @@ def test_bounds_have_the_bits_of_a_sweep(name, transposed):
 
 
 @compiled
-@pytest.mark.parametrize("algorithm", ["blocked", "channelwise"])
+@pytest.mark.parametrize("algorithm", ["blocked", "channelwise", "pixelwise"])
 def test_who_keeps_bounds_itself_says_so(algorithm):
     w = np.ones((8, 1, 3, 3), np.float32)
     plan = npconv.plan_conv((1, 8, 9, 9), w, activation="relu6", groups=8, algorithm=algorithm)

@@ -38,12 +38,16 @@ MOVE_FLOPS = 16
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights as the kernel reads them, (G, block of outputs, C/G, tap, output), the bias, and bounds."""
+    """Weights as the kernel reads them, (G, block of outputs, C/G, tap, output), and the bias.
+
+    Outputs stay between `bounds`; `adds`: they are added to what is there.
+    """
 
     weights: np.ndarray
     bias: np.ndarray
     fresh: bool = False  # the weights are the caller's: the kernel brings them in order
     bounds: tuple[float, float] = UNBOUNDED
+    adds: bool = False
 
 
 class Pixelwise(Compiled):
@@ -101,13 +105,17 @@ class Pixelwise(Compiled):
             return None
         launch = plan(geometry, x_strides, out_strides, weight_steps(w_strides, geometry), dtype, workers)
         bias = address(zeros(geometry.out_channels, dtype))
-        return None if launch is None else launch.bound(w=0, bias=bias, bounds=address(bounds(dtype, *UNBOUNDED)))
+        within = address(bounds(dtype, *UNBOUNDED))
+        return None if launch is None else launch.bound(w=0, bias=bias, bounds=within, adds=0)
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         return replace(prepared, bias=np.array(bias, prepared.bias.dtype).reshape(-1))
 
     def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
         return replace(prepared, bounds=(least, most))
+
+    def with_sum(self, prepared: Prepared) -> Prepared:
+        return replace(prepared, adds=True)
 
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
@@ -117,7 +125,9 @@ class Pixelwise(Compiled):
         if launch is None:
             return None
         within = address(bounds(dtype, *prepared.bounds))
-        return launch.bound(w=address(prepared.weights), bias=address(prepared.bias), bounds=within)
+        return launch.bound(
+            w=address(prepared.weights), bias=address(prepared.bias), bounds=within, adds=int(prepared.adds)
+        )
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)

@@ -12,14 +12,16 @@ from .panels import REST
 
 
 @cache
-def multiply(v: Vectors, narrow: bool = False, bounded: bool = False) -> Any:
+def multiply(v: Vectors, narrow: bool = False, bounded: bool = False, ahead: bool = False) -> Any:
     """multiply(columns, a, rows, ...): the arguments are those of `micro_kernel`, and `pixels`, the rows in all.
 
     The tables of rows must be `SPARE` entries longer than they have rows, filled with the last one.
     """
     widest = v.widest
-    walk1, walk2 = _walk(v, 1, narrow, bounded), _walk(v, 2, narrow, bounded)
-    walk3, walk4 = (_walk(v, 3, narrow, bounded), _walk(v, 4, narrow, bounded)) if widest > 2 else (walk2, walk2)
+    walk1, walk2 = _walk(v, 1, narrow, bounded, ahead), _walk(v, 2, narrow, bounded, ahead)
+    walk3, walk4 = (
+        (_walk(v, 3, narrow, bounded, ahead), _walk(v, 4, narrow, bounded, ahead)) if widest > 2 else (walk2, walk2)
+    )
 
     @inner
     def multiply(
@@ -48,10 +50,10 @@ def multiply(v: Vectors, narrow: bool = False, bounded: bool = False) -> Any:
 
 
 @cache
-def _walk(v: Vectors, columns: int, narrow: bool, bounded: bool) -> Any:
+def _walk(v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: bool) -> Any:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
     tall = v.tile_rows(columns)
-    block, rest = (micro_kernel(v, rows, columns, narrow, bounded) for rows in (tall, REST))
+    block, rest = (micro_kernel(v, rows, columns, narrow, bounded, ahead) for rows in (tall, REST))
 
     @inner
     def walk(

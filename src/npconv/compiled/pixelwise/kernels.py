@@ -43,16 +43,16 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 
     def forward(
         lo: int, hi: int, thread: int,
-        x: int, w: int, bias: int, bounds: int, y: int, scratch: int, scratch_step: int,
+        x: int, w: int, bias: int, bounds: int, adds: int, y: int, scratch: int, scratch_step: int,
         groups: int, channels: int, outputs: int, blocks: int, taps: int, chunk_taps: int, chunk_channels: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
         y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,
         out_d: int, out_h: int, out_w: int, boxes_h: int, boxes_w: int, box_h: int, box_w: int,
         lo_d: int, lo_h: int, lo_w: int, stride_d: int, stride_h: int, stride_w: int,
         pitch: int, rows: int, plane: int, count: int, parts: int, offsets: int, x_c: int, y_o: int, at_out: int,
-        fresh: int, w_step_g: int, w_step_o: int, w_step_c: int, w_offsets: int, at_weights: int,
+        zeros: int, fresh: int, w_step_g: int, w_step_o: int, w_step_c: int, w_offsets: int, at_weights: int,
     ) -> None:  # fmt: skip
-        """Tasks lo..hi of batch x groups x depth x boxes of rows and columns."""
+        """Tasks lo..hi of batch x groups x depth x boxes of rows and columns; `adds`: to what y holds."""
         mine = scratch + thread * scratch_step
         results = mine + at_out
         for task in range(lo, hi):
@@ -70,6 +70,12 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 mine, x_c, plane, pitch, rows, TAIL * width, image, step_c, step_d, step_h, step_w, channels, in_d, in_h, in_w,
                 lo_d - od * stride_d, lo_h - top * stride_h, lo_w - left * stride_w, stride_h, stride_w, count, parts,
             )  # fmt: skip
+            corner = y + n * y_batch_step + group * outputs * step_o + od * y_step_d + top * y_step_h + left * y_step_w
+            if adds:
+                pack_planes(
+                    results, y_o, 0, pitch, tall, 0, corner, step_o, 0, y_step_h, y_step_w, outputs, 1, tall, broad, 0, 0, 0,
+                    1, 1, 1, zeros,
+                )  # fmt: skip
             factors = w + group * outputs * channels * taps * size
             if fresh:
                 factors = mine + at_weights
@@ -81,7 +87,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 o = outputs * block // blocks
                 these = outputs * (block + 1) // blocks - o
                 wide = wide1 if these == 1 else wide2 if these == 2 else wide3 if these == 3 else wide4
-                to, add = results + o * y_o, 0
+                to, add, begin = results + o * y_o, adds, bias + (group * outputs + o) * size
                 for c in range(0, channels, chunk_channels):
                     some = min(chunk_channels, channels - c)
                     for tap in range(0, taps, chunk_taps):
@@ -92,11 +98,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                             narrow = 1 if p + wide > vectors + REST else 0
                             run(
                                 2 * these - 2 + narrow, mine + c * x_c + p * width, x_c, offsets + 8 * tap, now, some, at,
-                                taps * these * size, to + p * width, y_o, bias + (group * outputs + o) * size, add, limits,
+                                taps * these * size, to + p * width, y_o, begin, add, limits,
                             )  # fmt: skip
                             p += REST if narrow else wide
-                        add = 1
-            corner = y + n * y_batch_step + group * outputs * step_o + od * y_step_d + top * y_step_h + left * y_step_w
+                        add, begin = 1, zeros
             write_rows(corner, step_o, y_step_h, y_step_w, results, y_o, pitch, outputs, tall, broad)
 
     return {"forward": forward, "prepare": prepare}

@@ -163,6 +163,7 @@ def plan(
     arrays = {
         "parts": np.array(axes.parts, np.int64).reshape(-1),
         "offsets": np.array(offsets, np.int64),
+        "zeros": np.zeros(8, np.int64),
         "w_offsets": _w_offsets(geometry, tuple(tap_steps)),
     }
     words = Words(catalogue.kernel("pixelwise", "forward", f"f{size}"), values, arrays)

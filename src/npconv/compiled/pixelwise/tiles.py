@@ -26,8 +26,8 @@ def forward_tile(v: Vectors, b: Any, outputs: int, vectors: int, arguments: list
 
     Arguments: x, where the first pixel reads tap 0 of the first channel; x_c, from channel to channel; offsets, a table of
     where taps read; taps and channels, how many, at least one; w, (channel, tap, output), and w_c, from channel to
-    channel; y, and y_o from output to output; bias, a number for each output to begin with, and `add`, 1 where sums are
-    added to what is there instead; two numbers between which results stay.
+    channel; y, and y_o from output to output; bias, a number for each output that is added, and `add`, 1 where what is
+    there is; two numbers between which results stay.
     """
     x, x_c, offsets, taps, channels, w, w_c, y, y_o, bias, add, bounds = arguments
     nothing = ir.Constant(v.vector, None)
@@ -47,20 +47,18 @@ def forward_tile(v: Vectors, b: Any, outputs: int, vectors: int, arguments: list
     inner.close(following, b.icmp_signed(">", tap, i64(0)))
     left = b.sub(left, i64(1))
     outer.close([left, b.add(plane, x_c), b.add(row, w_c), *sums], b.icmp_signed(">", left, i64(0)))
-    begun, before = b.append_basic_block("begun"), b.append_basic_block("before")
-    end = b.append_basic_block("end")
     places = [b.add(y, b.mul(y_o, i64(o))) for o in range(outputs)]
-    b.cbranch(b.icmp_signed("==", add, i64(0)), begun, before)
-    b.position_at_end(begun)
     first = [v.broadcast(b, bias, o * v.size) for o in range(outputs) for _ in range(vectors)]
-    b.branch(end)
+    done, before, end = b.block, b.append_basic_block("before"), b.append_basic_block("end")
+    b.cbranch(b.icmp_signed("==", add, i64(0)), end, before)
     b.position_at_end(before)
     there = [v.load(b, place, j * v.width) for place in places for j in range(vectors)]
+    there = [b.fadd(old, new) for old, new in zip(there, first, strict=True)]
     b.branch(end)
     b.position_at_end(end)
     starts = [b.phi(v.vector) for _ in sums]
     for start, one, other in zip(starts, first, there, strict=True):
-        start.add_incoming(one, begun)
+        start.add_incoming(one, done)
         start.add_incoming(other, before)
     found = [v.between(b, b.fadd(start, value), bounds) for start, value in zip(starts, sums, strict=True)]
     for n, value in enumerate(found):

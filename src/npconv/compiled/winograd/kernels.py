@@ -40,7 +40,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..., Any]:
     """The three steps, task by task."""
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, spread = products.multiply(v), spreader(v)
+    multiply, spread = products.multiply(v, ahead=True), spreader(v)
 
     def forward(
         lo: int, hi: int, thread: int,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-
 from ..build import inner
-from ..emit import I32, PTR, Vectors, emitted, function, i64, pointer, word
+from ..emit import Vectors, emitted, fetch, i64, word
 from .lines import Rows, both
 from .tiles import one_of
 
@@ -126,8 +124,7 @@ def no_weights(
 @emitted(1)
 def prefetch(b: Any, a: Any) -> None:
     """Have the line of an address brought into the cache; any address will do."""
-    wanted = function(b, "llvm.prefetch.p0", ir.VoidType(), [PTR, I32, I32, I32])
-    b.call(wanted, [pointer(b, a[0]), *(ir.Constant(I32, value) for value in (0, 3, 1))])  # to read, keep, data
+    fetch(b, a[0])
 
 
 def _take(v: Vectors) -> Any:
