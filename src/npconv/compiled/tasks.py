@@ -22,8 +22,9 @@ MANY = 16
 TASK_PANELS, CUT_SHARE, LEVEL = 0.02, 0.04, 1.03
 #: Pixels below which a box is not made smaller for the sake of more tasks.
 FEW_PIXELS = 56
-#: Taps up to which a chunk of products runs over all of them.
-MOST_TAPS = 32
+#: Taps up to which a chunk of products runs over all of them, and channels from which on it runs over all of these first:
+#: then the loop over them is long.
+MOST_TAPS, MANY_CHANNELS = 32, 64
 
 
 def merged(sizes: Ints, x_steps: Ints, y_steps: Ints) -> tuple[list[int], list[int], list[int]]:
@@ -45,7 +46,10 @@ def chunks(kernel: Ints, dilation: Ints, channels: int) -> tuple[int, int, int]:
     The taps of a row of the kernel lie side by side in x unless it is dilated; with few channels the loop over one is short.
     """
     taps, row = total(kernel), kernel[-1]
-    if taps <= MOST_TAPS:
+    if channels >= MANY_CHANNELS:
+        depth = ceil_div(channels, ceil_div(channels, CHUNK))
+        many = ceil_div(taps, ceil_div(taps, CHUNK // depth))
+    elif taps <= MOST_TAPS:
         many, depth = taps, ceil_div(channels, ceil_div(channels * taps, CHUNK // taps * taps))
     else:
         depth = min(channels, 16)
