@@ -274,6 +274,43 @@ class Vectors:
 
         return transpose_edge
 
+    @cached_property
+    def transpose_apart(self) -> Any:
+        """transpose_apart(to, to_step, from, from_step, rows, columns): as `transpose_edge`, to every other place."""
+
+        @emitted(6)
+        def transpose_apart(b: Any, a: Any) -> None:
+            to, to_step, source, step, rows, columns = a
+            there, last = self.mask(b, columns), b.sub(rows, i64(1))
+            loaded = []
+            for r in range(self.lanes):
+                at = b.select(b.icmp_signed("<", i64(r), last), i64(r), last)
+                loaded.append(self.masked_load(b, there, b.add(source, b.mul(step, at))))
+            for i, row in enumerate(self.transposed(b, loaded)):
+                with b.if_then(b.icmp_signed("<", i64(i), columns)):
+                    self.store_apart(b, row, rows, b.add(to, b.mul(to_step, i64(i))))
+
+        return transpose_apart
+
+    @cached_property
+    def copy_apart(self) -> Any:
+        """copy_apart(to, from, count): the first elements of a vector to every other place; those between stay."""
+
+        @emitted(3)
+        def copy_apart(b: Any, a: Any) -> None:
+            self.store_apart(b, self.load(b, a[1]), a[2], a[0])
+
+        return copy_apart
+
+    def store_apart(self, b: Any, values: Any, count: Any, to: Any) -> None:
+        """The first `count` elements to every other place; those between stay."""
+        n, undefined = self.lanes, ir.Constant(self.vector, ir.Undefined)
+        even, places = ir.Constant(ir.VectorType(I1, n), [i % 2 == 0 for i in range(n)]), b.shl(count, i64(1))
+        for half in range(2):
+            picked = ir.Constant(ir.VectorType(I32, n), [(half * n + i) // 2 for i in range(n)])
+            mask = b.and_(self.mask(b, b.sub(places, i64(half * n))), even)
+            self.masked_store(b, b.shuffle_vector(values, undefined, picked), mask, to, half * self.width)
+
     def transposed(self, b: Any, rows: list[Any]) -> list[Any]:
         """A square block in registers, by interleaving halves: log2(lanes) rounds of two-input shuffles."""
         n = self.lanes

@@ -17,7 +17,7 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
     """(pack_box, spread)."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, clear_one = v.copy, v.clear, v.copy_one, v.clear_one
-    transpose, transpose_edge = v.transpose, v.transpose_edge
+    transpose, transpose_edge, transpose_apart = v.transpose, v.transpose_edge, v.transpose_apart
 
     @inner
     def pack_row(
@@ -116,14 +116,16 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
         while p < pixels:
             run = min(lanes, pixels - p)
             begin = word(offsets, p)
-            if step_p == size and channels > FEW:
+            if (step_p == size or step_p == 2 * size) and channels > FEW:
                 most, run = run, 1
-                while run < most and word(offsets, p + run) - begin == run * size:
+                while run < most and word(offsets, p + run) - begin == run * step_p:
                     run += 1
                 for c in range(0, channels, lanes):
                     deep = min(lanes, channels - c)
                     place, start = y + begin + c * step_o, source + p * row + c * size
-                    if run == lanes and deep == lanes:
+                    if step_p != size:  # a phase of a strided transposition
+                        transpose_apart(place, step_o, start, row, run, deep)
+                    elif run == lanes and deep == lanes:
                         transpose(place, step_o, start, row)
                     else:
                         transpose_edge(place, step_o, start, row, run, deep, run)

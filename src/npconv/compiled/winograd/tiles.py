@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
 from .. import packing
 from ..build import inner
-from ..emit import I1, I32, Vectors, emitted, i64, word
+from ..emit import Vectors, i64, word
 from .lines import Rows, both, linear, outlined, planar, repeated
 
 
@@ -183,7 +181,7 @@ def spreader(v: Vectors) -> Any:
     Pixels may lie side by side or, as in the phases of a transposed convolution, every other one; else it takes longer.
     """
     size, lanes, width, transpose, copy_one = v.size, v.lanes, v.width, v.transpose, v.copy_one
-    copy_first, copy_apart = v.copy_first, _apart(v)
+    copy_first, copy_apart = v.copy_first, v.copy_apart
 
     @inner
     def spread(y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int, spare: int) -> None:
@@ -208,20 +206,3 @@ def spreader(v: Vectors) -> Any:
                         copy_apart(to + i * step_c, spare + i * width, run)
 
     return spread
-
-
-def _apart(v: Vectors) -> Any:
-    """copy_apart(to, from, count): the first elements of a vector to every other place; those between stay."""
-    undefined = ir.Constant(v.vector, ir.Undefined)
-    even = ir.Constant(ir.VectorType(I1, v.lanes), [i % 2 == 0 for i in range(v.lanes)])
-
-    @emitted(3)
-    def copy_apart(b: Any, a: Any) -> None:
-        to, source, count = a
-        values, places = v.load(b, source), b.shl(count, i64(1))
-        for half in range(2):
-            picked = ir.Constant(ir.VectorType(I32, v.lanes), [(half * v.lanes + i) // 2 for i in range(v.lanes)])
-            mask = b.and_(v.mask(b, b.sub(places, i64(half * v.lanes))), even)
-            v.masked_store(b, b.shuffle_vector(values, undefined, picked), mask, to, half * v.width)
-
-    return copy_apart
