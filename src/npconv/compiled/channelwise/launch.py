@@ -15,7 +15,7 @@ from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
 from ..panels import CHUNK, LINE, vector_bytes, whole_lines
-from .sizes import FRAME_WORDS, QUADS, TAPS, WIDE
+from .sizes import FRAME_WORDS, QUADS, SLIDING, TAPS, WIDE
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
@@ -27,6 +27,9 @@ STORE_PRODUCTS = 8
 BAND_BYTES = 192 << 10
 #: Pixels of a register tile, roughly: rows of fewer such than there are vectors are taken vector after vector.
 TILE_PIXELS = 7
+#: Taps from which on inputs are packed that could be read in place, where tiles slide: each is read so often that those of a
+#: vector had better lie close together, with zeros around them.
+MANY_TAPS = 20
 #: Pixels of a slab of the weight gradient, roughly: what one part of the sum adds up before the parts meet.
 SLAB = 64 * CHUNK
 #: Sums in memory that a slab adds up, and slabs that are added up before the groups of them are: so no chain is long.
@@ -176,6 +179,7 @@ def plan(
     packs = gaps or max(of.repeat, of.stacked) > 1 or (x_strides[1] != size and geometry.in_channels > 1)
     stages = gaps or (y_strides[1] != size and geometry.out_channels > 1)
     kind, step_rows, span = _tile(axes, of, quads)
+    packs = packs or (kind == SLIDING and geometry.taps >= MANY_TAPS)
     depth, height, width = axes.outs
     slices, pixel, many = geometry.batch * depth, at.lanes * size, of.stacked * axes.kernel[0] * span
     taps = total(quads.kernel) if quads else geometry.taps * of.stacked
@@ -247,7 +251,7 @@ def _tile(axes: Axes, of: Grouping, quads: Quads | None = None) -> tuple[int, in
     if of.lanes.wide > 1:
         return (3 if few else 6) + of.lanes.wide.bit_length() - 1, 1, axes.kernel[1]
     slides = axes.moves[2] if axes.fars[2] == 1 else 0
-    return {1: 1, 2: 0 if few else 4}.get(slides, 0), 1, axes.kernel[1]
+    return {1: SLIDING, 2: 0 if few else 4}.get(slides, 0), 1, axes.kernel[1]
 
 
 @dataclass(frozen=True)

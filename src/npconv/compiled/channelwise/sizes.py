@@ -8,3 +8,5 @@ WIDE = 7
 FRAME_WORDS = 29
 #: How wide the kernels are that have tiles for a transposition of stride 2.
 QUADS = (3, 5)
+#: The kind of register tile whose pixels are neighbours, as its taps are.
+SLIDING = 1
