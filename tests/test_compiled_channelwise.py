@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -382,25 +383,11 @@ def test_infinite_and_missing_numbers_reach_what_reads_them() -> None:
 def test_the_last_pixel_is_the_last_of_its_page() -> None:
     """Nothing is read beyond the arrays: they end where the memory ends."""
     code = """
-import ctypes, mmap, sys
 import numpy as np
+from last_page import at_the_end
 from npconv.algorithms import named
 from npconv.geometry import ConvGeometry
 
-def at_the_end(array):
-    pages = array.nbytes // mmap.PAGESIZE + 1
-    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    guard = ctypes.c_void_p(start + pages * mmap.PAGESIZE)
-    if ctypes.CDLL(None).mprotect(guard, mmap.PAGESIZE, 0):
-        sys.exit("no guard")
-    flat = np.frombuffer(memory, np.uint8, array.nbytes, pages * mmap.PAGESIZE - array.nbytes)
-    copy = flat.view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    keep.append(memory)
-    return copy
-
-keep = []
 for channels, wide, times in ((1, 1, 1), (17, 1, 1), (33, 1, 1), (20, 4, 1), (6, 2, 1), (9, 1, 2), (17, 1, 4), (5, 1, 3)):
     for pads in (((0, 0), (0, 0)), ((1, 1), (1, 1))):
         groups, made = channels // wide, channels * times
@@ -420,7 +407,8 @@ print("whole")
 """
     if sys.platform != "linux":
         pytest.skip("guard pages are made with Linux's mprotect")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     assert found.stdout == "whole\n", found.stderr
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +176,36 @@ def test_a_launch_stays_within_its_workspace() -> None:
         planned = launch.plan(g, x, y, weight_steps(w, g), dtype, workers)
         assert planned is not None
         assert planned.scratch * workers <= launch.workspace(g, dtype.itemsize, workers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="guard pages are made with Linux's mprotect")
+def test_the_last_pixel_is_the_last_of_its_page() -> None:
+    """Whole vectors take apart pixels of a few numbers, and rows that a stride steps over: nothing behind them is read."""
+    code = """
+import numpy as np
+from last_page import at_the_end
+from npconv.algorithms import named
+from npconv.geometry import ConvGeometry
+
+algorithm, rng = named("pixelwise"), np.random.default_rng(0)
+for channels in (1, 2, 3, 4, 5, 16, 17):
+    for outputs, stride, width, last in ((1, 1, 48, 0), (3, 1, 33, 1), (4, 2, 32, 1), (2, 2, 31, 0), (2, 3, 46, 0), (5, 4, 61, 0)):
+        g = ConvGeometry(1, channels, outputs, (2, width), (2, 1), (1, stride), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+        axes = (0, 2, 3, 1) if last else (0, 1, 2, 3)
+        back = (0, 3, 1, 2) if last else axes
+        x, w = (rng.integers(-9, 10, shape).astype("f4") for shape in (g.x_shape, g.w_shape))
+        y = np.empty(g.y_shape, "f4")
+        results = []
+        for place in (np.copy, at_the_end):
+            a, b, c = (place(v.transpose(axes).copy()).transpose(back) for v in (x, w, y))
+            algorithm.forward(a, algorithm.borrow(b, g, c.dtype), g, c)
+            results.append(c.copy())
+        assert np.array_equal(*results)
+print("whole")
+"""
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    assert found.stdout == "whole\n", found.stderr
 
 
 @pytest.mark.parametrize("width", ["32", "16"])

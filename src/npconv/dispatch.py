@@ -38,7 +38,7 @@ SECONDS = {
     "winograd": {"flop": 4.9e-12, "byte": 2.5e-11, "call": 1e-5, "butterfly": 1.0e-11},
     "winograd_grad": {"flop": 3.9e-12, "byte": 2.6e-11, "call": 8e-6, "butterfly": 1.0e-11},
     "channelwise": {"flop": 5.2e-12, "byte": 2.8e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
-    "pixelwise": {"flop": 4.3e-12, "byte": 2.8e-11, "call": 7e-6, "butterfly": 1.0e-11},
+    "pixelwise": {"flop": 4.3e-12, "byte": 2.8e-11, "call": 5e-6, "butterfly": 1.0e-11},
     "channelwise_grad": {"flop": 5.5e-12, "byte": 1.5e-11, "call": 2.0e-5, "butterfly": 1.0e-11},
     "fourier": {"flop": 4.8e-12, "byte": 3.5e-11, "call": 1.5e-5, "butterfly": 1.0e-11},
 }

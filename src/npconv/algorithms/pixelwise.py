@@ -16,7 +16,7 @@ import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
+from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps, zeros
 from ..compiled.pixelwise.launch import borrows, flops, packing_of, plan, workspace
 from ..geometry import ConvGeometry, Ints, total
 from ..lazy import Later
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 else:  # only weight gradients need it
     outer_launch = Later("..compiled.outer.launch", __package__)
 
-#: Output channels of a group, at most: more fill the lanes of a matrix product.
-MOST_OUTPUTS = 32
+#: Output channels of a group, at most, in vectors, and never less than a register tile has: more fill the lanes of a matrix
+#: product.
+MOST_VECTORS = 1.25
 #: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
 FAR = 2**40
 #: What moving an input or an output costs where neighbours are not side by side, in floating-point operations.
-MOVE_FLOPS = 16
+MOVE_FLOPS = 28
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Pixelwise(Compiled):
     def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         if max(geometry.padded_shape, default=0) > FAR:
             return f"needs axes of up to {FAR} positions, padding included"
-        outputs = geometry.per_group[1]
-        if outputs > MOST_OUTPUTS:
-            return f"needs up to {MOST_OUTPUTS} output channels in a group, there are {outputs}"
+        outputs, most = geometry.per_group[1], max(4, int(MOST_VECTORS * vector_bytes() // dtype.itemsize))
+        if outputs > most:
+            return f"needs up to {most} output channels in a group, there are {outputs}"
         return None
 
     def error_bound(self, geometry: ConvGeometry, dtype: np.dtype) -> ErrorBound:

@@ -71,10 +71,10 @@ def planes(v: Vectors) -> Any:
 
     @inner
     def pack_row(to: int, to_c: int, x: int, step_c: int, step: int, channels: int, pixels: int) -> None:
-        """Pixels of x, `step` bytes apart, side by side; a row for each channel."""
+        """Pixels of x, `step` bytes apart, side by side; a row for each channel, of which there is one, or all together."""
         p = 0
         many = step // size
-        if 2 <= many <= 4 and (step_c == size or channels == 1):  # the next pixel is there: all that is read exists
+        if 2 <= many <= 4 and channels <= many:  # the next pixel is there: all that is read exists
             while p + lanes < pixels:
                 if many == 2:
                     apart2(to + p * size, to_c, x + p * step, channels)
@@ -83,7 +83,7 @@ def planes(v: Vectors) -> Any:
                 else:
                     apart4(to + p * size, to_c, x + p * step, channels)
                 p += lanes
-        elif step_c == size and channels > 1:
+        elif channels > 1:
             while p < pixels:
                 wide = min(lanes, pixels - p)
                 for c in range(0, channels, lanes):
@@ -110,10 +110,11 @@ def planes(v: Vectors) -> Any:
         Behind the last one `tail` zeros follow, and zeros are all gaps.
         """
         step = stride_w * step_w
+        together = channels if step_c == size and step != size else 1
         end = to + channels * to_c
         for at in range(to, end, width):
             clear(at)
-        for c in range(channels if step == size else 1):
+        for c in range(0, channels, together):
             for i in range(count):
                 d, top, left = (
                     word(parts, 3 * i) - low_d,
@@ -126,13 +127,11 @@ def planes(v: Vectors) -> Any:
                     h = top + r * stride_h
                     if not 0 <= h < in_h:
                         continue
-                    row = to + i * plane + r * pitch * size
-                    source = x + d * step_d + h * step_h + left * step_w
+                    row = to + c * to_c + i * plane + r * pitch * size
+                    source = x + c * step_c + d * step_d + h * step_h + left * step_w
                     if step != size:
-                        pack_row(row + first * size, to_c, source + first * step, step_c, step, channels, stop - first)
+                        pack_row(row + first * size, to_c, source + first * step, step_c, step, together, stop - first)
                         continue
-                    row += c * to_c
-                    source += c * step_c
                     for p in range(first // lanes * lanes, stop, lanes):
                         if p >= first and p + lanes <= stop:
                             copy(row + p * size, source + p * size)
