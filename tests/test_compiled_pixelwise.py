@@ -101,6 +101,18 @@ def test_boxes_meet_without_a_seam() -> None:
     assert cut == 3
 
 
+def test_a_signal_is_shared_among_threads() -> None:
+    """It has one row, which is cut for them; an image of as many pixels has rows enough."""
+    for size, boxes in (((16_000,), (1, 5)), ((125, 128), (5, 1))):
+        one = (1,) * len(size)
+        kernel = (31,) if len(size) == 1 else (5, 6)
+        g = ConvGeometry(1, 1, 1, size, kernel, one, one, ((2, 2),) * len(size), one, 1)
+        assert launch.cut(g, 4, 2).boxes == boxes
+        assert launch.cut(g, 4, 1).boxes == (1, 1)
+        x, w = (np.random.default_rng(0).integers(-4, 5, shape).astype("f4") for shape in (g.x_shape, g.w_shape))
+        assert np.array_equal(computed(g, x, w, np.empty(g.y_shape, "f4")), reference.conv(x, w, **options(g)))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 16, 17])
 @pytest.mark.parametrize("outputs", [1, 2, 3, 4, 5, 16, 17])
 def test_every_number_of_channels_side_by_side(channels: int, outputs: int) -> None:

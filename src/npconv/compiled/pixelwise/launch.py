@@ -90,10 +90,15 @@ def cut(geometry: ConvGeometry, itemsize: int, workers: int) -> Cut:
     widths = [ceil_div(width, n) for n in (1, 2, 4, 8, 16, 32) if n == 1 or width // n >= LEAST_COLUMNS]
     fitting = [columns for columns in widths if held(1, columns) <= BOX_BYTES]
     columns = min(fitting or widths[-1:], key=read)
-    boxes_w = ceil_div(width, columns)
-    others = geometry.batch * geometry.groups * axes.outs[0] * boxes_w
+    others = geometry.batch * geometry.groups * axes.outs[0]
     wanted = 1 if workers == 1 else min(workers * TASKS, ceil_div(2 * geometry.macs, TASK_FLOPS))
-    rows = ceil_div(height, max(min(height, ceil_div(wanted, others)), ceil_div(height, most_rows(columns))))
+    boxes_w = ceil_div(width, columns)
+    if boxes_w < ceil_div(wanted, others * height):  # too few rows for all threads, as of a signal
+        boxes_w = max(boxes_w, min(ceil_div(wanted, others * height), width // LEAST_COLUMNS))
+    columns = ceil_div(width, boxes_w)
+    boxes_w = ceil_div(width, columns)
+    wanted = min(height, ceil_div(wanted, others * boxes_w))
+    rows = ceil_div(height, max(wanted, ceil_div(height, most_rows(columns))))
     pitch = columns + axes.more_columns
     return Cut(
         (rows, columns), (ceil_div(height, rows), boxes_w), rows + axes.more_rows, pitch,
