@@ -45,7 +45,7 @@ DECISIONS = {
     ),
     "depthwise": ((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}, {"depthwise"}, {"channelwise"}),
     "small groups": ((1, 128, 56, 56), (128, 4, 3, 3), {"padding": 1, "groups": 32}, {"gemm"}, {"channelwise"}),
-    "an image filter": ((1, 1, 512, 512), (1, 1, 5, 5), {"padding": 2}, {"direct", "gemm", "fft"}, {"pixelwise"}),
+    "an image filter": ((1, 1, 512, 512), (1, 1, 5, 5), {"padding": 2}, {"depthwise"}, {"pixelwise"}),
     "to grey": ((1, 3, 512, 512), (1, 3, 1, 1), {}, {"gemm", "direct"}, {"pixelwise"}),
     "large kernel": ((1, 16, 128, 128), (16, 16, 31, 31), {"padding": 15}, {"fft"}, {"tiled_fft"}),
     "large depthwise": (
