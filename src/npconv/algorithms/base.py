@@ -19,6 +19,8 @@ from ..windows import pad_geometry
 
 #: Bytes of weights that stay near the processor from call to call.
 NEAR_BYTES = 1 << 20
+#: Positions of a padded axis that kernels which count them take at most: their arithmetic stays far from 64 bits.
+FAR = 2**40
 DIRECTIONS = ("forward", "input_grad", "weight_grad")
 ACCURACIES = ("strict", "standard", "fast")
 

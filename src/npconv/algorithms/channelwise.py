@@ -26,7 +26,7 @@ from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps
 from ..geometry import ConvGeometry, Ints, Joint, total
 from ..lazy import Later
 from ..records import dataclass, replace
-from .base import Compiled, Cost, ErrorBound
+from .base import FAR, Compiled, Cost, ErrorBound
 
 if TYPE_CHECKING:
     from ..compiled.channelwise import phases
@@ -41,8 +41,6 @@ FEW_IMAGES = 4
 GAP_PRODUCTS = 32
 #: What packing an input costs that several outputs read on their own: in products for each of them.
 REPEAT_PRODUCTS = 2
-#: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
-FAR = 2**40
 
 
 @dataclass(frozen=True)

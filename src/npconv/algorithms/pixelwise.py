@@ -17,11 +17,11 @@ import numpy as np
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
 from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps, zeros
-from ..compiled.pixelwise.launch import borrows, flops, packing_of, plan, workspace
+from ..compiled.pixelwise.launch import NARROW, borrows, flops, packing_of, plan, workspace
 from ..geometry import ConvGeometry, Ints, total
 from ..lazy import Later
 from ..records import dataclass, replace
-from .base import Compiled, Cost, ErrorBound, elements, untransformed
+from .base import FAR, Compiled, Cost, ErrorBound, elements, untransformed
 
 if TYPE_CHECKING:
     from ..compiled.outer import launch as outer_launch
@@ -31,8 +31,6 @@ else:  # only weight gradients need it
 #: Output channels of a group, at most, in vectors, and never less than a register tile has: more fill the lanes of a matrix
 #: product.
 MOST_VECTORS = 1.25
-#: Positions of a padded axis, at most: the kernel's arithmetic on them stays far from 64 bits.
-FAR = 2**40
 #: What moving an input or an output costs where neighbours are not side by side, in floating-point operations.
 MOVE_FLOPS = 28
 
@@ -62,7 +60,7 @@ class Pixelwise(Compiled):
     def limits(self, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         if max(geometry.padded_shape, default=0) > FAR:
             return f"needs axes of up to {FAR} positions, padding included"
-        outputs, most = geometry.per_group[1], max(4, int(MOST_VECTORS * vector_bytes() // dtype.itemsize))
+        outputs, most = geometry.per_group[1], max(len(NARROW), int(MOST_VECTORS * vector_bytes() // dtype.itemsize))
         if outputs > most:
             return f"needs up to {most} output channels in a group, there are {outputs}"
         return None

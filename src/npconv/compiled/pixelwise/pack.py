@@ -62,12 +62,30 @@ def together(v: Vectors, m: int) -> Any:
     return together
 
 
+def turned(v: Vectors) -> Any:
+    """turn(to, to_step, from, from_step, rows, columns): a matrix transposed, in blocks of vectors."""
+    size, lanes, transpose, transpose_edge = v.size, v.lanes, v.transpose, v.transpose_edge
+
+    @inner
+    def turn(to: int, to_step: int, source: int, step: int, rows: int, columns: int) -> None:
+        for r in range(0, rows, lanes):
+            wide = min(lanes, rows - r)
+            for c in range(0, columns, lanes):
+                deep = min(lanes, columns - c)
+                place, at = to + c * to_step + r * size, source + r * step + c * size
+                if wide == lanes and deep == lanes:
+                    transpose(place, to_step, at, step)
+                else:
+                    transpose_edge(place, to_step, at, step, wide, deep, wide)
+
+    return turn
+
+
 def planes(v: Vectors) -> Any:
     """pack_planes(to, ...): a box of x as planes, every row of a plane `pitch` elements, zeros outside of x."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, copy_span = v.copy, v.clear, v.copy_one, v.copy_span
-    transpose, transpose_edge = v.transpose, v.transpose_edge
-    apart2, apart3, apart4 = (apart(v, m) for m in CLOSE)
+    turn, (apart2, apart3, apart4) = turned(v), (apart(v, m) for m in CLOSE)
 
     @inner
     def pack_row(to: int, to_c: int, x: int, step_c: int, step: int, channels: int, pixels: int) -> None:
@@ -84,16 +102,8 @@ def planes(v: Vectors) -> Any:
                     apart4(to + p * size, to_c, x + p * step, channels)
                 p += lanes
         elif channels > 1:
-            while p < pixels:
-                wide = min(lanes, pixels - p)
-                for c in range(0, channels, lanes):
-                    deep = min(lanes, channels - c)
-                    place, source = to + c * to_c + p * size, x + p * step + c * size
-                    if wide == lanes and deep == lanes:
-                        transpose(place, to_c, source, step)
-                    else:
-                        transpose_edge(place, to_c, source, step, wide, deep, wide)
-                p += wide
+            turn(to, to_c, x, step, pixels, channels)
+            p = pixels
         for c in range(channels):
             at, source = to + c * to_c, x + c * step_c
             for q in range(p, pixels):
@@ -146,8 +156,7 @@ def planes(v: Vectors) -> Any:
 def rows_out(v: Vectors) -> Any:
     """write_rows(y, ...): rows of pixels, an array of them for each output, to where they belong."""
     size, lanes, copy, copy_one, copy_first = v.size, v.lanes, v.copy, v.copy_one, v.copy_first
-    transpose, transpose_edge = v.transpose, v.transpose_edge
-    together2, together3, together4 = (together(v, m) for m in CLOSE)
+    turn, (together2, together3, together4) = turned(v), (together(v, m) for m in CLOSE)
 
     @inner
     def write_rows(
@@ -168,16 +177,8 @@ def rows_out(v: Vectors) -> Any:
                 else:
                     together4(place, at, source_o)
                 p += lanes
-            while beside and p < pixels:
-                wide = min(lanes, pixels - p)
-                for o in range(0, outputs, lanes):
-                    deep = min(lanes, outputs - o)
-                    place, at = to + p * step_w + o * size, row + p * size + o * source_o
-                    if wide == lanes and deep == lanes:
-                        transpose(place, step_w, at, source_o)
-                    else:
-                        transpose_edge(place, step_w, at, source_o, deep, wide, deep)
-                p += wide
+            if beside:
+                turn(to + p * step_w, step_w, row + p * size, source_o, outputs, pixels - p)
             for o in range(0 if beside else outputs):
                 at, place = row + o * source_o, to + o * step_o
                 for q in range(0, pixels, lanes if step_w == size else 1):
