@@ -318,9 +318,9 @@ def test_threads_in_different_phases_at_a_time(layout: str, monkeypatch: pytest.
     """Large enough for several threads: each has scratch of its own, whatever phase it is in."""
     steps, run = [], phases.Bundle.run
 
-    def noted(self: phases.Bundle, x: int, y: int) -> None:
+    def noted(self: phases.Bundle, x: int, y: int) -> bool:
         steps.append(set(self.launch.table[:, self.launch.at["scratch_step"]].tolist()) == {self.launch.scratch})
-        run(self, x, y)
+        return run(self, x, y)
 
     monkeypatch.setattr(phases.Bundle, "run", noted)
     rng, c, n = np.random.default_rng(8), 72, 41

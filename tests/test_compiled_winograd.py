@@ -11,6 +11,7 @@ import npconv
 from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
 from npconv.compiled import catalogue, threads
+from npconv.compiled.calls import address
 from npconv.compiled.winograd import grad_launch as winograd_grad_launch
 from npconv.compiled.winograd import launch as winograd_launch
 from npconv.compiled.winograd import shape as winograd_shape
@@ -284,6 +285,56 @@ def test_bias(name: str) -> None:
     algorithm.forward(x, prepared, g, plain)
     algorithm.forward(x, algorithm.with_bias(prepared, bias, g), g, biased)
     assert np.allclose(biased, plain + bias.reshape(-1, 1, 1), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_launch_tells_whether_all_outputs_are_finite(name: str, dtype: str) -> None:
+    """Before they are bounded; and one call says nothing of the next."""
+    algorithm, rng, told = named(name), np.random.default_rng(12), set()
+    for i in range(24):
+        g, kind = random_geometry(rng, name), np.dtype(dtype)
+        x, w = (rng.standard_normal(s).astype(dtype) for s in (g.x_shape, g.w_shape))
+        x, out = in_memory(x, i % 2 > 0), in_memory(np.empty(g.y_shape, dtype), i % 4 > 1)
+        prepared = algorithm.with_bounds(algorithm.prepare(w, g, kind), -1.0, 1.0)
+        for count in (1, 3):
+            with threads.num_threads(count):
+                bound = algorithm.bind(prepared, g, x.strides, out.strides, kind)
+                assert bound is not None
+                assert bound.looks
+                assert bound.run(address(x), address(out))
+                at = tuple(int(rng.integers(n)) for n in x.shape)
+                kept, x[at] = x[at], rng.choice([np.nan, np.inf, -np.inf])
+                right = np.empty(g.y_shape, dtype)
+                with np.errstate(all="ignore"):
+                    named("direct").forward(x, named("direct").prepare(w, g, kind), g, right)
+                finite = bool(np.isfinite(right).all())
+                assert bound.run(address(x), address(out)) == finite, (g, at)
+                told.add(finite)
+                x[at] = kept
+                assert bound.run(address(x), address(out))
+                assert np.abs(out).max() <= 1
+    assert told == {False, True}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_overflows_in_the_sum_alone_is_seen(name: str) -> None:
+    """Every number is finite, and so are the products of most transforms; what direct sums say holds."""
+    x, w = np.full((1, 4, 8, 8), 1e19, np.float32), np.full((17, 4, 3, 3), 3e18, np.float32)
+    for channels in (1, 2, 4):
+        right = npconv.conv(x[:, :channels], w[:, :channels], padding=1, algorithm="direct")
+        for layout, given, wanted in (
+            ("channels_first", x[:, :channels].copy(), right),
+            ("channels_last", np.moveaxis(x[:, :channels], 1, -1).copy(), np.moveaxis(right, 1, -1)),
+        ):
+            plan = npconv.plan_conv(
+                given.shape, w[:, :channels], np.zeros(17, "f4"), padding=1, layout=layout, kernel_layout="OIHW",
+                algorithm=name, activation="relu6",
+            )  # fmt: skip
+            call = npconv.conv(given, w[:, :channels], padding=1, layout=layout, kernel_layout="OIHW", algorithm=name)
+            assert np.array_equal(np.isinf(call), np.isinf(wanted))
+            for _ in range(2):
+                assert np.array_equal(plan(given), np.clip(wanted, 0, 6))
 
 
 @pytest.mark.parametrize("name", NAMES)

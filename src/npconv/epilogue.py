@@ -41,32 +41,12 @@ def finish(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Act
             flat[i : i + BLOCK] = activation(flat[i : i + BLOCK])
 
 
-def finish_finite(work: np.ndarray, axis: int, activation: Activation | None) -> bool:
-    """Apply the activation if all of `work` is finite, in one sweep; else `work` is of no use, and False comes back."""
-    if activation is None or not work.size or not _compiled(work):
-        fine = all_finite(work)
-        if fine:
-            finish(work, axis, None, activation)
-        return fine
-    found = np.empty(ceil_div(work.size, BLOCK), np.int64)
-    _sweep(work, axis, None, activation, address(found))
-    return not found.any()
-
-
-def following(work: np.ndarray, activation: Activation | None, look: bool) -> tuple[Bound, np.ndarray | None] | None:
-    """What `finish`, or with `look` `finish_finite`, does to `work` as a launch, and where it tells what it has seen.
-
-    None: there is no such launch.
-    """
+def following(work: np.ndarray, activation: Activation) -> Bound | None:
+    """The activation of `work` as a launch; None: there is none."""
     if not (work.size and _compiled(work)):
         return None
-    rows = ceil_div(work.size, BLOCK)
-    found = np.zeros(rows, np.int64) if look else None
-    seen = 0 if found is None else address(found)
-    if activation is None:
-        return Bound(_look(work.dtype, work.size), rows, 4 * work.size, 0, found=seen), found
     words = _activating(work, activation)
-    return Bound(words, rows, work.size * KINDS[activation.name], 0, found=seen), found
+    return Bound(words, ceil_div(work.size, BLOCK), work.size * KINDS[activation.name], 0)
 
 
 def add(work: np.ndarray, other: np.ndarray, activation: Activation | None) -> None:
@@ -77,14 +57,14 @@ def add(work: np.ndarray, other: np.ndarray, activation: Activation | None) -> N
         whole = work.size // lanes * lanes  # the kernel reads what it adds by whole vectors
         rows = ceil_div(whole, BLOCK)
         words = _words(work.dtype, name, slope, lanes, whole, BLOCK, rows, lanes * work.itemsize)
-        words.run(rows, whole * KINDS[name], 1, y=address(work), bias=address(other), found=0)
+        words.run(rows, whole * KINDS[name], 1, y=address(work), bias=address(other))
         work, other = work.reshape(-1)[whole:], other.reshape(-1)[whole:]
     np.add(work, other, out=work)
     finish(work, work.ndim - 1, None, activation)
 
 
-def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Activation | None, found: int = 0) -> None:
-    """Both at once: `work` as rows of one length, and for each the vectors of numbers to add; `found` as in the kernel."""
+def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Activation | None) -> None:
+    """Both at once: `work` as rows of one length, and for each the vectors of numbers to add."""
     lanes = vector_bytes() // work.itemsize
     pixels = total(work.shape[axis + 1 :])
     patterns = step = 0
@@ -100,7 +80,7 @@ def _sweep(work: np.ndarray, axis: int, bias: np.ndarray | None, activation: Act
     words = _words(work.dtype, name, slope, lanes, work.size, length, patterns, step)
     rows = ceil_div(work.size, length)
     given = {} if table is None else {"bias": address(table)}
-    words.run(rows, work.size * KINDS[name], ceil_div(BLOCK, length), y=address(work), found=found, **given)
+    words.run(rows, work.size * KINDS[name], ceil_div(BLOCK, length), y=address(work), **given)
 
 
 def _activating(work: np.ndarray, activation: Activation) -> Words:

@@ -152,13 +152,16 @@ class Step:
             return None
         return self.algorithm.lend(w_strides, self.geometry, x_strides, out_strides, dtype)
 
-    def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
-        """Write this part of the convolution into its part of the output."""
+    def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> bool | None:
+        """Write this part of the convolution into its part of the output; whether it is finite, None if nobody looked."""
         if self.tile is None:
-            self.algorithm.forward(x, prepared, self.geometry, target)
-            return
-        for batch, box, tile in self.tiles():
-            self.algorithm.forward(x[batch], prepared, tile, target[(batch, slice(None), *box)])
+            return self.algorithm.forward(x, prepared, self.geometry, target)
+        return _all(
+            [
+                self.algorithm.forward(x[batch], prepared, tile, target[(batch, slice(None), *box)])
+                for batch, box, tile in self.tiles()
+            ]
+        )
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, into: np.ndarray) -> None:
         """Write this part of the weight gradient into its part of the weights."""
@@ -205,15 +208,17 @@ class Joined(Step):
     def lend(self, w_strides: Ints, x_strides: Ints, out_strides: Ints, dtype: np.dtype) -> Bound | None:
         return None
 
-    def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> None:
+    def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> bool | None:
         shape = self.largest.y_shape
         last = target.strides[1] == target.itemsize < target.strides[-1]
         room = aligned(total(shape), target.dtype).reshape((shape[0], *shape[2:], shape[1]) if last else shape)
         parts = np.moveaxis(room, -1, 1) if last else room
+        finite = []
         for batch, _, tile in self.tiles():
             here = parts[: tile.batch]
-            self.algorithm.forward(x[batch], prepared, tile, here)
+            finite.append(self.algorithm.forward(x[batch], prepared, tile, here))
             joining.interleave(self.joint, here, target[batch])
+        return _all(finite)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,13 +275,15 @@ class Pass:
         for where in self.zeros:
             out[where] = bias
             _activate(out[where], weights.activation)
+        doubtful = []
         for step, prepared in zip(self.steps, weights.parts, strict=True):
-            step.forward(x, prepared, out if step.out is None else out[step.out])
-        doubtful = [step for step in self.steps if not step.exact("forward")]
-        if not doubtful or all_finite(out):
+            finite = step.forward(x, prepared, out if step.out is None else out[step.out])
+            if not finite and not step.exact("forward"):
+                doubtful.append((step, finite))
+        if all(finite is None for _, finite in doubtful) and (not doubtful or all_finite(out)):
             return
-        for step in doubtful:
-            if len(self.steps) > 1 and all_finite(out[step.out]):
+        for step, finite in doubtful:
+            if finite is None and len(self.steps) > 1 and all_finite(out[step.out]):
                 continue
             for again in self.repair(step):
                 target = out if again.out is None else out[again.out]
@@ -299,6 +306,11 @@ class Pass:
                 self.repair(step)[0].weight_grad(x, gs, part)
             if part is not into:
                 into += part
+
+
+def _all(finite: list[bool | None]) -> bool | None:
+    """What all parts say together."""
+    return False if False in finite else None if None in finite else True
 
 
 def _activate(outputs: np.ndarray, activation: Activation | None) -> None:

@@ -126,11 +126,16 @@ class Chained(Bound):
         super().__init__(last.words, last.boxes, COPY_FLOPS * outputs, 0)
         self.first, self.last, self.room = first, last, room
 
-    def run(self, x: int, y: int) -> None:
+    @property
+    def looks(self) -> bool:
+        return self.first.looks
+
+    def run(self, x: int, y: int) -> bool:
         """Run both on what is at these addresses."""
         room = aligned(self.room)
-        self.first.run(x, address(room))
+        finite = self.first.run(x, address(room))
         self.words.run(self.blocks, self.flops, self.last.grain, source=address(room), to=y)
+        return finite
 
 
 def chained(joint: Joint, bind: Callable[[Ints], Bound | None], out_strides: Ints, dtype: np.dtype) -> Bound | None:

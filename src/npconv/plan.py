@@ -15,7 +15,7 @@ from .compiled.calls import Bound, Placed, address, aligned
 from .compiled.catalogue import KernelError
 from .conv_arguments import ConvOptions, check_bias, read, with_defaults
 from .epilogue import add as add_in_place
-from .epilogue import finish, finish_finite, following
+from .epilogue import finish, following
 from .execution import Pass, Weights
 from .geometry import Ints
 from .layouts import NAMES, Layout, input_layout
@@ -221,7 +221,7 @@ class ConvPlan:
         self.input_shape, self.dtype = problem.y_shape if transposed else problem.x_shape, dtypes.result
         self.output_shape = _shape(problem, layout, transposed)
         self._prepared: dict[tuple[Pass, Activation | None], Weights] = {}
-        self._bound: dict[Key, tuple[Bound, bool, Activation | None]] = {}
+        self._bound: dict[Key, tuple[Bound, Activation | None]] = {}
         run = problem.make(self._direction, working(dtypes, problem.accuracy), dtype.itemsize)
         self._weights(run, None if adds else activation)
         self.algorithm = ", ".join(dict.fromkeys(step.algorithm.name for step in run.steps)) or "none"
@@ -246,12 +246,10 @@ class ConvPlan:
         key = x.strides, y.strides, workers
         bound = self._bound.get(key)
         if bound is not None:
-            launch, exact, activation = bound
-            launch.run(address(x), address(y))
-            axis = self._layout.order[self._layout.batch_axes]
-            if exact:
-                finish(y, axis, None, activation)
-            if exact or finish_finite(y, axis, activation):
+            launch, activation = bound
+            if launch.run(address(x), address(y)):
+                if activation is not None:
+                    finish(y, self._layout.order[self._layout.batch_axes], None, activation)
                 return y
         write = self._add if self._adds else self._write
         try:
@@ -265,11 +263,11 @@ class ConvPlan:
         found = self._bound.get((x.strides, y.strides, threads.current()))
         if found is None:
             return None
-        bound, exact, activation = found
-        if exact and activation is None:
+        bound, activation = found
+        if activation is None:
             return Placed(bound, address(x), address(y))
-        after = following(y, activation, not exact)
-        return None if after is None else Placed(bound, address(x), address(y), *after)
+        after = following(y, activation)
+        return None if after is None else Placed(bound, address(x), address(y), after)
 
     def _add(self, x: np.ndarray, y: np.ndarray, key: Key) -> None:
         """The pass, added to `y`: by its only launch, which is kept, or on its own and by a sweep."""
@@ -286,7 +284,7 @@ class ConvPlan:
                 bound.run(address(view), address(y))
                 finish(y, self._layout.order[self._layout.batch_axes], None, after)
                 if len(self._bound) < MOST_BOUND:
-                    self._bound[key] = bound, True, after
+                    self._bound[key] = bound, after
                 return
         apart = aligned(y.shape, y.dtype)
         self._run(run, view, apart, None)
@@ -310,8 +308,8 @@ class ConvPlan:
         if weights.bias is not None or self._bias is None:
             short = problem.alone(run, self._direction, x, self._layout, y)
             bound = None if short is None else short.bind(weights.parts[0])
-            if short is not None and bound is not None and len(self._bound) < MOST_BOUND:
-                self._bound[key] = bound, short.exact, None if weights.activation else self._activation
+            if bound is not None and len(self._bound) < MOST_BOUND:
+                self._bound[key] = bound, None if weights.activation else self._activation
 
     def _weights(self, run: Pass, activation: Activation | None) -> Weights:
         """The weights as this pass wants them; passes differ for strided x, and for integers by their size."""

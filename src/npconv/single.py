@@ -29,24 +29,23 @@ class Single:
     exact: bool
 
     def bind(self, prepared: object) -> Bound | None:
-        """What computes the output with prepared weights; None: it takes more."""
-        return self.step.bind(prepared, self.strides, self.out_strides, self.dtype)
+        """What computes the output with prepared weights; None: it takes more, such as a look for NaN."""
+        bound = self.step.bind(prepared, self.strides, self.out_strides, self.dtype)
+        return bound if bound is None or self.exact or bound.looks else None
 
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool:
         """Write the convolution of x with canonical weights, + bias; whether that was possible, and right."""
         if bias is None and w.dtype == self.dtype:
             lent = _lent(self, w.strides, threads.current())
             if lent is not None:
-                lent.run_with(address(x), address(y), address(w))
-                return self.exact or all_finite(y)
+                return lent.run_with(address(x), address(y), address(w))
         prepared = self.step.prepare(w, self.dtype, once=True)
         if bias is not None:
             prepared = self.step.with_bias(prepared, bias.astype(self.dtype))
         bound = None if prepared is None else self.bind(prepared)
         if bound is None:
             return False
-        bound.run(address(x), address(y))
-        return self.exact or all_finite(y)
+        return bound.run(address(x), address(y))
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dw: np.ndarray) -> bool:
         """Write the gradient of canonical weights from canonical x and g; whether it is right."""
@@ -57,7 +56,8 @@ class Single:
 @lru_cache(maxsize=1024)
 def _lent(of: Single, w_strides: Ints, workers: int) -> Bound | None:
     """The launch that takes the weights of a call, of these strides, on as many threads as there are now: `workers`."""
-    return of.step.lend(w_strides, of.strides, of.out_strides, of.dtype)
+    bound = of.step.lend(w_strides, of.strides, of.out_strides, of.dtype)
+    return bound if bound is None or of.exact or bound.looks else None
 
 
 def single(

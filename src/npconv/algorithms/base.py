@@ -125,8 +125,11 @@ class Algorithm:
         """`prepared` for a launch that adds its outputs to what is there, bounds applied to the sum; None: it cannot."""
         return None
 
-    def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> None:
-        """Write the convolution of x with the prepared weights into `out`, (N, O, *out)."""
+    def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> bool | None:
+        """Write the convolution of x with the prepared weights into `out`, (N, O, *out).
+
+        What comes back says whether all outputs were finite before they were bounded; None: nobody looked.
+        """
         raise NotImplementedError
 
     def bind(
@@ -182,11 +185,13 @@ class Compiled(Algorithm):
         """The reason these kernels cannot run where others of the kind can, one clause, or None."""
         return None
 
-    def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> None:
+    def forward(self, x: np.ndarray, prepared: Any, geometry: ConvGeometry, out: np.ndarray) -> bool | None:
         x = np.asarray(x, out.dtype)
         bound = self.bind(prepared, geometry, x.strides, out.strides, out.dtype)
-        if bound is not None:
-            bound.run(address(x), address(out))
+        if bound is None:
+            return None
+        finite = bound.run(address(x), address(out))
+        return finite if bound.looks else None
 
 
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.panels import weight_steps, zeros
+from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
 from ..compiled.winograd.shape import FORMS, MOST_STRIDE, Cut, axes, cut, empty, late
 from ..geometry import ConvGeometry, Ints, ceil_div, total
@@ -54,12 +54,16 @@ def _no_bias(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights, transformed (G, panel, position, depth tap, C/G, lanes) or as they were given; the bias in the order of lanes."""
+    """Weights, transformed (G, panel, position, depth tap, C/G, lanes) or as they were given; the bias in the order of lanes.
+
+    Outputs stay between `bounds`.
+    """
 
     weights: np.ndarray
     bias: np.ndarray
     columns: int  # vectors of a panel
     strides: Ints | None = None  # of weights as they were given
+    bounds: tuple[float, float] = UNBOUNDED
 
 
 class FusedWinograd(Compiled):
@@ -145,6 +149,9 @@ class FusedWinograd(Compiled):
         padded[:, : geometry.out_channels // geometry.groups] = bias.reshape(geometry.groups, -1)
         return replace(prepared, bias=padded)
 
+    def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
+        return replace(prepared, bounds=(least, most))
+
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
@@ -154,7 +161,8 @@ class FusedWinograd(Compiled):
         )
         if launch is None:
             return None
-        return launch.bound(w=address(prepared.weights), bias=address(prepared.bias))
+        within = address(bounds(dtype, *prepared.bounds))
+        return launch.bound(w=address(prepared.weights), bias=address(prepared.bias), bounds=within)
 
     def lend(
         self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
@@ -164,7 +172,8 @@ class FusedWinograd(Compiled):
         steps, workers = weight_steps(w_strides, geometry), threads.current()
         c = cut(geometry, self.n, dtype.itemsize, workers, late=True)
         launch = forward_launch(geometry, self.n, c.columns, x_strides, steps, out_strides, dtype, workers)
-        return None if launch is None else launch.bound(w=0, bias=address(_no_bias(geometry, c, dtype)))
+        within = address(bounds(dtype, *UNBOUNDED))
+        return None if launch is None else launch.bound(w=0, bias=address(_no_bias(geometry, c, dtype)), bounds=within)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         self._weight_grad(x, g, geometry, out, more=True)

@@ -253,16 +253,13 @@ def _copy(words: np.ndarray) -> tuple[np.ndarray, int]:
 class Placed:
     """A launch for one input and one output: `bound` on what lies at `x` and `y`; then, in a program, `after` on `y`.
 
-    Where `found` is given, the output is right if nothing but zeros are in there afterwards. Whoever keeps a launch keeps
-    the arrays.
+    Whoever keeps a launch keeps the arrays.
     """
 
-    __slots__ = ("after", "bound", "found", "x", "y")
+    __slots__ = ("after", "bound", "x", "y")
 
-    def __init__(
-        self, bound: Bound, x: int, y: int, after: Bound | None = None, found: np.ndarray | None = None
-    ) -> None:
-        self.bound, self.x, self.y, self.after, self.found = bound, x, y, after, found
+    def __init__(self, bound: Bound, x: int, y: int, after: Bound | None = None) -> None:
+        self.bound, self.x, self.y, self.after = bound, x, y, after
 
     @property
     def flops(self) -> float:
@@ -289,9 +286,11 @@ class Program:
         each = [(bound, launch) for launch in launches for bound in (launch.bound, launch.after) if bound is not None]
         self.words, self.table = [], np.empty((len(each), 4), np.int64)
         self.reading: list[tuple[np.ndarray, int]] = []  # words of launches that read the source, and which of them
+        self.found = np.zeros(1, np.int64)
+        given = {"scratch": address(self.room), "found": address(self.found)}
         for row, (bound, launch) in zip(self.table, each, strict=True):
-            words, begin = bound.fresh()
-            for name, value in (("x", launch.x), ("y", launch.y), ("scratch", address(self.room))):
+            words, begin, _ = bound.fresh()
+            for name, value in {**given, "x": launch.x, "y": launch.y}.items():
                 if name in bound.words.at:
                     words[bound.words.at[name]] = value
             if launch.x == source and bound is launch.bound:
@@ -301,20 +300,22 @@ class Program:
         self.counters = aligned((len(each), 2 * LINE // 8), np.int64)
         values = {"table": address(self.table), "steps": len(each), "counters": address(self.counters)}
         self.flops, self.workers = sum(launch.flops for launch in launches), workers
-        self.found = [launch.found for launch in launches if launch.found is not None]
         self.sequence = Words(kernel("threads", "sequence"), values)
 
     def __call__(self, source: int) -> bool:
-        """Run them, one call at a time; whether the outputs are right."""
+        """Run them, one call at a time; whether all outputs are finite of those launches that look."""
         for words, place in self.reading:
             words[place] = source
         self.counters[...] = 0
+        self.found[0] = 0
         self.sequence.run(self.workers, self.flops)
-        return not any(found.any() for found in self.found)
+        return not self.found[0]
 
 
 class Bound:
     """A launch whose arguments are all known but for the addresses of what it reads and writes, and its scratch.
+
+    A kernel with an argument `found` looks at what it writes: that word becomes 1 where an output is not finite.
 
     Parameters
     ----------
@@ -328,31 +329,38 @@ class Bound:
 
     def __init__(self, words: Words, blocks: int, flops: float, scratch: int, **fixed: int) -> None:
         self.words, self.blocks, self.flops, self.scratch, self.fixed = words, blocks, flops, scratch, fixed
-        self.spare: list[tuple[np.ndarray, int]] = []
+        self.spare: list[tuple[np.ndarray, int, ctypes.c_int64]] = []
+
+    @property
+    def looks(self) -> bool:
+        """Whether `run` tells if all outputs are finite."""
+        return "found" in self.words.at
 
     def for_threads(self, workers: int) -> int:
         """Bytes of scratch for so many threads, of which any may take any block."""
         at = self.words.at.get("scratch_step")
         return max(self.scratch, 0 if at is None else workers * int(self.words.words[at]))
 
-    def fresh(self) -> tuple[np.ndarray, int]:
-        """The arguments but for x, y and scratch, and where they are."""
-        of = self.words
-        if of.missing - {"x", "y", "scratch"} != self.fixed.keys():
+    def fresh(self) -> tuple[np.ndarray, int, ctypes.c_int64]:
+        """The arguments but for x, y and scratch, where they are, and the word `found`."""
+        of, found = self.words, ctypes.c_int64()
+        if of.missing - {"x", "y", "scratch", "found"} != self.fixed.keys():
             raise ValueError(f"{of.kernel.name} needs {sorted(of.missing)}, got {sorted(self.fixed)}, x, y and scratch")
         words, begin = _copy(of.words)
         for name, value in self.fixed.items():
             words[of.at[name]] = value
-        return words, begin
+        if self.looks:
+            words[of.at["found"]] = ctypes.addressof(found)
+        return words, begin, found
 
-    def run(self, x: int, y: int) -> None:
-        """Run it on what is at these addresses."""
-        self.run_with(x, y, 0)
+    def run(self, x: int, y: int) -> bool:
+        """Run it on what is at these addresses; False: an output is not finite, and it looked."""
+        return self.run_with(x, y, 0)
 
-    def run_with(self, x: int, y: int, w: int) -> None:
+    def run_with(self, x: int, y: int, w: int) -> bool:
         """The same with the weights at `w`; 0: with those that it knows."""
         of, room = self.words, _take(self.scratch + LINE)
-        words, begin = held = _pop(self.spare) or self.fresh()
+        words, begin, found = held = self._held()
         at = of.at
         words[at["x"]], words[at["y"]], words[at["scratch"]] = x, y, whole_lines(address(room))
         if w:
@@ -361,8 +369,17 @@ class Bound:
             of.entry(0, self.blocks, 0, begin)
         else:
             run(of.kernel, words, self.blocks, self.flops)
+        spoiled, found.value = found.value, 0
         self.spare.append(held)
         _give(room)
+        return not spoiled
+
+    def _held(self) -> tuple[np.ndarray, int, ctypes.c_int64]:
+        """Arguments that no call is using."""
+        try:
+            return self.spare.pop()
+        except IndexError:
+            return self.fresh()
 
 
 @dataclass(frozen=True)

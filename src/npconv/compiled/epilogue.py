@@ -226,14 +226,11 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     def finish(
         lo: int, hi: int, thread: int,
         y: int, length: int, total: int, patterns: int, bias: int, bias_row: int, bias_step: int, slope: int, kind: int,
-        found: int,
     ) -> None:  # fmt: skip
-        """Rows lo..hi of `length` elements; the last may be shorter. found[row] becomes what `spoiled` says of it before."""
+        """Rows lo..hi of `length` elements; the last may be shorter."""
         for row in range(lo, hi):
             at = y + row * length * size
             n = min(length, total - row * length)
-            if found:
-                store_word(found + 8 * row, spoiled(at, n // lanes, n % lanes))
             b = bias + row % patterns * bias_row
             if kind == 0:
                 linear(at, n, b, bias_step, slope)

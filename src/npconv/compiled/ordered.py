@@ -46,9 +46,9 @@ class Brought(Bound):
         super().__init__(of.words, of.blocks, of.flops, of.scratch, **of.fixed)
         self.packing, self.dtype = packing, dtype
 
-    def run_with(self, x: int, y: int, w: int) -> None:
+    def run_with(self, x: int, y: int, w: int) -> bool:
         weights = self.packing.bring(w, self.dtype)
-        super().run_with(x, y, address(weights))
+        return super().run_with(x, y, address(weights))
 
 
 @lru_cache(maxsize=1024)

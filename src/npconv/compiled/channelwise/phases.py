@@ -55,7 +55,7 @@ class Bundle(Bound):
         table[:, at["w"]] += self.launch.w_at
         return table
 
-    def run(self, x: int, y: int) -> None:
+    def run(self, x: int, y: int) -> bool:
         """Run it on what is at these addresses."""
         at, room = self.launch.at, aligned(self.scratch)
         try:
@@ -67,6 +67,7 @@ class Bundle(Bound):
         table[:, at["scratch"]] = address(room)
         self.words.run(self.blocks, self.flops, table=address(table))
         self.tables.append(table)
+        return True
 
 
 def real(joint: Joint) -> list[tuple[Phase, ConvGeometry]]:

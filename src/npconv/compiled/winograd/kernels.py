@@ -21,7 +21,7 @@ from .. import products
 from ..emit import Vectors, word
 from ..target import Target
 from .shape import FORMS
-from .tiles import reader, spreader, writer
+from .tiles import reader, spreader, teller, writer
 from .weights import bringer, no_weights, weights
 
 
@@ -40,16 +40,16 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..., Any]:
     """The three steps, task by task."""
     size, lanes, width = v.size, v.lanes, v.width
-    multiply, spread = products.multiply(v, ahead=True), spreader(v)
+    multiply, spread, tell, clear = products.multiply(v, ahead=True), spreader(v), teller(v), v.clear
 
     def forward(
         lo: int, hi: int, thread: int,
-        x: int, w: int, bias: int, y: int, scratch: int, scratch_step: int,
+        x: int, w: int, bias: int, bounds: int, y: int, found: int, scratch: int, scratch_step: int,
         kind: int, m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, phases: int, stride_d: int,
         tiles: int, tiles_h: int, tiles_w: int, per: int, runs: int, deep: int, parts: int,
         channels: int, outputs: int, images: int, in_d: int, lo_d: int, out_d: int,
         x_c: int, x_d: int, x_h: int, x_w: int, y_c: int, y_d: int, y_h: int, y_w: int,
-        packs: int, direct: int, v_row: int, v_step: int, m_row: int, m_step: int, at_v: int, at_m: int, at_box: int,
+        packs: int, direct: int, v_row: int, v_step: int, m_row: int, m_step: int, at_seen: int, at_v: int, at_m: int, at_box: int,
         at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, position_taps: int,
         entries: int, taps: int, together_taps: int,
         piece: int, pieces: int, v_piece: int, panels: int, columns: int, last_columns: int, last_count: int,
@@ -57,8 +57,13 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
         late: int, w_taps: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
         side_h: int, side_w: int, lowest: int, run_taps: int, together: int, at_u: int, late_step: int, at_held: int,
     ) -> None:  # fmt: skip
-        """Tasks lo..hi of groups x depth blocks x runs of tiles x parts (runs of panels)."""
+        """Tasks lo..hi of groups x depth blocks x runs of tiles x parts (runs of panels).
+
+        The word at `found` becomes 1 if an output is not finite, before it is bounded.
+        """
         spare = scratch + thread * scratch_step
+        seen = spare + at_seen
+        clear(seen)
         data, sums, box, staged = spare + at_v, spare + at_m, spare + at_box, spare + at_out
         current = -1
         for task in range(lo, hi):
@@ -134,7 +139,7 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                             valid = min(m_w, many_w - i * m_w)
                             write(
                                 kind, m_w, to, step_h, step_w, source, m_step, n_h > 1, many_h, valid, these,
-                                last_count if direct and final else lanes, added, spare,
+                                last_count if direct and final else lanes, added, bounds, seen, spare,
                             )  # fmt: skip
                             to += m_w * step_w
                         if not direct:
@@ -145,5 +150,6 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                                 for i in range(many_h):
                                     spread(corner + i * y_h, y_c, y_w, staged + i * step_h, step, many_w, held, spare)
                     t += count
+        tell(seen, found)
 
     return forward

@@ -116,7 +116,8 @@ def forward_launch(
     }
     tables["images"] = image_table(a, geometry.batch, x_strides, y_strides)
     m, across = c.m_w, min(c.per, c.tiles_w)
-    at_v = whole_lines((c.n_w**2 + 1) * width)
+    at_seen = whole_lines((c.n_w**2 + 1) * width)
+    at_v = at_seen + whole_lines(width)
     at_m = at_v + c.positions * c.v_step
     at_box = at_m + c.positions * c.m_step
     span = c.n_w if in_place else covered_size(c.n_w, m, across)
@@ -141,7 +142,7 @@ def forward_launch(
         "in_d": a.planes_in, "lo_d": a.plane_low, "out_d": a.planes_out, "x_c": x_strides[1], "y_c": y_strides[1],
         **{f"{of}_{axis}": step for of, steps in (("x", x_steps), ("y", y_steps)) for axis, step in zip("dhw", steps, strict=True)},
         "packs": int(not in_place), "direct": int(direct), "v_row": c.v_row, "v_step": c.v_step, "m_row": c.m_row,
-        "m_step": c.m_step, "at_v": at_v, "at_m": at_m, "at_box": at_box, "at_out": at_out,
+        "m_step": c.m_step, "at_seen": at_seen, "at_v": at_v, "at_m": at_m, "at_box": at_box, "at_out": at_out,
         "piece": c.piece, "pieces": c.pieces, "v_piece": c.v_piece, "together_taps": max(1, longest(c.n_w) // c.piece),
         "scratch_step": whole_lines(end), **late,
     }  # fmt: skip

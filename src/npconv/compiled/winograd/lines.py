@@ -65,7 +65,7 @@ def both(v: Vectors, rows: Rows) -> Any:
         def one(to: Any, source: Any) -> None:
             planar(
                 v, b, rows, lambda i, j: v.load(b, b.add(source, b.add(b.mul(step_h, i64(i)), b.mul(step_w, i64(j))))),
-                lambda i, j, value: v.store(b, value, b.add(to, b.mul(to_step, i64(i * n + j)))),
+                lambda i, values: [v.store(b, value, b.add(to, b.mul(to_step, i64(i * n + j)))) for j, value in enumerate(values)],
             )  # fmt: skip
 
         repeated(b, count, (to, source), (to_next, following), one)
@@ -90,8 +90,8 @@ def both(v: Vectors, rows: Rows) -> Any:
     return apply
 
 
-def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., None]) -> None:
-    """Emit the vectors ``rows @ values @ rows.T`` of a tile: `load(i, j)` gives one, `store(i, j, value)` takes one.
+def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., Any]) -> None:
+    """Emit the vectors ``rows @ values @ rows.T`` of a tile: `load(i, j)` gives one, `store(i, values)` takes a row of them.
 
     A few rows at a time, those that share sums: so what is between fits the registers, and values are loaded again.
     """
@@ -101,8 +101,7 @@ def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Call
         some = tuple(rows[i] for i in group)
         columns = [linear(v, b, some, [load(i, j) for i in range(r)]) for j in range(r)]
         for i, row in zip(group, zip(*columns, strict=True), strict=True):
-            for j, value in enumerate(linear(v, b, rows, list(row))):
-                store(i, j, value)
+            store(i, linear(v, b, rows, list(row)))
 
 
 def _sharing(rows: Rows) -> list[list[int]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
+
+from llvmlite import ir
 
 from .. import packing
 from ..build import inner
-from ..emit import Vectors, i64, word
+from ..emit import Vectors, emitted, i64, pointer, word
 from .lines import Rows, both, linear, outlined, planar, repeated
 
 
@@ -107,25 +110,26 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
 
 
 def writer(v: Vectors, maps: list[Rows]) -> Any:
-    """write(map, m, to, step_h, step_w, from, from_step, two, rows, columns, vectors, count, bias, spare): A^T M A + bias.
+    """write(map, m, to, step_h, step_w, from, from_step, two, rows, columns, vectors, count, bias, bounds, seen, spare).
 
-    Of a tile of m x m outputs (or m, if not `two`), `rows` x `columns` are written, `vectors` of each, the first `count`
-    channels of the last one.
+    A^T M A + bias, kept between `bounds`. Of a tile of m x m outputs (or m, if not `two`), `rows` x `columns` are written,
+    `vectors` of each, the first `count` channels of the last one. Where an output was not finite before it was bounded,
+    the vector at `seen` has a NaN afterwards.
     """
     width, lanes, copy_first, back = v.width, v.lanes, v.copy_first, one_of([_back(v, rows) for rows in maps])
 
     @inner
     def write(
         which: int, m: int, to: int, step_h: int, step_w: int, source: int, step: int, two: bool, rows: int, columns: int,
-        vectors: int, count: int, bias: int, spare: int,
+        vectors: int, count: int, bias: int, bounds: int, seen: int, spare: int,
     ) -> None:  # fmt: skip
         full = 0
         if columns == m and (rows == m or not two):
             full = vectors - (count < lanes)
             if full:
-                back(which, to, step_h, step_w, source, step, bias, full, two)
+                back(which, to, step_h, step_w, source, step, bias, bounds, seen, full, two)
         for j in range(full, vectors):
-            back(which, spare, m * width, width, source + j * width, step, bias + j * width, 1, two)
+            back(which, spare, m * width, width, source + j * width, step, bias + j * width, bounds, seen, 1, two)
             held = count if j == vectors - 1 else lanes
             for r in range(rows):
                 for c in range(columns):
@@ -135,44 +139,62 @@ def writer(v: Vectors, maps: list[Rows]) -> Any:
 
 
 def _back(v: Vectors, rows: Rows) -> Any:
-    """back(to, step_h, step_w, from, from_step, bias, count, two): `count` vectors of a tile, each with its bias."""
-    width, n = v.width, len(rows[0])
+    """back(to, step_h, step_w, from, from_step, bias, bounds, seen, count, two): `count` vectors of a tile, each with its bias."""
+    width, m, n = v.width, len(rows), len(rows[0])
 
-    @outlined(6)
+    def finish(b: Any, values: list[Any], addresses: list[Any], bias: Any, bounds: Any, seen: Any) -> None:
+        """Store a row of sums with what follows; NaN and infinities spoil their sum, which is not kept: registers are few."""
+        values = [b.fadd(value, v.load(b, bias)) for value in values]
+        for value, address in zip(values, addresses, strict=True):
+            v.store(b, v.between(b, value, bounds), address)
+        v.store(b, v.fma(b, reduce(b.fadd, values), v.constant(0.0), v.load(b, seen)), seen)
+
+    @outlined(8)
     def flat(b: Any, a: Any) -> None:
-        to, step_w, source, step, bias, count = a
+        to, step_w, source, step, bias, bounds, seen, count = a
 
         def one(to: Any, source: Any, bias: Any) -> None:
-            added = v.load(b, bias)
             values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(n)])
-            for i, value in enumerate(values):
-                v.store(b, b.fadd(value, added), b.add(to, b.mul(step_w, i64(i))))
+            finish(b, values, [b.add(to, b.mul(step_w, i64(i))) for i in range(m)], bias, bounds, seen)
 
         repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
 
-    @outlined(7)
+    @outlined(9)
     def square(b: Any, a: Any) -> None:
-        to, step_h, step_w, source, step, bias, count = a
+        to, step_h, step_w, source, step, bias, bounds, seen, count = a
 
         def one(to: Any, source: Any, bias: Any) -> None:
-            added = v.load(b, bias)
-            planar(
-                v, b, rows, lambda i, j: v.load(b, b.add(source, b.mul(step, i64(i * n + j)))),
-                lambda i, j, value: v.store(
-                    b, b.fadd(value, added), b.add(to, b.add(b.mul(step_h, i64(i)), b.mul(step_w, i64(j))))
-                ),
-            )  # fmt: skip
+            def row(i: int, values: list[Any]) -> None:
+                begin = b.add(to, b.mul(step_h, i64(i)))
+                finish(b, values, [b.add(begin, b.mul(step_w, i64(j))) for j in range(m)], bias, bounds, seen)
+
+            planar(v, b, rows, lambda i, j: v.load(b, b.add(source, b.mul(step, i64(i * n + j)))), row)
 
         repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
 
     @inner
-    def back(to: int, step_h: int, step_w: int, source: int, step: int, bias: int, count: int, two: bool) -> None:
+    def back(
+        to: int, step_h: int, step_w: int, source: int, step: int, bias: int, bounds: int, seen: int, count: int, two: bool
+    ) -> None:  # fmt: skip
         if two:
-            square(to, step_h, step_w, source, step, bias, count)
+            square(to, step_h, step_w, source, step, bias, bounds, seen, count)
         else:
-            flat(to, step_w, source, step, bias, count)
+            flat(to, step_w, source, step, bias, bounds, seen, count)
 
     return back
+
+
+def teller(v: Vectors) -> Any:
+    """tell(seen, found): 1 in the word at `found` if the vector at `seen` has a NaN."""
+
+    @emitted(2)
+    def tell(b: Any, a: Any) -> None:
+        seen = v.load(b, a[0])
+        bits = b.bitcast(b.fcmp_unordered("uno", seen, seen), ir.IntType(v.lanes))
+        with b.if_then(b.icmp_unsigned("!=", bits, bits.type(0)), likely=False):
+            b.store(i64(1), pointer(b, a[1]), align=8)
+
+    return tell
 
 
 def spreader(v: Vectors) -> Any:
