@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from ..build import inner
-from ..emit import I64, Vectors, emitted, i64
+from ..emit import I64, Vectors, emitted, fetch, i64
 
 Rows = tuple[tuple[Fraction, ...], ...]
 
@@ -39,33 +39,44 @@ def line(v: Vectors, rows: Rows, *, bias: bool = False) -> Any:
     return emitted(5 if bias else 4)(body)
 
 
-def both(v: Vectors, rows: Rows) -> Any:
-    """both(to, to_next, to_step, from, next, step_h, step_w, count, two): `count` vectors of tiles times the matrix.
+def both(v: Vectors, rows: Rows, *, ahead: bool = False) -> Any:
+    """both(to, to_next, to_step, from, next, step_h, step_w, far, count, two): `count` vectors of tiles times the matrix.
 
     The vectors of a tile are `step_h` and `step_w` apart, what becomes of them `to_step`; the next tile follows `to_next`
-    and `next` bytes later. The matrix is applied along the width, and if `two` along the height before.
+    and `next` bytes later. The matrix is applied along the width, and if `two` along the height before. With `ahead`, the
+    tile that lies `far` bytes away is brought into the cache, but for its first two columns: these were read before.
     """
     n, r = len(rows), len(rows[0])
 
-    @outlined(7)
+    @outlined(8)
     def flat(b: Any, a: Any) -> None:
-        to, to_next, to_step, source, following, step, count = a
+        to, to_next, to_step, source, following, step, far, count = a
 
         def one(to: Any, source: Any) -> None:
+            if ahead:
+                begin = b.add(source, far)
+                for i in range(2, r):
+                    fetch(b, b.add(begin, b.mul(step, i64(i))))
             values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(r)])
             for i, value in enumerate(values):
                 v.store(b, value, b.add(to, b.mul(to_step, i64(i))))
 
         repeated(b, count, (to, source), (to_next, following), one)
 
-    @outlined(8)
+    @outlined(9)
     def square(b: Any, a: Any) -> None:
-        to, to_next, to_step, source, following, step_h, step_w, count = a
+        to, to_next, to_step, source, following, step_h, step_w, far, count = a
 
         def one(to: Any, source: Any) -> None:
+            h, w, t = (anew(b, step) for step in (step_h, step_w, to_step))
+            if ahead:
+                begin = b.add(source, far)
+                for i in range(2, r):
+                    for j in range(2, r):
+                        fetch(b, b.add(begin, b.add(b.mul(h, i64(i)), b.mul(w, i64(j)))))
             planar(
-                v, b, rows, lambda i, j: v.load(b, b.add(source, b.add(b.mul(step_h, i64(i)), b.mul(step_w, i64(j))))),
-                lambda i, values: [v.store(b, value, b.add(to, b.mul(to_step, i64(i * n + j)))) for j, value in enumerate(values)],
+                v, b, rows, lambda i, j: v.load(b, b.add(source, b.add(b.mul(h, i64(i)), b.mul(w, i64(j))))),
+                lambda i, values: [v.store(b, value, b.add(to, b.mul(t, i64(i * n + j)))) for j, value in enumerate(values)],
             )  # fmt: skip
 
         repeated(b, count, (to, source), (to_next, following), one)
@@ -79,15 +90,25 @@ def both(v: Vectors, rows: Rows) -> Any:
         following: int,
         step_h: int,
         step_w: int,
+        far: int,
         count: int,
         two: bool,
     ) -> None:
         if two:
-            square(to, to_next, to_step, source, following, step_h, step_w, count)
+            square(to, to_next, to_step, source, following, step_h, step_w, far, count)
         else:
-            flat(to, to_next, to_step, source, following, step_w, count)
+            flat(to, to_next, to_step, source, following, step_w, far, count)
 
     return apply
+
+
+def anew(b: Any, value: Any) -> Any:
+    """The same number, which LLVM takes for another at every turn of a loop.
+
+    It would keep dozens of multiples of a step from turn to turn, on the stack; computing them takes less.
+    """
+    kind = ir.FunctionType(I64, [I64])
+    return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [value])
 
 
 def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., Any]) -> None:
@@ -164,8 +185,14 @@ def linear(v: Vectors, b: Any, rows: Rows, values: list[Any]) -> list[Any]:
     for i, j in _pairs(rows):
         even = tuple((p + q) / 2 for p, q in zip(rows[i], rows[j], strict=True))
         odd = tuple(p - e for p, e in zip(rows[i], even, strict=True))
-        shared, differing = _combined(v, b, even, values), _combined(v, b, odd, values)
-        results[i], results[j] = b.fadd(shared, differing), b.fsub(shared, differing)
+        if v.registers > 16:  # a factor costs nothing, but registers
+            factor = next(c for c in reversed(odd) if c)
+            shared, differing = (_combined(v, b, row, values) for row in (even, tuple(c / factor for c in odd)))
+            for row, sign in ((i, 1), (j, -1)):
+                results[row] = v.fma(b, v.constant(sign * float(factor)), differing, shared)
+        else:
+            shared, differing = _combined(v, b, even, values), _combined(v, b, odd, values)
+            results[i], results[j] = b.fadd(shared, differing), b.fsub(shared, differing)
     return [_combined(v, b, row, values) if r is None else r for row, r in zip(rows, results, strict=True)]
 
 

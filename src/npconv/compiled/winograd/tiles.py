@@ -54,7 +54,7 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
     """
     size, width = v.size, v.width
     pack_box, _ = packing.boxes(v)
-    made = {rows: both(v, rows) for rows in maps}  # forms of as many inputs share a map
+    made = {rows: both(v, rows, ahead=True) for rows in maps}  # forms of as many inputs share a map
     apply = one_of([made[rows] for rows in maps])
 
     @inner
@@ -95,7 +95,7 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
                     at = to
                     for c in range(0, pixel, row):
                         vectors = (min(row, pixel - c) + width - 1) // width
-                        apply(which, at, width, to_step, source + c, width, step_h, step_w, vectors, n_h > 1)
+                        apply(which, at, width, to_step, source + c, width, step_h, step_w, m_w * step_w, vectors, n_h > 1)
                         at += row + jump
                     to += row
                     source += step_d

@@ -77,7 +77,7 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
                     for b in range(taps_w):
                         for j in range(whole):
                             prefetch(w + (c + AHEAD) * w_c + a * w_h + b * w_w + j * w_j)
-                across(which, to + c * row, vector, step, w + c * w_c, w_j, w_h, w_w, whole, n_h > 1)
+                across(which, to + c * row, vector, step, w + c * w_c, w_j, w_h, w_w, 0, whole, n_h > 1)
         for j in range(whole, these):
             valid = last if j == these - 1 else lanes
             at = to + j * vector
@@ -106,7 +106,7 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
                                 for i in range(valid):
                                     copy_one(place + i * size, tap + i * w_o)
                     source, step_c, step_h, step_w = held, 0, side_w * width, width
-                across(which, at, row, step, source, step_c, step_h, step_w, many, n_h > 1)
+                across(which, at, row, step, source, step_c, step_h, step_w, 0, many, n_h > 1)
                 at += many * row
 
     return bring
