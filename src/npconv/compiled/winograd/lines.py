@@ -68,7 +68,7 @@ def both(v: Vectors, rows: Rows, *, ahead: bool = False) -> Any:
         to, to_next, to_step, source, following, step_h, step_w, far, count = a
 
         def one(to: Any, source: Any) -> None:
-            h, w, t = (anew(b, step) for step in (step_h, step_w, to_step))
+            h, w, t = (anew(b, step) if v.registers > 16 else step for step in (step_h, step_w, to_step))
             if ahead:
                 begin = b.add(source, far)
                 for i in range(2, r):
@@ -185,14 +185,10 @@ def linear(v: Vectors, b: Any, rows: Rows, values: list[Any]) -> list[Any]:
     for i, j in _pairs(rows):
         even = tuple((p + q) / 2 for p, q in zip(rows[i], rows[j], strict=True))
         odd = tuple(p - e for p, e in zip(rows[i], even, strict=True))
-        if v.registers > 16:  # a factor costs nothing, but registers
-            factor = next(c for c in reversed(odd) if c)
-            shared, differing = (_combined(v, b, row, values) for row in (even, tuple(c / factor for c in odd)))
-            for row, sign in ((i, 1), (j, -1)):
-                results[row] = v.fma(b, v.constant(sign * float(factor)), differing, shared)
-        else:
-            shared, differing = _combined(v, b, even, values), _combined(v, b, odd, values)
-            results[i], results[j] = b.fadd(shared, differing), b.fsub(shared, differing)
+        factor = next(c for c in reversed(odd) if c)  # the rest begins with a plain term, and the factor costs nothing
+        shared, differing = (_combined(v, b, row, values) for row in (even, tuple(c / factor for c in odd)))
+        for row, sign in ((i, 1), (j, -1)):
+            results[row] = v.fma(b, v.constant(sign * float(factor)), differing, shared)
     return [_combined(v, b, row, values) if r is None else r for row, r in zip(rows, results, strict=True)]
 
 

@@ -28,8 +28,9 @@ CACHE_BYTES = 700 << 10
 #: Bytes of transformed weights that come in during one vector multiplication.
 STREAM = 24
 #: Runs of tiles up to which weights that serve one call are transformed where they are used, again for every run: what
-#: is written at once and read soon never leaves the cache, nor goes from one processor's to another's.
-LATE_RUNS = 2
+#: is written at once and read soon never leaves the cache, nor goes from one processor's to another's. A second run
+#: costs more than that saves.
+LATE_RUNS = 1
 #: Bytes of such a piece in the widest panel, which stays in the second-level cache.
 PIECE_BYTES = 448 << 10
 #: Vector multiplications that last as long as transforming a vector of weights to one position.
@@ -298,7 +299,7 @@ def _padded(rows: int, tall: int) -> int:
 
 @lru_cache(maxsize=4096)
 def late(geometry: ConvGeometry, n: int, itemsize: int) -> bool:
-    """Whether weights that serve one call are better transformed where they are used, perhaps several times."""
+    """Whether weights that serve one call are better transformed where they are used."""
     c = cut(geometry, n, itemsize, late=True)
     return c.runs * c.deep <= LATE_RUNS
 
