@@ -74,10 +74,15 @@ def both(v: Vectors, rows: Rows, *, ahead: bool = False) -> Any:
                 for i in range(2, r):
                     for j in range(2, r):
                         fetch(b, b.add(begin, b.add(b.mul(h, i64(i)), b.mul(w, i64(j)))))
-            planar(
-                v, b, rows, lambda i, j: v.load(b, b.add(source, b.add(b.mul(h, i64(i)), b.mul(w, i64(j))))),
-                lambda i, values: [v.store(b, value, b.add(to, b.mul(t, i64(i * n + j)))) for j, value in enumerate(values)],
-            )  # fmt: skip
+
+            def load(i: int, j: int) -> Any:
+                return v.load(b, b.add(source, b.add(b.mul(h, i64(i)), b.mul(w, i64(j)))))
+
+            def store(i: int, values: list[Any]) -> None:
+                for j, value in enumerate(values):
+                    v.store(b, value, b.add(to, b.mul(t, i64(i * n + j))))
+
+            planar(v, b, rows, load, store)
 
         repeated(b, count, (to, source), (to_next, following), one)
 
@@ -111,7 +116,7 @@ def anew(b: Any, value: Any) -> Any:
     return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [value])
 
 
-def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., Any]) -> None:
+def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., None]) -> None:
     """Emit the vectors ``rows @ values @ rows.T`` of a tile: `load(i, j)` gives one, `store(i, values)` takes a row of them.
 
     A few rows at a time, those that share sums: so what is between fits the registers, and values are loaded again.

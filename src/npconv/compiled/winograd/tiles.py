@@ -95,7 +95,9 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
                     at = to
                     for c in range(0, pixel, row):
                         vectors = (min(row, pixel - c) + width - 1) // width
-                        apply(which, at, width, to_step, source + c, width, step_h, step_w, m_w * step_w, vectors, n_h > 1)
+                        apply(
+                            which, at, width, to_step, source + c, width, step_h, step_w, m_w * step_w, vectors, n_h > 1
+                        )
                         at += row + jump
                     to += row
                     source += step_d
