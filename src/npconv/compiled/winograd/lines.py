@@ -44,7 +44,7 @@ def both(v: Vectors, rows: Rows, *, ahead: bool = False) -> Any:
 
     The vectors of a tile are `step_h` and `step_w` apart, what becomes of them `to_step`; the next tile follows `to_next`
     and `next` bytes later. The matrix is applied along the width, and if `two` along the height before. With `ahead`, the
-    tile that lies `far` bytes away is brought into the cache, but for its first two columns: these were read before.
+    tile that lies `far` bytes away is brought into the cache, but for its first two rows and columns, which were read before.
     """
     n, r = len(rows), len(rows[0])
 
