@@ -17,7 +17,7 @@ from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
 from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
-from ..compiled.winograd.shape import FORMS, MOST_STRIDE, Cut, axes, cut, empty, late
+from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late
 from ..geometry import ConvGeometry, Ints, ceil_div, total
 from ..lazy import Later
 from ..records import dataclass, replace
@@ -36,9 +36,8 @@ else:  # only weight gradients need them
 GRADIENT, ALONE = 3, 1.3
 #: Fetching a weight on its own takes the time of this many floating-point operations.
 GATHER_FLOPS = 56
-#: Bytes of transformed weights that the last cache keeps from call to call, and what they cost, read in long runs, beside
-#: those that come from memory.
-LAST_BYTES, LAST_PRICE = 12 << 20, 0.25
+#: What transformed weights in the last cache cost, read in long runs, beside those that come from memory.
+LAST_PRICE = 0.25
 
 
 def _streamed(weights: int) -> int:

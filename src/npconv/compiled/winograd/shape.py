@@ -25,6 +25,8 @@ PASSES = {4: (8, 5), 6: (11, 8)}
 DEPTHS = 4
 #: Bytes of transformed tiles and products that should stay in the second-level cache.
 CACHE_BYTES = 700 << 10
+#: Bytes of transformed weights that the last cache keeps from call to call.
+LAST_BYTES = 12 << 20
 #: Bytes of transformed weights that come in during one vector multiplication.
 STREAM = 24
 #: Runs of tiles up to which weights that serve one call are transformed where they are used, again for every run: what
@@ -239,7 +241,7 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
         multiplied += NARROW[last] * last * _padded(rows, tile_rows(last))
         read = forth * positions * per * slices * in_vectors
         weights = positions * a.direct * c * vectors * (TRANSFORM if late else width / STREAM)
-        work = positions * multiplied * (products + 4 * taps * pieces) + back * positions * rows * vectors + weights
+        work = positions * multiplied * (products + 4 * taps * pieces) + back * positions * rows * vectors
         transformed = positions * per * slices * c * itemsize
         if transformed + positions * rows * columns * width > CACHE_BYTES:  # written, and read again for every panel
             work += transformed * (1 + panels) / STREAM
@@ -248,14 +250,21 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
             bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
             largest = max(stop - start for start, stop in itertools.pairwise(bounds)) / vectors
             rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
-            yield rounds * (read + work * largest) * share, (columns, per, parts)
+            # from memory, threads in different runs fetch the same weights together, in parts of a run each fetches others
+            apart = parts > 1 and not late and positions * a.direct * c * vectors * width > LAST_BYTES
+            fetched = weights * (min(workers, runs) if apart else 1)
+            yield rounds * (read + (work + fetched) * largest) * share, (columns, per, parts)
 
     lengths = (1, 2, 3, 4, 6, 8, 12, 16) if late else (1, 2, 3, 4, 6, 8)  # of so many register tiles
+    shares = [ceil_div(tiles, i * workers) for i in (1, 2, 3)]  # as many runs for every thread
     widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in range(1, widest() + 1)}
     time, (columns, per, parts) = min(
         found
         for wide in widths
-        for per in {min(tiles, ceil_div(tile_rows(wide) * i, depths)) for i in lengths}
+        for per in {
+            *(min(tiles, ceil_div(tile_rows(wide) * i, depths)) for i in lengths),
+            *(share for share in shares if share * depths <= tile_rows(wide) * lengths[-1]),
+        }
         for found in prices(wide, per)
     )
     panels = ceil_div(vectors, columns)
