@@ -79,3 +79,12 @@ def chosen(count: int, bodies: list[tuple[str, Callable[..., None]]]) -> Any:
         b.position_at_end(end)
 
     return run
+
+
+def anew(b: Any, value: Any) -> Any:
+    """The same number, which LLVM takes for another at every turn of a loop.
+
+    It would keep dozens of multiples of a step from turn to turn, on the stack; computing them takes less.
+    """
+    kind = ir.FunctionType(I64, [I64])
+    return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [value])

@@ -20,6 +20,7 @@ from ..panels import CHUNK, LINE
 from .pack import gapped, repeating
 from .sizes import TAPS, WIDE
 from .squares import (
+    AHEAD,
     COLUMN_MOVE,
     COUNT,
     G_MOVE,
@@ -161,12 +162,13 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int, box_d: int, box_h: int, box_w: int,
         packs: int, packs_g: int, table_at: int, packed_at: int, packed_g_at: int, edge_lo: int, edge_hi: int, zeros: int,
-        chunk: int, repeat: int, repeat_g: int,
+        chunk: int, repeat: int, repeat_g: int, ahead: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of slabs x parts (runs of vectors); the taps are padded to whole tiles by repeating the last.
 
         `repeat` groups that follow each other read one channel of x, or `repeat_g` of g.
-        `square`: 3 x 3 taps of that stride, in tiles of two rows; else, and for what these leave, pixel by pixel.
+        `square`: 3 x 3 taps of that stride, in tiles of two rows; else, and for what these leave, pixel by pixel. `ahead`:
+        such tiles bring what the next ones read into the cache.
         """
         frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
         offsets = frame + table_at
@@ -234,6 +236,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                     put(frame + G_MOVE, WIDE * g_pixel)
                     put(frame + COLUMN_MOVE, WIDE * move_w)
                     put(frame + TO_MOVE, taps * width)
+                    put(frame + AHEAD, ahead)
                     row, covered = 0, 0
                     while row < rows:
                         top = corner_h + row * move_h

@@ -34,6 +34,8 @@ MANY_TAPS = 20
 SLAB = 64 * CHUNK
 #: Sums in memory that a slab adds up, and slabs that are added up before the groups of them are: so no chain is long.
 ADDED = 64
+#: Bytes of x above which rows of x and g are brought into the cache ahead: hardware does not see where they lie.
+AHEAD_BYTES = 4 << 20
 #: Bytes of x up to which the vectors of a slab are taken apart: more should be read in the order of memory.
 SLAB_BYTES = 256 << 10
 
@@ -297,6 +299,7 @@ def plan_gradient(
         "batch_step": x_strides[0], "step_c": x_strides[1], "g_batch_step": g_strides[0], "g_step_c": g_strides[1],
         "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
         "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK, "repeat": of.repeat,
+        "ahead": int(square and not packs and geometry.out_shape[-1] >= 2 * WIDE and total(geometry.x_shape) * size > AHEAD_BYTES),
         "scratch_step": packed_g_at + (whole_lines(band * width * pixel) if packs_g else 0) + 64,
         **axes.words(band, step=three_axes(x_strides[2:], 0), g_step=three_axes(g_strides[2:], 0)),
     }  # fmt: skip

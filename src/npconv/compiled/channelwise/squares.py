@@ -7,19 +7,21 @@ from typing import Any
 from llvmlite import ir
 
 from ...geometry import covered_size
-from ..emit import I64, Vectors, i64, pointer
-from ..flow import Loop, chosen
+from ..emit import I64, Vectors, fetch, i64, pointer
+from ..flow import Loop, anew, chosen
 from .sizes import WIDE
 from .tiles import MASKED, SAFE, between, framed, in_order, store
 
 #: The words of a square tile of the gradient: from pixel to pixel of x and g, from row to row of g; where rows of x lie,
 #: and how wide they are; zeros to read beyond them; channels in the vector; how far x, g and columns move from tile to
-#: tile, and weights from vector to vector.
+#: tile, and weights from vector to vector; whether rows are brought into the cache ahead.
 WORDS = (
     *("x_pixel", "g_pixel", "g_row", "rows", "limits", "zeros", "count"),
-    *("x_move", "g_move", "column_move", "to_move"),
+    *("x_move", "g_move", "column_move", "to_move", "ahead"),
 )
-X_PIXEL, G_PIXEL, G_ROW, ROWS, LIMITS, ZEROS, COUNT, X_MOVE, G_MOVE, COLUMN_MOVE, TO_MOVE = range(0, 8 * len(WORDS), 8)
+X_PIXEL, G_PIXEL, G_ROW, ROWS, LIMITS, ZEROS, COUNT, X_MOVE, G_MOVE, COLUMN_MOVE, TO_MOVE, AHEAD = range(
+    0, 8 * len(WORDS), 8
+)
 
 
 def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, arguments: list[Any]) -> None:
@@ -96,7 +98,7 @@ def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[
     """
     frame, vectors, strip, to, x, g, column = arguments
     held = [b.load(pointer(b, frame, 8 * i), typ=I64, align=8) for i in range(len(WORDS))]
-    x_pixel, g_pixel, g_row, rows, limits, zeros, count, x_move, g_move, column_move, to_move = held
+    x_pixel, g_pixel, g_row, rows, limits, zeros, count, x_move, g_move, column_move, to_move, ahead = held
     mask = v.mask(b, count) if care == MASKED else None
     lines, each = stride + 3, range(WIDE)
 
@@ -110,6 +112,16 @@ def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[
     factors = [
         [load(b.add(b.add(source, b.mul(g_row, i64(r))), b.mul(g_pixel, i64(p)))) for p in each] for r in range(2)
     ]
+    with b.if_then(b.icmp_signed("!=", ahead, i64(0))):  # what the next two rows of outputs are the first to read
+        last, before = (b.load(pointer(b, rows, 8 * k), typ=I64, align=8) for k in (lines - 1, lines - 2))
+        down, right, g_down, g_right = (anew(b, step) for step in (b.sub(last, before), x_pixel, g_row, g_pixel))
+        for k in range(2 * stride):
+            begin = b.add(b.add(place, last), b.mul(down, i64(k + 1)))
+            for j in range(WIDE * stride):
+                fetch(b, b.add(begin, b.mul(right, i64(j))))
+        for r in range(2):
+            for p in each:
+                fetch(b, b.add(b.add(source, b.mul(g_down, i64(r + 2))), b.mul(g_right, i64(p))))
     for i in range((lines + 1) // 2):  # rows from both ends, so that no sum waits for itself
         pair = [i, lines - 1 - i] if 2 * i < lines - 1 else [i]
         begins = [b.add(place, b.load(pointer(b, rows, 8 * k), typ=I64, align=8)) for k in pair]

@@ -14,6 +14,7 @@ from llvmlite import ir
 
 from ..build import inner
 from ..emit import I64, Vectors, emitted, fetch, i64
+from ..flow import anew
 
 Rows = tuple[tuple[Fraction, ...], ...]
 
@@ -105,15 +106,6 @@ def both(v: Vectors, rows: Rows, *, ahead: bool = False) -> Any:
             flat(to, to_next, to_step, source, following, step_w, far, count)
 
     return apply
-
-
-def anew(b: Any, value: Any) -> Any:
-    """The same number, which LLVM takes for another at every turn of a loop.
-
-    It would keep dozens of multiples of a step from turn to turn, on the stack; computing them takes less.
-    """
-    kind = ir.FunctionType(I64, [I64])
-    return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [value])
 
 
 def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., None]) -> None:
