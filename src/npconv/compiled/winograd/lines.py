@@ -69,6 +69,7 @@ def both(v: Vectors, rows: Rows, *, ahead: bool = False) -> Any:
         to, to_next, to_step, source, following, step_h, step_w, far, count = a
 
         def one(to: Any, source: Any) -> None:
+            # with sixteen registers LLVM would rather keep vectors on the stack
             h, w, t = (anew(b, step) if v.registers > 16 else step for step in (step_h, step_w, to_step))
             if ahead:
                 begin = b.add(source, far)
