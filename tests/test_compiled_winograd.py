@@ -401,3 +401,16 @@ def test_long_sums_of_equal_numbers_keep_their_bound(algorithm, kernel):
     counts = npconv.conv_weight_grad(ones, ones, kernel_shape=dw.shape, padding="same", algorithm="direct")
     product = float(x[0, 0, 0, 0]) * float(g[0, 0, 0, 0])
     assert np.max(abs(dw - counts * product)) <= 128 * 2.0**-24 * 30_000 * 7 * 7 * product
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sums_over_many_equal_channels_keep_their_bound(name: str) -> None:
+    """Rounding errors of equal numbers are equal in every channel; two taps have the largest transforms."""
+    rng, channels, pads = np.random.default_rng(14), 1000, ((1, 1), (1, 0))
+    x, w = (np.ones(shape, np.float32) for shape in ((5, channels, 3, 2), (4, channels, 2, 2)))
+    counts = npconv.conv(x.astype("f8"), w.astype("f8"), padding=pads, algorithm="direct")
+    for _ in range(250):
+        a, b = (np.float32(v) for v in rng.standard_normal(2))
+        product = float(a) * float(b)
+        y = npconv.conv(x * a, w * b, padding=pads, algorithm=name)
+        assert np.max(abs(y - counts * product)) <= 128 * 2.0**-24 * channels * 4 * abs(product), (a, b)

@@ -183,10 +183,8 @@ def linear(v: Vectors, b: Any, rows: Rows, values: list[Any]) -> list[Any]:
     for i, j in _pairs(rows):
         even = tuple((p + q) / 2 for p, q in zip(rows[i], rows[j], strict=True))
         odd = tuple(p - e for p, e in zip(rows[i], even, strict=True))
-        factor = next(c for c in reversed(odd) if c)  # the rest begins with a plain term, and the factor costs nothing
-        shared, differing = (_combined(v, b, row, values) for row in (even, tuple(c / factor for c in odd)))
-        for row, sign in ((i, 1), (j, -1)):
-            results[row] = v.fma(b, v.constant(sign * float(factor)), differing, shared)
+        shared, differing = _combined(v, b, even, values), _combined(v, b, odd, values)
+        results[i], results[j] = b.fadd(shared, differing), b.fsub(shared, differing)
     return [_combined(v, b, row, values) if r is None else r for row, r in zip(rows, results, strict=True)]
 
 

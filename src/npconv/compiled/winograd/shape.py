@@ -297,7 +297,7 @@ def position_taps(a: Axes, n_h: int, n_w: int) -> list[list[int]]:
 
 def longest(n: int) -> int:
     """Products summed before they are rounded: those of six points are larger than the sums that they stand for."""
-    return CHUNK // 2 if n == 6 else CHUNK
+    return CHUNK // 4 if n == 6 else CHUNK
 
 
 def _padded(rows: int, tall: int) -> int:
