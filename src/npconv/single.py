@@ -30,7 +30,10 @@ class Single:
 
     def bind(self, prepared: object) -> Bound | None:
         """What computes the output with prepared weights; None: it takes more, such as a look for NaN."""
-        bound = self.step.bind(prepared, self.strides, self.out_strides, self.dtype)
+        return self.sure(self.step.bind(prepared, self.strides, self.out_strides, self.dtype))
+
+    def sure(self, bound: Bound | None) -> Bound | None:
+        """The launch, if its outputs are right or it says that they are not."""
         return bound if bound is None or self.exact or bound.looks else None
 
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool:
@@ -56,8 +59,7 @@ class Single:
 @lru_cache(maxsize=1024)
 def _lent(of: Single, w_strides: Ints, workers: int) -> Bound | None:
     """The launch that takes the weights of a call, of these strides, on as many threads as there are now: `workers`."""
-    bound = of.step.lend(w_strides, of.strides, of.out_strides, of.dtype)
-    return bound if bound is None or of.exact or bound.looks else None
+    return of.sure(of.step.lend(w_strides, of.strides, of.out_strides, of.dtype))
 
 
 def single(

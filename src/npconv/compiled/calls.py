@@ -7,7 +7,7 @@ import ctypes
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
 from .threads import ENTRY, SERIAL_FLOPS, run
 
+Held = TypeVar("Held")
 #: Where CPython keeps the address of an array's first element; asking the array takes ten times as long.
 OFFSET = object.__basicsize__
 _WORD_AT = ctypes.c_int64.from_address
@@ -237,7 +238,7 @@ def forget() -> None:
                     cached.cache_clear()
 
 
-def _pop(spare: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int] | None:
+def _pop(spare: list[Held]) -> Held | None:
     """The last one, in one step: another thread may want it too."""
     try:
         return spare.pop()
@@ -360,7 +361,7 @@ class Bound:
     def run_with(self, x: int, y: int, w: int) -> bool:
         """The same with the weights at `w`; 0: with those that it knows."""
         of, room = self.words, _take(self.scratch + LINE)
-        words, begin, found = held = self._held()
+        words, begin, found = held = _pop(self.spare) or self.fresh()
         at = of.at
         words[at["x"]], words[at["y"]], words[at["scratch"]] = x, y, whole_lines(address(room))
         if w:
@@ -373,13 +374,6 @@ class Bound:
         self.spare.append(held)
         _give(room)
         return not spoiled
-
-    def _held(self) -> tuple[np.ndarray, int, ctypes.c_int64]:
-        """Arguments that no call is using."""
-        try:
-            return self.spare.pop()
-        except IndexError:
-            return self.fresh()
 
 
 @dataclass(frozen=True)
