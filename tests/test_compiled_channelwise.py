@@ -455,7 +455,9 @@ def test_it_refuses_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 1)])
-@pytest.mark.parametrize("shape", [(4, 2, 6686, 5), (30_000, 2, 7, 7), (1, 2, 9, 40_001), (1, 2, 40_001, 9)])
+@pytest.mark.parametrize(
+    "shape", [(4, 2, 6686, 5), (30_000, 2, 7, 7), (1, 2, 9, 40_001), (1, 2, 40_001, 9), (1, 2, 3, 300_001)]
+)
 def test_long_sums_of_equal_numbers_keep_their_bound(shape, kernel):
     """Rounding errors of equal numbers all have one sign: no chain of additions may be long, whatever the image's form."""
     options = {"padding": "same", "groups": 2}

@@ -1,7 +1,7 @@
 """The weight gradient within small groups: lanes are channels, the sums of a few taps stay in registers.
 
 A block is a vector of channels and a slab: a run of bands of output rows. It adds up to `CHUNK` products at a time and then
-adds to its own part of the result; the parts are summed in order, so the result does not depend on who computed them.
+adds to its own part of the result; the parts are summed two by two, so the result does not depend on who computed them.
 """
 
 from __future__ import annotations
@@ -162,9 +162,11 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
         lo_d: int, lo_h: int, lo_w: int, move_d: int, move_h: int, move_w: int,
         far_d: int, far_h: int, far_w: int, taps_d: int, taps_h: int, taps_w: int, box_d: int, box_h: int, box_w: int,
         packs: int, packs_g: int, table_at: int, packed_at: int, packed_g_at: int, edge_lo: int, edge_hi: int, zeros: int,
-        chunk: int, repeat: int, repeat_g: int, ahead: int,
+        chunk: int, repeat: int, repeat_g: int, ahead: int, spans: int, span: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of slabs x parts (runs of vectors); the taps are padded to whole tiles by repeating the last.
+
+        Rows are cut into `spans` of `span` pixels, each with sums of its own.
 
         `repeat` groups that follow each other read one channel of x, or `repeat_g` of g.
         `square`: 3 x 3 taps of that stride, in tiles of two rows; else, and for what these leave, pixel by pixel. `ahead`:
@@ -180,9 +182,11 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
             part = block % parts
             slab = block // parts
             begin, end = vectors * part // parts, vectors * (part + 1) // parts
-            start = to + slab * vectors * taps * wide * width
-            for i in range(begin * taps * wide, end * taps * wide):
-                clear(start + i * width)
+            every = vectors * taps * wide * width  # the sums of one span
+            start = to + slab * spans * every
+            for i in range(spans):
+                for j in range(begin * taps * wide, end * taps * wide):
+                    clear(start + i * every + j * width)
             first = begin
             while first < end:
                 together = 1
@@ -248,10 +252,11 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                                     real = 0 <= d < in_d and 0 <= top + k < in_h
                                     put(lines + 8 * k, kd * far_d * plane + k * line)
                                     put(lines + 8 * (many_lines + k), width_in if real or packs else 0)
-                                for p in range(0, strips, most):
-                                    squares(2 * square + mask_care - 3, frame, together, min(most, strips - p),
-                                            target + kd * 9 * width, source + row * move_h * line + p * WIDE * move_w * pixel,
-                                            gs + row * g_line + p * WIDE * g_pixel, column + p * WIDE * move_w)  # fmt: skip
+                                for p in range(0, strips * WIDE, most * WIDE):
+                                    squares(2 * square + mask_care - 3, frame, together, min(most, strips - p // WIDE),
+                                            target + p // span * every + kd * 9 * width,
+                                            source + row * move_h * line + p * move_w * pixel,
+                                            gs + row * g_line + p * g_pixel, column + p * move_w)  # fmt: skip
                         # packed or not, the sums are cut alike, so that memory layout does not show in the result
                         inside = (
                             top >= 0
@@ -277,9 +282,11 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                                 stop = edge_lo
                             elif inside and p < edge_hi:
                                 care, stop = 0, edge_hi
+                            stop = min(stop, p // span * span + span)
+                            sums = target + p // span * every
                             for c in range(together):
                                 last = c == together - 1 and count < lanes
-                                patch(kind, 2 if last else care, target + c * taps * wide * width, tile_taps, taps, wide,
+                                patch(kind, 2 if last else care, sums + c * taps * wide * width, tile_taps, taps, wide,
                                       source + c * width + row * move_h * line + p * move_w * pixel, move_h * line,
                                       move_w * pixel, gs + c * width + row * g_line + p * g_pixel, g_line, g_pixel, many,
                                       stop - p, offsets, column + p * move_w, move_w, ahead, limits, zeros,
@@ -311,19 +318,19 @@ def gather(v: Vectors) -> Callable[..., Any]:
     def gather(
         lo: int, hi: int, thread: int,
         parts: int, to: int, fresh: int, slabs: int, vectors: int, taps: int, wide: int, groups: int, inputs: int,
-        outputs: int, repeat_g: int, added: int, step_o: int, step_c: int, real: int, tap_offsets: int,
+        outputs: int, repeat_g: int, step_o: int, step_c: int, real: int, tap_offsets: int,
     ) -> None:  # fmt: skip
-        """Vectors lo..hi: add the slabs, `added` at a time, then every weight to its place; `fresh`: write it there."""
+        """Vectors lo..hi: add the slabs two by two, then every weight to its place; `fresh`: write it there."""
         each = taps * wide * width
         for vector in range(lo, hi):
             whole = parts + vector * each
-            for first in range(0, slabs, added):
-                part = whole + first * vectors * each
-                for slab in range(1, min(added, slabs - first)):
+            apart = 1
+            while apart < slabs:  # by twos: the error grows with the logarithm of how many there are
+                for slab in range(0, slabs - apart, 2 * apart):
+                    part = whole + slab * vectors * each
                     for i in range(0, each, width):
-                        add(part + i, part + slab * vectors * each + i)
-                for i in range(0, each if first else 0, width):
-                    add(whole + i, part + i)
+                        add(part + i, part + apart * vectors * each + i)
+                apart *= 2
             if wide == 1 and step_o == size and repeat_g == 1 and (vector + 1) * lanes <= groups:
                 for tap in range(real):
                     place = to + vector * width + word(tap_offsets, tap)

@@ -30,10 +30,10 @@ TILE_PIXELS = 7
 #: Taps from which on inputs are packed that could be read in place, where tiles slide: each is read so often that those of a
 #: vector had better lie close together, with zeros around them.
 MANY_TAPS = 20
-#: Pixels of a slab of the weight gradient, roughly: what one part of the sum adds up before the parts meet.
-SLAB = 64 * CHUNK
-#: Sums in memory that a slab adds up, and slabs that are added up before the groups of them are: so no chain is long.
+#: Sums in memory that a slab of the weight gradient adds up, at most and roughly, before the parts meet: no chain is long.
 ADDED = 64
+#: Pixels of such a slab, and of a span of a row, however long it is.
+SLAB = ADDED * CHUNK
 #: Bytes of x above which rows of x and g are brought into the cache ahead: hardware does not see where they lie.
 AHEAD_BYTES = 4 << 20
 #: Bytes of x up to which the vectors of a slab are taken apart: more should be read in the order of memory.
@@ -277,6 +277,7 @@ def plan_gradient(
     packs = of.inputs != at.wide or of.repeat > 1 or (x_strides[1] != size and geometry.in_channels > 1)
     packs_g = of.outputs != at.wide or of.repeat_g > 1 or (g_strides[1] != size and geometry.out_channels > 1)
     width = axes.outs[2]
+    spans = ceil_div(width, SLAB)
     tiles = TAPS[16 if vector_bytes() == 32 else 32]
     kind = at.wide.bit_length() if at.wide > 1 else int(geometry.taps % 9 > 0 and geometry.taps < 6)
     tile_taps = tiles[kind]
@@ -290,32 +291,35 @@ def plan_gradient(
     packed_g_at = packed_at + (whole_lines(total(axes.box(band)) * pixel) if packs else 0)
     last = WindowAxis(axes.ins[2], axes.kernel[2], axes.moves[2], axes.fars[2], axes.lows[2], 0, width)
     edge_lo, edge_hi = last.inner
-    parts = min(at.vectors, ceil_div(BLOCKS, slabs)) if square and not (packs or packs_g) else at.vectors
+    runs = min(at.vectors, ceil_div(BLOCKS, slabs)) if square and not (packs or packs_g) else at.vectors
     shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": of.groups,
               "inputs": of.inputs, "outputs": of.outputs, "repeat_g": of.repeat_g}  # fmt: skip
     values = {
-        **shared, "kind": 3 * kind, "square": square, "parts": parts, "table_at": table_at,
+        **shared, "kind": 3 * kind, "square": square, "parts": runs, "table_at": table_at,
         "tile_taps": tile_taps, "used": at.used, "units": units, "bands": bands, "band": band,
         "batch_step": x_strides[0], "step_c": x_strides[1], "g_batch_step": g_strides[0], "g_step_c": g_strides[1],
         "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
         "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK, "repeat": of.repeat,
-        "ahead": int(square and not packs and geometry.out_shape[-1] >= 2 * WIDE and total(geometry.x_shape) * size > AHEAD_BYTES),
+        "spans": spans, "span": SLAB,
+        "ahead": int(square and not packs and width >= 2 * WIDE and total(geometry.x_shape) * size > AHEAD_BYTES),
         "scratch_step": packed_g_at + (whole_lines(band * width * pixel) if packs_g else 0) + 64,
         **axes.words(band, step=three_axes(x_strides[2:], 0), g_step=three_axes(g_strides[2:], 0)),
     }  # fmt: skip
     name = f"f{size}"
     arrays = {"zeros": np.zeros(at.lanes, dtype)}
     words = Words(catalogue.kernel("channelwise", "weight_grad", name), values, arrays)
-    launch = Launch(words, slabs * parts, flops, values["scratch_step"])
-    places = {"added": ADDED, "step_o": w_strides[0], "step_c": w_strides[1], "real": geometry.taps}
+    launch = Launch(words, slabs * runs, flops, values["scratch_step"])
+    places = {"step_o": w_strides[0], "step_c": w_strides[1], "real": geometry.taps}
     offsets = {"tap_offsets": _tap_offsets(geometry.kernel, w_strides[2:])}
-    gather = Words(catalogue.kernel("channelwise", "gather", name), {**shared, **places}, offsets)
-    return GradientLaunch(launch, slabs * at.vectors * taps * at.wide * at.lanes, gather, at.vectors)
+    parts = slabs * spans
+    gather = Words(catalogue.kernel("channelwise", "gather", name), {**shared, **places, "slabs": parts}, offsets)
+    return GradientLaunch(launch, parts * at.vectors * taps * at.wide * at.lanes, gather, at.vectors)
 
 
 def _slabs(geometry: ConvGeometry, axes: Axes, of: Grouping, size: int, flops: int) -> tuple[int, int, int, int]:
     """Of the weight gradient: the rows of a band, how many bands, units of work (a band of a plane), and slabs of them."""
     (depth, height, width), at, square = axes.outs, of.lanes, _square(axes, of)
+    width = min(width, SLAB)
     slices = geometry.batch * depth
     wanted = ceil_div(min(BLOCKS, ceil_div(flops, BLOCK_FLOPS)), at.vectors)
     if square:
@@ -342,7 +346,8 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype, direction: str, workers: 
     weights = of.elements(geometry.taps + 9) * dtype.itemsize
     per_worker = 2 * max(BAND_BYTES, row) + weights + 64 * geometry.taps * of.stacked + 1024
     if direction == "weight_grad" and total(geometry.y_shape):
-        weights *= BLOCKS + _slabs(geometry, axes, of, dtype.itemsize, BLOCKS * BLOCK_FLOPS)[3]
+        slabs = _slabs(geometry, axes, of, dtype.itemsize, BLOCKS * BLOCK_FLOPS)[3]
+        weights *= BLOCKS + slabs * ceil_div(axes.outs[2], SLAB)
     return weights + workers * per_worker
 
 
