@@ -27,20 +27,19 @@ TIERS: dict[str, dict[str, float]] = {
     "fast": {"window": np.inf, "plane": np.inf, "transform": np.inf, "norms": np.inf},
 }
 
-#: Seconds per unit of `Cost`, float32, two cores. Measured 2026-11-21 on an AMD EPYC (Zen 4) with NumPy 2.4.6 and its
-#: OpenBLAS: two fits by `python -m benchmarks.calibrate`, which prints such a table anew, between them whatever left
-#: the least regret on a third draw. Other machines rank algorithms alike, and `npconv tune` measures another table
-#: there, which `prices` then finds.
+#: Seconds per unit of `Cost`, float32, two cores: between fits of 2026-11-21 on an AMD EPYC of Zen 4 and of 2026-11-22 on
+#: one of Zen 5, NumPy 2.4.6 and its OpenBLAS. `python -m benchmarks.calibrate` prints such a table anew. Other
+#: machines rank algorithms alike, and `npconv tune` measures another table there, which `prices` then finds.
 SECONDS = {
-    "numpy": {"flop": 7.8e-12, "byte": 3.0e-11, "call": 3.2e-6, "butterfly": 2.5e-10},
-    "blocked": {"flop": 5.4e-12, "byte": 2.4e-11, "call": 6e-6, "butterfly": 1.0e-11},
-    "outer": {"flop": 4.3e-12, "byte": 5.0e-11, "call": 8e-6, "butterfly": 1.0e-11},
-    "winograd": {"flop": 4.9e-12, "byte": 2.5e-11, "call": 1e-5, "butterfly": 1.0e-11},
-    "winograd_grad": {"flop": 3.9e-12, "byte": 2.6e-11, "call": 8e-6, "butterfly": 1.0e-11},
-    "channelwise": {"flop": 5.2e-12, "byte": 2.8e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
-    "pixelwise": {"flop": 4.3e-12, "byte": 2.8e-11, "call": 5e-6, "butterfly": 1.0e-11},
-    "channelwise_grad": {"flop": 5.5e-12, "byte": 1.5e-11, "call": 2.0e-5, "butterfly": 1.0e-11},
-    "fourier": {"flop": 4.8e-12, "byte": 3.5e-11, "call": 1.5e-5, "butterfly": 1.0e-11},
+    "numpy": {"flop": 7.8e-12, "byte": 3.0e-11, "call": 3.2e-6, "butterfly": 1.5e-10},
+    "blocked": {"flop": 3.7e-12, "byte": 1.6e-11, "call": 6.2e-6, "butterfly": 1.0e-11},
+    "outer": {"flop": 4.2e-12, "byte": 3.9e-11, "call": 8.5e-6, "butterfly": 1.0e-11},
+    "winograd": {"flop": 3.6e-12, "byte": 2.0e-11, "call": 1.06e-5, "butterfly": 1.0e-11},
+    "winograd_grad": {"flop": 3.1e-12, "byte": 1.9e-11, "call": 8.8e-6, "butterfly": 1.0e-11},
+    "channelwise": {"flop": 4.9e-12, "byte": 1.8e-11, "call": 8.8e-6, "butterfly": 1.0e-11},
+    "pixelwise": {"flop": 3.6e-12, "byte": 1.4e-11, "call": 5.8e-6, "butterfly": 1.0e-11},
+    "channelwise_grad": {"flop": 5.0e-12, "byte": 1.6e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
+    "fourier": {"flop": 4.2e-12, "byte": 2.4e-11, "call": 1.3e-5, "butterfly": 1.0e-11},
 }
 
 

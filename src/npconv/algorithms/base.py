@@ -7,18 +7,29 @@ dilation: those are settled before it runs. It gets canonical views, x (N, C, *i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..compiled import catalogue
 from ..compiled.calls import Bound, address
+from ..compiled.panels import LINE
 from ..geometry import ConvGeometry, Ints, total
+from ..lazy import Later
 from ..records import dataclass
 from ..windows import pad_geometry
 
+if TYPE_CHECKING:
+    from ..compiled.outer import launch as outer_launch
+else:  # only weight gradients need it
+    outer_launch = Later("..compiled.outer.launch", __package__)
+
 #: Bytes of weights that stay near the processor from call to call.
 NEAR_BYTES = 1 << 20
+#: What the products of x and g of one group cost besides their arithmetic, in floating-point operations.
+GROUP_FLOPS = 60_000
+#: How often an element is moved, channels last, whose neighbours in its cache line belong to other groups.
+SCATTERED = 5
 #: Positions of a padded axis that kernels which count them take at most: their arithmetic stays far from 64 bits.
 FAR = 2**40
 DIRECTIONS = ("forward", "input_grad", "weight_grad")
@@ -194,6 +205,25 @@ class Compiled(Algorithm):
         return finite if bound.looks else None
 
 
+class Multiplying(Compiled):
+    """A compiled algorithm whose weight gradient is products of x and g as they are: `compiled.outer`."""
+
+    def weight_grad_cost(self, geometry: ConvGeometry, dtype: np.dtype) -> Cost:
+        """The cost of `weight_grad`."""
+        size, (padded, weights, outputs) = dtype.itemsize, elements(geometry)
+        work = outer_launch.flops(geometry, dtype) + GROUP_FLOPS * geometry.groups
+        moved = (padded + weights + outputs) * size
+        if geometry.groups * size >= LINE:
+            moved += SCATTERED * (padded + outputs) * size
+        return Cost(work, moved, 2, outer_launch.workspace(geometry, dtype), engine="outer")
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        outer_launch.weight_grad(x, g, geometry, out)
+
+    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        outer_launch.weight_grad(x, g, geometry, out, more=False)
+
+
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:
     """The kernel of the input gradient, a view: taps flipped, in and out swapped, (C, O, *k); of groups (G, C/G, O/G, *k)."""
     o, i, *k = w.shape
@@ -217,11 +247,6 @@ def joined(w: np.ndarray) -> np.ndarray:
 def streamed(weights: int) -> int:
     """Of so many bytes of prepared weights, those that come from memory at every call, however many threads there are."""
     return max(0, weights - NEAR_BYTES)
-
-
-def untransformed(geometry: ConvGeometry, dtype: np.dtype, flops: int, workspace: int) -> Cost:
-    """The cost of a weight gradient as products of x and g in machine code."""
-    return Cost(flops, sum(elements(geometry)) * dtype.itemsize, 2, workspace, engine="outer")
 
 
 def elements(geometry: ConvGeometry) -> tuple[int, int, int]:

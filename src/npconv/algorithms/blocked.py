@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,14 +20,8 @@ from ..compiled.calls import Bound, Launch, Words, address
 from ..compiled.ordered import SPARE_BYTES, Brought, order_of, packing_of, tap_steps
 from ..compiled.panels import CHUNK, LINE, SPARE, UNBOUNDED, Panels, bounds, panels, weight_steps, whole_lines
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
-from ..lazy import Later
 from ..records import dataclass, replace
-from .base import Compiled, Cost, ErrorBound, streamed, untransformed
-
-if TYPE_CHECKING:
-    from ..compiled.outer import launch as outer_launch
-else:  # only weight gradients need it
-    outer_launch = Later("..compiled.outer.launch", __package__)
+from .base import SCATTERED, Cost, ErrorBound, Multiplying, streamed
 
 #: The cycles that packing takes: to begin with, and for each vector into its place.
 LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
@@ -36,8 +29,11 @@ LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
 COPY_CYCLES, TRANSPOSE_CYCLES, GATHER_CYCLES = 3, 8, 40
 #: Bytes between rows of weights above which they are not read in place: too many would share a line of the cache.
 PLACE_BYTES = 1024
-#: Writing one output of a tile takes the time of this many floating-point operations.
-STORE_FLOPS = 8
+#: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
+#: one panel, a row of a group, and a group of one image.
+STORE_FLOPS, TAP_FLOPS, PIXEL_FLOPS, ROW_FLOPS, PLANE_FLOPS = 8, 10, 425, 2_100, 36_000
+#: How much longer a product takes in a panel of 1 or 2 vectors, which loads more for each.
+NARROW = {1: 2.6, 2: 1.35}
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Prepared:
     adds: bool = False
 
 
-class Blocked(Compiled):
+class Blocked(Multiplying):
     """One register tile over every tap; see the module."""
 
     name = "blocked"
@@ -69,8 +65,7 @@ class Blocked(Compiled):
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         n, size, group = geometry.batch, dtype.itemsize, geometry.groups
         if direction == "weight_grad":
-            work, scratch = outer_launch.flops(geometry, dtype), outer_launch.workspace(geometry, dtype)
-            return untransformed(geometry, dtype, work, scratch)
+            return self.weight_grad_cost(geometry, dtype)
         p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
         lanes = group * p.computed
         vectors = n * total(geometry.out_shape) * lanes
@@ -81,16 +76,16 @@ class Blocked(Compiled):
         moved = 2 * padded + total(geometry.y_shape)
         box = min(padded // n, 4 * tasks.BOX_BYTES // size) if n else 0
         held = weights + box * threads.current()
-        flops = 2 * vectors * geometry.terms + STORE_FLOPS * vectors * chunks
+        flops = int(2 * vectors * geometry.terms * (NARROW.get(p.columns, 1) if p.count == 1 else 1))
+        flops += STORE_FLOPS * vectors * chunks
+        pixels, planes = n * group * total(geometry.out_shape), n * group
+        flops += pixels * (PIXEL_FLOPS * p.count + TAP_FLOPS * geometry.taps)
+        flops += ROW_FLOPS * n * group * total(geometry.out_shape[:-1]) + PLANE_FLOPS * planes * (group > 1)
+        if group * size >= LINE:
+            moved += SCATTERED * (padded + total(geometry.y_shape)) // 3
         return Cost(
             flops, moved * size + streamed(weights * size), 1, held * size, engine="blocked", preparation=brought
         )
-
-    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        outer_launch.weight_grad(x, g, geometry, out)
-
-    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        outer_launch.weight_grad(x, g, geometry, out, more=False)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)

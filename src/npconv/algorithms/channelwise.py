@@ -16,6 +16,7 @@ from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
 from ..compiled.channelwise.launch import (
     STORE_PRODUCTS,
+    Axes,
     grouping,
     packing_of,
     plan,
@@ -38,9 +39,12 @@ WIDEST_GROUP = 8
 #: Images up to which packing the weights anew for each costs less than a launch that packs them once.
 FEW_IMAGES = 4
 #: What moving an input or an output costs where groups do not fill their lanes, one element at a time: in products.
-GAP_PRODUCTS = 32
+GAP_PRODUCTS = {"forward": 80, "weight_grad": 18}
 #: What packing an input costs that several outputs read on their own: in products for each of them.
-REPEAT_PRODUCTS = 2
+REPEAT_PRODUCTS = {"forward": 20, "weight_grad": 40}
+#: What a plane of outputs costs besides, a row of one, for each vector of channels, and packing an input once more: in
+#: floating-point operations; of the weight gradient a row for each of its taps.
+PLANE_FLOPS, ROW_FLOPS, PACK_FLOPS, TAP_FLOPS = 24_000, 3_800, 20, 1_600
 
 
 @dataclass(frozen=True)
@@ -74,24 +78,30 @@ class Channelwise(Compiled):
         return ErrorBound(128, "window")
 
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
-        size = dtype.itemsize
-        of = grouping(geometry.groups, *geometry.per_group, size, direction)
-        at = of.lanes
+        size, forward = dtype.itemsize, direction != "weight_grad"
+        name = "forward" if forward else direction
+        of, axes = grouping(geometry.groups, *geometry.per_group, size, direction), Axes(geometry)
+        at, (depth, height, _) = of.lanes, axes.outs
         lanes, taps = at.vectors * at.lanes, geometry.taps * of.stacked
-        pixels = geometry.batch * total(geometry.out_shape)
+        planes = geometry.batch * depth * at.vectors
         inputs, outputs = total(geometry.x_shape), total(geometry.y_shape)
-        gaps = 0 if {of.inputs, of.outputs} == {at.wide} else GAP_PRODUCTS * (inputs + outputs)
+        gaps = 0 if {of.inputs, of.outputs} == {at.wide} else GAP_PRODUCTS[name] * (inputs + outputs)
         if max(of.repeat, of.stacked) > 1:
-            gaps += REPEAT_PRODUCTS * of.repeat * inputs
+            gaps += REPEAT_PRODUCTS[name] * of.repeat * inputs
         if of.repeat_g > 1:
-            gaps += REPEAT_PRODUCTS * of.repeat_g * outputs
+            gaps += REPEAT_PRODUCTS[name] * of.repeat_g * outputs
+        flops = 2 * geometry.batch * total(geometry.out_shape) * lanes * (at.wide * taps + STORE_PRODUCTS) + 2 * gaps
+        if forward:
+            again = max(0, depth * total(axes.box(height)) - total(axes.ins))
+            flops += PACK_FLOPS * geometry.batch * geometry.in_channels * again
+            flops += planes * (PLANE_FLOPS + ROW_FLOPS * height)
+        else:
+            flops += planes * height * TAP_FLOPS * geometry.taps
         return Cost(
-            2 * pixels * lanes * (at.wide * taps + STORE_PRODUCTS) + 2 * gaps,
-            (inputs + outputs) * size,
-            2 if direction == "weight_grad" else 1,
+            flops, (inputs + outputs) * size, 1 if forward else 2,
             workspace(geometry, dtype, direction, threads.current()),
-            engine="channelwise_grad" if direction == "weight_grad" else "channelwise",
-        )
+            engine="channelwise" if forward else "channelwise_grad",
+        )  # fmt: skip
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)

@@ -43,7 +43,8 @@ class Depthwise(Algorithm):
         row = geometry.out_shape[-1] if geometry.rank else 1
         held = 2 * padded + (2 + row) * w + 2 * y
         moved = 2 * padded + 5 * y * geometry.taps // 4  # a multiply-add stays in the cache
-        return Cost(0, moved * dtype.itemsize, 20, held * dtype.itemsize)
+        calls = 20 * (geometry.out_channels // max(1, geometry.groups))
+        return Cost(0, moved * dtype.itemsize, calls, held * dtype.itemsize)
 
     def tile(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> tuple[int, Ints]:
         if not geometry.rank:

@@ -21,14 +21,12 @@ from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes,
 from ..geometry import ConvGeometry, Ints, ceil_div, total
 from ..lazy import Later
 from ..records import dataclass, replace
-from .base import Compiled, Cost, ErrorBound, streamed, untransformed
+from .base import Cost, ErrorBound, Multiplying, streamed
 from .rounding import amplification
 
 if TYPE_CHECKING:
-    from ..compiled.outer import launch as outer_launch
     from ..compiled.winograd import grad_launch as winograd_grad_launch
-else:  # only weight gradients need them
-    outer_launch = Later("..compiled.outer.launch", __package__)
+else:  # only weight gradients need it
     winograd_grad_launch = Later("..compiled.winograd.grad_launch", __package__)
 
 #: How often the bytes of a weight gradient count, which few tiles have to pay for; and how much longer it takes along
@@ -65,7 +63,7 @@ class Prepared:
     bounds: tuple[float, float] = UNBOUNDED
 
 
-class FusedWinograd(Compiled):
+class FusedWinograd(Multiplying):
     """F(m, r) of n = m + r - 1 along up to two axes; named by what it does to three taps, F(n - 2, 3)."""
 
     accuracy = ("standard", "fast")
@@ -104,9 +102,8 @@ class FusedWinograd(Compiled):
         a = axes(geometry, self.n)
         direct = a.direct if a else 1  # taps that are not transformed
         weights = c.positions * direct * total(geometry.w_shape[:2])
-        if direction == "weight_grad" and a and len(a.phases) > 1:
-            work, scratch = outer_launch.flops(geometry, dtype), outer_launch.workspace(geometry, dtype)
-            return untransformed(geometry, dtype, work, scratch)
+        if direction == "weight_grad" and self._apart(geometry):
+            return self.weight_grad_cost(geometry, dtype)
         if direction == "weight_grad":
             at = winograd_grad_launch.layout(geometry, self.n, size)
             held = at.bytes(c.positions, 2)
@@ -175,15 +172,22 @@ class FusedWinograd(Compiled):
         return None if launch is None else launch.bound(w=0, bias=address(_no_bias(geometry, c, dtype)), bounds=within)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        self._weight_grad(x, g, geometry, out, more=True)
+        if self._apart(geometry):
+            super().weight_grad(x, g, geometry, out)
+        else:
+            self._weight_grad(x, g, geometry, out, more=True)
 
     def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        self._weight_grad(x, g, geometry, out, more=False)
+        if self._apart(geometry):
+            super().write_weight_grad(x, g, geometry, out)
+        else:
+            self._weight_grad(x, g, geometry, out, more=False)
+
+    def _apart(self, geometry: ConvGeometry) -> bool:
+        """Whether strides take the inputs apart; then the weight gradient is not transformed: phases are not summed in it."""
+        found = axes(geometry, self.n)
+        return found is not None and len(found.phases) > 1
 
     def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, more: bool) -> None:
-        """Add it to `out`, or write it there; phases are not summed in it, and nothing is transformed."""
-        x, g, a = np.asarray(x, out.dtype), np.asarray(g, out.dtype), axes(geometry, self.n)
-        if a and len(a.phases) > 1:
-            outer_launch.weight_grad(x, g, geometry, out, more=more)
-        else:
-            winograd_grad_launch.weight_grad(x, g, geometry, self.n, out, more=more)
+        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+        winograd_grad_launch.weight_grad(x, g, geometry, self.n, out, more=more)

@@ -10,29 +10,21 @@ filters, filter banks, polyphase networks, and applications: a tutorial", Procee
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps, zeros
-from ..compiled.pixelwise.launch import NARROW, borrows, flops, packing_of, plan, workspace
+from ..compiled.panels import LINE, UNBOUNDED, bounds, vector_bytes, weight_steps, zeros
+from ..compiled.pixelwise.launch import NARROW, borrows, flops, moves, packing_of, plan, workspace
 from ..geometry import ConvGeometry, Ints, total
-from ..lazy import Later
 from ..records import dataclass, replace
-from .base import FAR, Compiled, Cost, ErrorBound, elements, untransformed
-
-if TYPE_CHECKING:
-    from ..compiled.outer import launch as outer_launch
-else:  # only weight gradients need it
-    outer_launch = Later("..compiled.outer.launch", __package__)
+from .base import FAR, SCATTERED, Cost, ErrorBound, Multiplying, elements
 
 #: Output channels of a group, at most, in vectors, and never less than a register tile has: more fill the lanes of a matrix
 #: product.
 MOST_VECTORS = 1.25
-#: What moving an input or an output costs where neighbours are not side by side, in floating-point operations.
-MOVE_FLOPS = 28
+#: What a task costs besides, a row that is packed or written, and an element of it, in floating-point operations.
+TASK_FLOPS, ROW_FLOPS, MOVE_FLOPS = 29_000, 840, 17
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Prepared:
     adds: bool = False
 
 
-class Pixelwise(Compiled):
+class Pixelwise(Multiplying):
     """Lanes are pixels; see the module."""
 
     name = "pixelwise"
@@ -71,17 +63,17 @@ class Pixelwise(Compiled):
     def cost(self, geometry: ConvGeometry, dtype: np.dtype, direction: str = "forward") -> Cost:
         size, workers = dtype.itemsize, threads.current()
         if direction == "weight_grad":
-            work, scratch = outer_launch.flops(geometry, dtype), outer_launch.workspace(geometry, dtype)
-            return untransformed(geometry, dtype, work, scratch)
+            return self.weight_grad_cost(geometry, dtype)
         if not total(geometry.y_shape):
             return Cost(0, 0, 1, 0, engine="pixelwise")
         padded, weights, outputs = elements(geometry)
         moved = (padded + outputs) * size
-        brought = Cost(0, 3 * weights * size, 1, 0, engine="pixelwise")
-        return Cost(
-            flops(geometry, size, workers) + MOVE_FLOPS * (padded + outputs), moved, 1,
-            workspace(geometry, size, workers), engine="pixelwise", preparation=brought,
-        )  # fmt: skip
+        if geometry.groups * size >= LINE:
+            moved *= 1 + SCATTERED
+        tasks, rows, packed = moves(geometry, size, workers)
+        work = flops(geometry, size, workers) + TASK_FLOPS * tasks + ROW_FLOPS * rows + MOVE_FLOPS * (packed + outputs)
+        brought = Cost(0, 3 * weights * size, 0 if borrows(geometry, size, workers) else 1, 0, engine="pixelwise")
+        return Cost(work, moved, 1, workspace(geometry, size, workers), engine="pixelwise", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
@@ -127,9 +119,3 @@ class Pixelwise(Compiled):
         return launch.bound(
             w=address(prepared.weights), bias=address(prepared.bias), bounds=within, adds=int(prepared.adds)
         )
-
-    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        outer_launch.weight_grad(x, g, geometry, out)
-
-    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        outer_launch.weight_grad(x, g, geometry, out, more=False)

@@ -23,7 +23,7 @@ LEAST_COLUMNS = 512
 #: Lanes of a box from which on weights are brought in order for each anew rather than in a launch of their own.
 FRESH_LANES = 512
 #: How much longer a product takes in a tile of 1, 2, 3, 4 outputs, which loads more for each.
-NARROW = (1.7, 1.2, 1.05, 1.0)
+NARROW = (2.0, 1.3, 1.1, 1.0)
 
 
 class Axes:
@@ -181,8 +181,16 @@ def flops(geometry: ConvGeometry, itemsize: int, workers: int) -> int:
     c, outputs = cut(geometry, itemsize, workers), geometry.per_group[1]
     at = [outputs * i // c.blocks for i in range(c.blocks + 1)]
     each = sum((stop - start) * NARROW[stop - start - 1] for start, stop in pairwise(at))
-    tasks = geometry.batch * geometry.groups * total(geometry.out_shape[:-2]) * c.tasks
+    tasks = moves(geometry, itemsize, workers)[0]
     return int(2 * tasks * c.vectors * (vector_bytes() // itemsize) * each * geometry.terms)
+
+
+def moves(geometry: ConvGeometry, itemsize: int, workers: int) -> tuple[int, int, int]:
+    """Tasks, the rows that they pack and write, and the elements that they pack."""
+    c, axes, (channels, outputs) = cut(geometry, itemsize, workers), Axes(geometry), geometry.per_group
+    tasks = geometry.batch * geometry.groups * axes.outs[0] * c.tasks
+    packed = tasks * channels * len(axes.parts) * c.rows
+    return tasks, packed + tasks * outputs * c.box[0], packed * c.pitch
 
 
 def workspace(geometry: ConvGeometry, itemsize: int, workers: int) -> int:
