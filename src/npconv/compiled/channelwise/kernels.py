@@ -38,7 +38,7 @@ AT = {name: 8 * i for i, name in enumerate(FRAME)}
 X_PIXEL, ROWS, ROW, END_ROW, TAPS, TAP, TAP_STEP, Y_PIXEL, BEGIN_PIXEL = (AT[name] for name in FRAME[:9])
 COLUMN_PIXEL, COLUMN_TAP, LIMITS, ZEROS, COUNT, Y_ROW, LIVE_ROWS, BOUNDS = (AT[name] for name in FRAME[9:17])
 X_MOVE, W_MOVE, Y_MOVE, BEGIN_MOVE, COLUMN_MOVE, LIVE_MOVE = (AT[name] for name in FRAME[17:23])
-WRAP, ROW_AT, COLUMN_END, Y_ROWS, Y_COLUMNS, DUMP = (AT[name] for name in FRAME[23:])
+WRAP, ROW_AT, COLUMN_END, Y_ROWS, Y_COLUMNS, DUMP, AHEAD = (AT[name] for name in FRAME[23:])
 
 
 def sweep(v: Vectors) -> Any:
@@ -137,6 +137,7 @@ def forward(v: Vectors) -> Any:
         y_begin: int, y_rows: int, y_columns: int, first_h: int, first_w: int,
         fresh: int, w_step_g: int, w_step_o: int, w_step_c: int, tap_offsets: int, fresh_at: int, table_at: int,
         packs: int, repeat: int, stages: int, gaps: int, staged_at: int, packed_at: int, places: int, zeros: int,
+        ahead: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of batch x depth x bands x parts (runs of vectors): move and far are stride and dilation.
 
@@ -144,7 +145,7 @@ def forward(v: Vectors) -> Any:
         by row, the vectors of a part next to each other, as they lie in memory; else vector by vector.
         A tile computes `step_rows` rows of outputs from `span` rows of inputs, `far_h` apart, the first again from the
         `wrap`-th on. Where there are `y_rows`, outputs are quads of which the first begins at (first_h, first_w); their
-        steps are those from quad to quad.
+        steps are those from quad to quad. `ahead`: what the next rows read is brought into the cache.
         """
         frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
         rows, packed, staged = frame + table_at, frame + packed_at, frame + staged_at
@@ -161,6 +162,7 @@ def forward(v: Vectors) -> Any:
         put(frame + Y_ROWS, y_rows)
         put(frame + Y_COLUMNS, y_columns)
         put(frame + DUMP, frame + fresh_at - width)
+        put(frame + AHEAD, ahead)
         for block in range(lo, hi):
             part = block % parts
             rest = block // parts

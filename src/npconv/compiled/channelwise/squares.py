@@ -10,7 +10,7 @@ from ...geometry import covered_size
 from ..emit import I64, Vectors, fetch, i64, pointer
 from ..flow import Loop, anew, chosen
 from .sizes import WIDE
-from .tiles import MASKED, SAFE, between, framed, in_order, store
+from .tiles import FRAME, MASKED, SAFE, between, framed, in_order, store
 
 #: The words of a square tile of the gradient: from pixel to pixel of x and g, from row to row of g; where rows of x lie,
 #: and how wide they are; zeros to read beyond them; channels in the vector; how far x, g and columns move from tile to
@@ -22,6 +22,16 @@ WORDS = (
 X_PIXEL, G_PIXEL, G_ROW, ROWS, LIMITS, ZEROS, COUNT, X_MOVE, G_MOVE, COLUMN_MOVE, TO_MOVE, AHEAD = range(
     0, 8 * len(WORDS), 8
 )
+
+
+def fetch_below(b: Any, x: Any, rows: Any, right: Any, stride: int, pixels: int) -> None:
+    """Bring into the cache what the next two rows of outputs are the first to read: `right` is from column to column."""
+    last, before = (b.load(pointer(b, rows, 8 * k), typ=I64, align=8) for k in (stride + 2, stride + 1))
+    down = anew(b, b.sub(last, before))
+    for k in range(2 * stride):
+        begin = b.add(b.add(x, last), b.mul(down, i64(k + 1)))
+        for j in range(pixels * stride):
+            fetch(b, b.add(begin, b.mul(right, i64(j))))
 
 
 def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, arguments: list[Any]) -> None:
@@ -37,11 +47,18 @@ def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, argumen
     along = Loop(b, "strip", [strip, x, w, y, begin, column, live])
     strip, *places = along.state
     x, w, y, begin, column, live = places
+    lines = stride + 3
+    ahead = b.load(pointer(b, frame, 8 * FRAME.index("ahead")), typ=I64, align=8)
+    with b.if_then(b.icmp_signed("!=", ahead, i64(0))):
+        right, y_right, y_down = (anew(b, size) for size in (step, y_pixel, y_row))
+        fetch_below(b, x, b.add(rows, b.shl(row, i64(3))), right, stride, pixels)
+        for r in range(2):
+            for p in each:
+                fetch(b, b.add(b.add(y, b.mul(y_down, i64(r + 2))), b.mul(y_right, i64(p))))
     first = v.load(b, begin)
     planes = Loop(b, "plane", [row, w, *[first] * (2 * pixels)])
     plane, weights, *sums = planes.state
     factors = [v.load(b, weights, t * v.width) for t in range(9)]
-    lines = stride + 3
     for i in range(lines):
         at = b.shl(b.add(plane, i64(i)), i64(3))
         source = b.add(x, b.load(pointer(b, b.add(rows, at)), typ=I64, align=8))
@@ -112,13 +129,9 @@ def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[
     factors = [
         [load(b.add(b.add(source, b.mul(g_row, i64(r))), b.mul(g_pixel, i64(p)))) for p in each] for r in range(2)
     ]
-    with b.if_then(b.icmp_signed("!=", ahead, i64(0))):  # what the next two rows of outputs are the first to read
-        last, before = (b.load(pointer(b, rows, 8 * k), typ=I64, align=8) for k in (lines - 1, lines - 2))
-        down, right, g_down, g_right = (anew(b, step) for step in (b.sub(last, before), x_pixel, g_row, g_pixel))
-        for k in range(2 * stride):
-            begin = b.add(b.add(place, last), b.mul(down, i64(k + 1)))
-            for j in range(WIDE * stride):
-                fetch(b, b.add(begin, b.mul(right, i64(j))))
+    with b.if_then(b.icmp_signed("!=", ahead, i64(0))):
+        right, g_down, g_right = (anew(b, step) for step in (x_pixel, g_row, g_pixel))
+        fetch_below(b, place, rows, right, stride, WIDE)
         for r in range(2):
             for p in each:
                 fetch(b, b.add(b.add(source, b.mul(g_down, i64(r + 2))), b.mul(g_right, i64(p))))

@@ -70,12 +70,12 @@ def between(v: Vectors, b: Any, values: list[Any], bounds: Any) -> list[Any]:
 #: those from `row` to `end_row`; the taps of a row from `tap` on, `tap_step` apart; from pixel to pixel of y and of what the
 #: sums are added to; columns per pixel and per tap, a table of how wide each row is, zeros to read beyond it; channels in
 #: the vector; from row to row of y, and how many rows there are; two numbers between which outputs stay; and how far its
-#: arguments move from tile to tile. The rest is for `quads`.
+#: arguments move from tile to tile. The rest is for `quads`, but for `ahead`: whether square tiles fetch the next rows.
 FRAME = (
     *("x_pixel", "rows", "row", "end_row", "taps", "tap", "tap_step", "y_pixel", "begin_pixel"),
     *("column_pixel", "column_tap", "limits", "zeros", "count", "y_row", "live_rows", "bounds"),
     *("x_move", "w_move", "y_move", "begin_move", "column_move", "live_move"),
-    *("wrap", "row_at", "column_end", "y_rows", "y_columns", "dump"),
+    *("wrap", "row_at", "column_end", "y_rows", "y_columns", "dump", "ahead"),
 )
 #: How much a tile checks: nothing; whether pixels exist; and channels too, whose masked loads cost more.
 FAST, SAFE, MASKED = range(3)
@@ -93,6 +93,6 @@ def in_order(v: Vectors, b: Any, sums: list[Any], done: list[int]) -> None:
 
 
 def framed(b: Any, frame: Any, quads: bool = False) -> list[Any]:
-    """The words of a frame, for `quads` all of them."""
-    count = len(FRAME) if quads else FRAME.index("wrap")
+    """The words of a frame, for `quads` theirs too."""
+    count = FRAME.index("ahead" if quads else "wrap")
     return [b.load(pointer(b, frame, 8 * i), typ=I64, align=8) for i in range(count)]
