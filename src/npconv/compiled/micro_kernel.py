@@ -10,9 +10,6 @@ from llvmlite import ir
 from .emit import I1, I64, Vectors, emitted, fetch, i64, pointer
 from .flow import Loop
 
-#: How many products ahead. Measured 2026-11-22 on an AMD EPYC (Zen 5), panels of 4 to 64 KB: 8 gain half as much, 32 no more.
-AHEAD = 16
-
 
 @cache
 def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahead: bool) -> Any:
@@ -21,13 +18,14 @@ def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahea
         C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
 
     Arguments, addresses and byte strides: (a, a_rows, a_offsets, a_step, b, b_offsets, b_step, batch, depth, c, c_rows,
-    count, start, bias, bounds). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k advances
-    by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. `start`
+    count, start, bias, bounds, turn). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k
+    advances by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. `start`
     is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal rows are allowed: all
     results are read before any is written, so a tile is filled up by repeating its last row.
     A narrow tile takes half a vector at the end of each row: no more than that is summed, read and written there.
-    What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there. With `ahead`, columns
-    are brought into the cache before they are needed: so many that they come from the last cache, or from memory.
+    What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there. With `ahead` each step
+    brings a vector into the cache of what follows these columns in memory, the one at `turn` in its row: tiles that take
+    turns have brought the next columns when it is their time, of so many that they come from the last cache or from memory.
 
     Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
     """
@@ -35,11 +33,10 @@ def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahea
     kinds = [*[v] * (NV - 1), v.half if narrow else v]
     splat = v if NV > 1 else kinds[0]
 
-    @emitted(15)
+    @emitted(16)
     def block(b: Any, arguments: Any) -> None:
-        a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, c, c_rows, count, start, bias, bounds = (
-            arguments
-        )
+        a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, *others = arguments
+        c, c_rows, count, start, bias, bounds, turn = others
         # opaque, or the optimizer keeps a running pointer for every row
         rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
         begin = b.select(b.trunc(start, I1), bias, zeros(b, NV * v.width))
@@ -49,13 +46,13 @@ def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahea
         at = b.shl(i, i64(3))
         row_at = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
         first = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
-        end = b.add(first, b.mul(b_step, depth))
+        length = b.mul(b_step, depth)
+        end, next_columns = b.add(first, length), b.add(length, turn)
         inner = Loop(b, "depth", [first, row_at, *sums])
         column, row_at, *sums = inner.state
         weights = [kind.load(b, column, j * v.width) for j, kind in enumerate(kinds)]
         if ahead:
-            for j in range(NV):
-                fetch(b, b.add(column, b.mul(b_step, i64(AHEAD))), j * v.width)
+            fetch(b, b.add(column, next_columns))
         n = 0
         for row in rows:
             whole = splat.broadcast(b, b.add(row, row_at))

@@ -52,7 +52,7 @@ def multiply(v: Vectors, narrow: bool = False, bounded: bool = False, ahead: boo
 @cache
 def _walk(v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: bool) -> Any:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
-    tall = v.tile_rows(columns)
+    tall, width, last = v.tile_rows(columns), v.width, (columns - 1) * v.width
     block, rest = (micro_kernel(v, rows, columns, narrow, bounded, ahead) for rows in (tall, REST))
 
     @inner
@@ -60,14 +60,20 @@ def _walk(v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: bool) ->
         a: int, rows: int, a_offsets: int, a_step: int, w: int, w_offsets: int, w_step: int, batch: int, depth: int,
         c: int, c_rows: int, pixels: int, count: int, start: int, bias: int, bounds: int,
     ) -> None:  # fmt: skip
-        p = 0
+        p, turn = 0, 0
         while pixels - p > tall - REST:
-            block(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds)
+            block(
+                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds, turn,
+            )  # fmt: skip
+            turn = turn + width if turn < last else 0
             p += tall
             rows += 8 * tall
             c_rows += 8 * tall
         while p < pixels:
-            rest(a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds)
+            rest(
+                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds, turn,
+            )  # fmt: skip
+            turn = turn + width if turn < last else 0
             p += REST
             rows += 8 * REST
             c_rows += 8 * REST

@@ -11,7 +11,7 @@ from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
 from ..panels import SPARE, odd_lines, whole_lines
-from .shape import TASKS, Axes, Cut, axes, cut, empty, image_table, longest, position_taps
+from .shape import LONGEST, TASKS, Axes, Cut, axes, cut, empty, image_table, position_taps
 
 #: What `forward` is told of weights that it transforms.
 LATE = (
@@ -143,7 +143,7 @@ def forward_launch(
         **{f"{of}_{axis}": step for of, steps in (("x", x_steps), ("y", y_steps)) for axis, step in zip("dhw", steps, strict=True)},
         "packs": int(not in_place), "direct": int(direct), "v_row": c.v_row, "v_step": c.v_step, "m_row": c.m_row,
         "m_step": c.m_step, "at_seen": at_seen, "at_v": at_v, "at_m": at_m, "at_box": at_box, "at_out": at_out,
-        "piece": c.piece, "pieces": c.pieces, "v_piece": c.v_piece, "together_taps": max(1, longest(c.n_w) // c.piece),
+        "piece": c.piece, "pieces": c.pieces, "v_piece": c.v_piece, "together_taps": max(1, LONGEST // c.piece),
         "scratch_step": whole_lines(end), **late,
     }  # fmt: skip
     words = Words(catalogue.kernel("winograd", "late" if w_strides else "forward", f"f{size}"), values, tables)

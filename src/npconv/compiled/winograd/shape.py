@@ -21,6 +21,9 @@ NARROW = {1: 1.35, 2: 1.08, 3: 1.0, 4: 1.0}
 #: Vector multiplications that last as long as bringing in a vector of inputs to one position, and one of sums out, by the
 #: inputs of a tile.
 PASSES = {4: (8, 5), 6: (11, 8)}
+#: Products summed before they are rounded: those of six points are larger than the sums that they stand for; and so many
+#: rows of weights stay in the first-level cache beside those that come next.
+LONGEST = CHUNK // 4
 #: Output planes of a task where the depth has taps.
 DEPTHS = 4
 #: Bytes of transformed tiles and products that should stay in the second-level cache.
@@ -229,8 +232,8 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
     taps = sum(len(at) for at in position_taps(a, n_h, n)) / positions
     products, (forth, back) = taps * c, PASSES[n]
 
-    most = max(lanes, PIECE_BYTES // (positions * widest() * width)) if late else CHUNK
-    piece_vectors = ceil_div(in_vectors, ceil_div(c, min(longest(n), most)))
+    most = min(LONGEST, max(lanes, PIECE_BYTES // (positions * widest() * width))) if late else LONGEST
+    piece_vectors = ceil_div(in_vectors, ceil_div(c, most))
     pieces = ceil_div(in_vectors, piece_vectors)
 
     def prices(columns: int, per: int) -> Iterator[tuple[float, tuple[int, int, int]]]:
@@ -293,11 +296,6 @@ def position_taps(a: Axes, n_h: int, n_w: int) -> list[list[int]]:
         ]
         for last_h, last_w in ends
     ]
-
-
-def longest(n: int) -> int:
-    """Products summed before they are rounded: those of six points are larger than the sums that they stand for."""
-    return CHUNK // 4 if n == 6 else CHUNK
 
 
 def _padded(rows: int, tall: int) -> int:
