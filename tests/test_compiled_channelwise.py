@@ -143,7 +143,6 @@ def fetching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """With True, tiles fetch the rows below however small the arrays are."""
     if request.param:
         monkeypatch.setattr(launch, "AHEAD_BYTES", 0)
-        monkeypatch.setattr(launch, "FORWARD_AHEAD_BYTES", 0)
     for cached in (launch.plan, launch.plan_gradient):
         cached.cache_clear()
     yield request.param

@@ -32,8 +32,8 @@ PLACE_BYTES = 1024
 #: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
 #: one panel, a row of a group, and a group of one image.
 STORE_FLOPS, TAP_FLOPS, PIXEL_FLOPS, ROW_FLOPS, PLANE_FLOPS = 8, 10, 425, 2_100, 36_000
-#: How much longer a product takes in a panel of 1 or 2 vectors, which loads more for each.
-NARROW = {1: 2.6, 2: 1.35}
+#: How much longer a product takes in a panel of 1 or 2 vectors, which loads more for each, the last one partly filled.
+NARROW = {1: 2.2, 2: 1.3}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Blocked(Multiplying):
         moved = 2 * padded + total(geometry.y_shape)
         box = min(padded // n, 4 * tasks.BOX_BYTES // size) if n else 0
         held = weights + box * threads.current()
-        flops = int(2 * vectors * geometry.terms * (NARROW.get(p.columns, 1) if p.count == 1 else 1))
+        flops = int(
+            2 * vectors * geometry.terms * (NARROW.get(p.columns, 1) if p.count == 1 and p.rest < p.lanes else 1)
+        )
         flops += STORE_FLOPS * vectors * chunks
         pixels, planes = n * group * total(geometry.out_shape), n * group
         flops += pixels * (PIXEL_FLOPS * p.count + TAP_FLOPS * geometry.taps)

@@ -36,7 +36,7 @@ ADDED = 64
 SLAB = ADDED * CHUNK
 #: Bytes of x above which rows are brought into the cache ahead, of x and g, or of x and y in the forward pass at stride 1:
 #: hardware does not see where they lie, and what the last cache holds comes soon enough.
-AHEAD_BYTES, FORWARD_AHEAD_BYTES = 4 << 20, 12 << 20
+AHEAD_BYTES = 4 << 20
 #: Bytes of x up to which the vectors of a slab are taken apart: more should be read in the order of memory.
 SLAB_BYTES = 256 << 10
 
@@ -221,7 +221,7 @@ def plan(
         "y_batch_step": y_strides[0], "step_o": y_strides[1], "chunk_rows": many if square else chunk_rows,
         "chunk_taps": chunk_taps, "packs": int(packs), "repeat": of.repeat, "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
-        "ahead": int(not packs and _square(axes, of) == 1 and x_bytes > FORWARD_AHEAD_BYTES),
+        "ahead": int(not packs and _square(axes, of) == 1 and x_bytes > AHEAD_BYTES),
         "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(steps)), "fresh_at": fresh_at,
         "w_step_g": step_g, "w_step_o": step_o, "w_step_c": step_c,
         **axes.words(band, step=three_axes(x_strides[2:], 0), y_step=y_steps),
