@@ -28,7 +28,8 @@ else:  # only weight gradients need it
 NEAR_BYTES = 1 << 20
 #: What the products of x and g of one group cost besides their arithmetic, in floating-point operations.
 GROUP_FLOPS = 60_000
-#: How often an element is moved, channels last, whose neighbours in its cache line belong to other groups.
+#: How often an element is moved there, and wherever pixels are brought together, whose neighbours in its cache line belong
+#: to other groups.
 SCATTERED = 5
 #: Positions of a padded axis that kernels which count them take at most: their arithmetic stays far from 64 bits.
 FAR = 2**40
