@@ -165,6 +165,10 @@ class Vectors:
         value = b.select(b.fcmp_ordered("<", value, low), low, value)
         return b.select(b.fcmp_ordered(">", value, high), high, value)
 
+    def missing(self, b: Any, value: Any) -> Any:
+        """Which lanes are NaN, a bit each."""
+        return b.bitcast(b.fcmp_unordered("uno", value, value), ir.IntType(self.lanes))
+
     # ------------------------------------------------------------------ words for kernels
     @cached_property
     def copy(self) -> Any:

@@ -210,8 +210,7 @@ def _spoiled(v: Vectors) -> Any:
         b.branch(test)
         b.position_at_end(done)
         more = v.fma(b, v.masked_load(b, v.mask(b, a[2]), at), zero, held)
-        bits = b.bitcast(b.fcmp_unordered("uno", more, more), ir.IntType(v.lanes))
-        return b.zext(bits, I64)
+        return b.zext(v.missing(b, more), I64)
 
     return spoiled
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
-from llvmlite import ir
-
 from .. import packing
 from ..build import inner
 from ..emit import Vectors, emitted, i64, pointer, word
@@ -191,8 +189,7 @@ def teller(v: Vectors) -> Any:
 
     @emitted(2)
     def tell(b: Any, a: Any) -> None:
-        seen = v.load(b, a[0])
-        bits = b.bitcast(b.fcmp_unordered("uno", seen, seen), ir.IntType(v.lanes))
+        bits = v.missing(b, v.load(b, a[0]))
         with b.if_then(b.icmp_unsigned("!=", bits, bits.type(0)), likely=False):
             b.store(i64(1), pointer(b, a[1]), align=8)
 
