@@ -24,7 +24,7 @@ from .base import FAR, SCATTERED, Cost, ErrorBound, Multiplying, elements
 #: product.
 MOST_VECTORS = 1.25
 #: What a task costs besides, a row that is packed or written, and an element of it, in floating-point operations.
-TASK_FLOPS, ROW_FLOPS, MOVE_FLOPS = 29_000, 840, 20
+TASK_FLOPS, ROW_FLOPS, MOVE_FLOPS = 29_000, 840, 24
 
 
 @dataclass(frozen=True)
