@@ -34,6 +34,8 @@ else:  # only weight gradients need it
 GRADIENT, ALONE = 3, 1.3
 #: Fetching a weight on its own takes the time of this many floating-point operations.
 GATHER_FLOPS = 56
+#: How often inputs and outputs count that dilation takes apart: neighbours in memory belong to different images.
+APART = 4
 #: What transformed weights in the last cache cost, read in long runs, beside those that come from memory.
 LAST_PRICE = 0.25
 
@@ -119,7 +121,8 @@ class FusedWinograd(Multiplying):
             brought = Cost(max(0, int(2 * c.lanes * more)), -spared, 0, 0, engine="winograd")
         if a and len(a.phases) > 1:  # one weight after the other
             brought = replace(brought, flops=brought.flops + GATHER_FLOPS * total(geometry.w_shape))
-        moved = (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(kept)
+        often = APART if max(geometry.dilation, default=1) > 1 else 1
+        moved = often * (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(kept)
         return Cost(int(2 * c.lanes * c.work), moved, 1, kept + scratch, engine="winograd", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
