@@ -55,10 +55,25 @@ DECISIONS = {
         {"fft"},
         {"tiled_fft"},
     ),
+    "depthwise, small": (
+        (1, 32, 7, 7),
+        (32, 1, 3, 3),
+        {"padding": 1, "groups": 32},
+        {"depthwise", "direct", "gemm"},
+        {"channelwise"},
+    ),
     "integers": ((1, 64, 56, 56), (64, 64, 3, 3), {"dtype": "int32"}, {"gemm", "direct"}, {"blocked"}),
     "long filter": ((1, 1, 100_000), (1, 1, 2001), {}, {"fft"}, {"fft", "tiled_fft"}),
     "a matrix product": ((32, 512), (10, 512), {}, {"gemm", "direct"}, {"gemm", "direct", "blocked"}),
 }
+
+
+@pytest.mark.parametrize("algorithm", algorithms.OWN, ids=lambda a: a.name)
+def test_writing_a_weight_gradient_is_adding_the_same_to_zeros(algorithm: Algorithm):
+    """A class with a gradient of its own does not write the one that it inherits."""
+    order = type(algorithm).__mro__
+    adds, writes = (next(c for c in order if name in vars(c)) for name in ("weight_grad", "write_weight_grad"))
+    assert writes is Algorithm or order.index(writes) <= order.index(adds)
 
 
 @pytest.mark.parametrize("case", DECISIONS)

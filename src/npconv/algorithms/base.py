@@ -28,8 +28,7 @@ else:  # only weight gradients need it
 NEAR_BYTES = 1 << 20
 #: What the products of x and g of one group cost besides their arithmetic, in floating-point operations.
 GROUP_FLOPS = 60_000
-#: How often an element is moved there, and wherever pixels are brought together, whose neighbours in its cache line belong
-#: to other groups.
+#: How often elements are moved that are `scattered`, where pixels of one channel are brought together.
 SCATTERED = 5
 #: Positions of a padded axis that kernels which count them take at most: their arithmetic stays far from 64 bits.
 FAR = 2**40
@@ -211,12 +210,10 @@ class Multiplying(Compiled):
 
     def weight_grad_cost(self, geometry: ConvGeometry, dtype: np.dtype) -> Cost:
         """The cost of `weight_grad`."""
-        size, (padded, weights, outputs) = dtype.itemsize, elements(geometry)
+        size = dtype.itemsize
         work = outer_launch.flops(geometry, dtype) + GROUP_FLOPS * geometry.groups
-        moved = (padded + weights + outputs) * size
-        if geometry.groups * size >= LINE:
-            moved += SCATTERED * (padded + outputs) * size
-        return Cost(work, moved, 2, outer_launch.workspace(geometry, dtype), engine="outer")
+        moved = sum(elements(geometry)) + SCATTERED * scattered(geometry, size)
+        return Cost(work, moved * size, 2, outer_launch.workspace(geometry, dtype), engine="outer")
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)
@@ -254,3 +251,9 @@ def elements(geometry: ConvGeometry) -> tuple[int, int, int]:
     """The element counts of the padded input, the weights and the output."""
     padded = geometry.batch * geometry.in_channels * total(geometry.padded_shape)
     return padded, total(geometry.w_shape), total(geometry.y_shape)
+
+
+def scattered(geometry: ConvGeometry, itemsize: int) -> int:
+    """The elements of the padded input and the output if, channels last, their neighbours in a cache line are of other groups."""
+    padded, _, outputs = elements(geometry)
+    return padded + outputs if geometry.groups * itemsize >= LINE else 0

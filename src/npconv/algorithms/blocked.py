@@ -21,7 +21,7 @@ from ..compiled.ordered import SPARE_BYTES, Brought, order_of, packing_of, tap_s
 from ..compiled.panels import CHUNK, LINE, SPARE, UNBOUNDED, Panels, bounds, panels, weight_steps, whole_lines
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
 from ..records import dataclass, replace
-from .base import Cost, ErrorBound, Multiplying, streamed
+from .base import Cost, ErrorBound, Multiplying, scattered, streamed
 
 #: The cycles that packing takes: to begin with, and for each vector into its place.
 LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
@@ -32,7 +32,7 @@ PLACE_BYTES = 1024
 #: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
 #: one panel, a row of a group, and a group of one image.
 STORE_FLOPS, TAP_FLOPS, PIXEL_FLOPS, ROW_FLOPS, PLANE_FLOPS = 8, 10, 425, 2_100, 36_000
-#: How often an element is moved, channels last, whose neighbours in its cache line belong to other groups.
+#: How often elements are moved that are scattered over cache lines.
 SCATTERED = 2
 #: How much longer a product takes in a panel of 1 or 2 vectors, which loads more for each, the last one partly filled.
 NARROW = {1: 2.2, 2: 1.3}
@@ -75,7 +75,7 @@ class Blocked(Multiplying):
         weights = lanes * geometry.terms
         brought = Cost(0, 3 * weights * size, 1, 0, engine="blocked")
         padded = total(geometry.padded_shape) * geometry.in_channels * n
-        moved = 2 * padded + total(geometry.y_shape)
+        moved = 2 * padded + total(geometry.y_shape) + SCATTERED * scattered(geometry, size)
         box = min(padded // n, 4 * tasks.BOX_BYTES // size) if n else 0
         held = weights + box * threads.current()
         planes, rows, pixels = (
@@ -85,8 +85,6 @@ class Blocked(Multiplying):
         flops = int(2 * longer * vectors * geometry.terms) + STORE_FLOPS * vectors * chunks
         flops += pixels * (PIXEL_FLOPS * p.count + TAP_FLOPS * geometry.taps) + ROW_FLOPS * rows
         flops += PLANE_FLOPS * planes if group > 1 else 0
-        if group * size >= LINE:
-            moved += SCATTERED * (padded + total(geometry.y_shape))
         return Cost(
             flops, moved * size + streamed(weights * size), 1, held * size, engine="blocked", preparation=brought
         )

@@ -14,11 +14,11 @@ import numpy as np
 
 from ..compiled import threads
 from ..compiled.calls import Bound, address, aligned
-from ..compiled.panels import LINE, UNBOUNDED, bounds, vector_bytes, weight_steps, zeros
+from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps, zeros
 from ..compiled.pixelwise.launch import NARROW, borrows, flops, moves, packing_of, plan, workspace
 from ..geometry import ConvGeometry, Ints, total
 from ..records import dataclass, replace
-from .base import FAR, SCATTERED, Cost, ErrorBound, Multiplying, elements
+from .base import FAR, SCATTERED, Cost, ErrorBound, Multiplying, elements, scattered
 
 #: Output channels of a group, at most, in vectors, and never less than a register tile has: more fill the lanes of a matrix
 #: product.
@@ -67,9 +67,7 @@ class Pixelwise(Multiplying):
         if not total(geometry.y_shape):
             return Cost(0, 0, 1, 0, engine="pixelwise")
         padded, weights, outputs = elements(geometry)
-        moved = (padded + outputs) * size
-        if geometry.groups * size >= LINE:
-            moved *= 1 + SCATTERED
+        moved = (padded + outputs + SCATTERED * scattered(geometry, size)) * size
         tasks, rows, packed = moves(geometry, size, workers)
         work = flops(geometry, size, workers) + TASK_FLOPS * tasks + ROW_FLOPS * rows + MOVE_FLOPS * (packed + outputs)
         brought = Cost(0, 3 * weights * size, 0 if borrows(geometry, size, workers) else 1, 0, engine="pixelwise")
