@@ -139,7 +139,12 @@ def always_late(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Weights that serve one call are transformed where they are used, however few they are, in small pieces."""
     monkeypatch.setattr(winograd_shape, "LATE_RUNS", 1 << 30)
     monkeypatch.setattr(winograd_shape, "PIECE_BYTES", 1 << 17)
-    caches = (winograd_shape.late, winograd_shape.cut, winograd_launch.forward_launch, winograd_launch.weight_launch)
+    caches = (
+        winograd_shape.late,
+        winograd_shape.cheapest,
+        winograd_launch.forward_launch,
+        winograd_launch.weight_launch,
+    )
     for cached in caches:
         cached.cache_clear()
     yield

@@ -173,10 +173,12 @@ def choose(op: str, geometry: ConvGeometry, request: Request, exact_footprint: b
     family = _family("auto" if exact_footprint else request.algorithm)
     if exact_footprint:
         family = [a for a in family if direction in a.exact_footprint]
-    reasons = {a.name: against(a, geometry, request) for a in family}
-    able = [a for a in family if reasons[a.name] is None]
+    able = [a for a in apart_from_blas(family) if against(a, geometry, request) is None]
+    if not any(isinstance(a, Compiled) for a in able):
+        able = [a for a in family if against(a, geometry, request) is None]
     if able:
-        return min(apart_from_blas(able), key=lambda a: seconds(a, geometry, request))
+        return min(able, key=lambda a: seconds(a, geometry, request))
+    reasons = {a.name: against(a, geometry, request) for a in family}
     everyone = {a.name: against(a, geometry, request) for a in registered()}
     others = [name for name, why in everyone.items() if why is None]
     listed = "; ".join(f"{name} {why}" for name, why in reasons.items())

@@ -81,12 +81,14 @@ def seconds(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> float:
 @lru_cache(maxsize=1024)
 def plan(geometry: ConvGeometry, dtype: np.dtype) -> Cut:
     """The cheapest cut."""
-    axes = []
-    for k, out in zip(geometry.kernel, geometry.out_shape, strict=True):
+    axes, sides = [], list(zip(geometry.kernel, geometry.out_shape, strict=True))
+    for k, out in sides:
         # of lengths that make as many tiles the shortest
         shortest = {ceil_div(out, window_count(n, k, 1)): n for n in reversed(LENGTHS) if n >= k}
         axes.append(sorted(shortest.values()))
-    found = [cut(geometry, three_axes(lengths, 1)) for lengths in product(*axes)]
+    alike = [i for i in range(1, geometry.rank) if sides[i - 1] == sides[i]]  # to the axis before: no need to turn
+    each = [n for n in product(*axes) if all(n[i - 1] <= n[i] for i in alike)]
+    found = [cut(geometry, three_axes(lengths, 1)) for lengths in each]
     small = [c for c in found if total(c.lengths) <= POINTS] or [min(found, key=lambda c: total(c.lengths))]
     return min(small, key=lambda c: seconds(geometry, c, dtype))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -22,12 +23,12 @@ class Cut:
     def tiles(self) -> int:
         return total(self.counts)
 
-    @property
+    @cached_property
     def pairs(self) -> int:
         """Pairs of tiles in one image."""
         return ceil_div(self.tiles, 2)
 
-    @property
+    @cached_property
     def frequencies(self) -> int:
         """Half of a spectrum, and those that are their own negative."""
         alone = total([2 if n % 2 == 0 else 1 for n in self.lengths])

@@ -36,6 +36,8 @@ STREAM = 24
 #: is written at once and read soon never leaves the cache, nor goes from one processor's to another's. A second run
 #: costs more than that saves.
 LATE_RUNS = 1
+#: Lengths of runs, in register tiles: with prepared weights, and with others.
+LENGTHS, LATE_LENGTHS = (1, 2, 3, 4, 6, 8), (1, 2, 3, 4, 6, 8, 12, 16)
 #: Bytes of such a piece in the widest panel, which stays in the second-level cache.
 PIECE_BYTES = 448 << 10
 #: Vector multiplications that last as long as transforming a vector of weights to one position.
@@ -200,7 +202,6 @@ class Cut:
         return self.n_h * self.n_w
 
 
-@lru_cache(maxsize=4096)
 def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns: int = 0, late: bool = False) -> Cut:
     """The cut that should take the least time; `columns` is the width of a panel, if that is settled already.
 
@@ -211,6 +212,13 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
     ValueError
         If the kernels cannot compute this geometry.
     """
+    found = cheapest(geometry, n, itemsize, workers, 0, late)
+    return found if columns in (0, found.columns) else cheapest(geometry, n, itemsize, workers, columns, late)
+
+
+@lru_cache(maxsize=4096)
+def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, columns: int, late: bool) -> Cut:
+    """`cut`, of all widths of panels or one."""
     a = axes(geometry, n)
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
@@ -235,41 +243,41 @@ def cut(geometry: ConvGeometry, n: int, itemsize: int, workers: int = 2, columns
     most = min(LONGEST, max(lanes, PIECE_BYTES // (positions * widest() * width))) if late else LONGEST
     piece_vectors = ceil_div(in_vectors, ceil_div(c, most))
     pieces = ceil_div(in_vectors, piece_vectors)
+    # from memory, threads in different runs fetch the same weights together, in parts of a run each fetches others
+    apart = not late and positions * a.direct * c * vectors * width > LAST_BYTES
 
-    def prices(columns: int, per: int) -> Iterator[tuple[float, tuple[int, int, int]]]:
-        """Time of the longest thread in vector multiplications, roughly, and for how many parts it is."""
-        panels, runs, rows = ceil_div(vectors, columns), ceil_div(tiles, per), per * depths
+    def prices(columns: int) -> Iterator[tuple[float, tuple[int, int, int]]]:
+        """Time of the longest thread in vector multiplications, roughly, by the tiles of a run and how many parts it has."""
+        panels = ceil_div(vectors, columns)
         last = vectors - columns * (panels - 1)
-        multiplied = NARROW[columns] * columns * (panels - 1) * _padded(rows, tile_rows(columns))
-        multiplied += NARROW[last] * last * _padded(rows, tile_rows(last))
-        read = forth * positions * per * slices * in_vectors
+        tall, tall_last = tile_rows(columns), tile_rows(last)
+        wide, wide_last = NARROW[columns] * columns * (panels - 1), NARROW[last] * last
         weights = positions * a.direct * c * vectors * (TRANSFORM if late else width / STREAM)
-        work = positions * multiplied * (products + 4 * taps * pieces) + back * positions * rows * vectors
-        transformed = positions * per * slices * c * itemsize
-        if transformed + positions * rows * columns * width > CACHE_BYTES:  # written, and read again for every panel
-            work += transformed * (1 + panels) / STREAM
-        share = (1 + tiles / per / runs) / 2  # the last run may be short
+        largest = {}  # of so many parts, as a share of all vectors
         for parts in {min(panels, 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}:
             bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
-            largest = max(stop - start for start, stop in itertools.pairwise(bounds)) / vectors
-            rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
-            # from memory, threads in different runs fetch the same weights together, in parts of a run each fetches others
-            apart = parts > 1 and not late and positions * a.direct * c * vectors * width > LAST_BYTES
-            fetched = weights * (min(workers, runs) if apart else 1)
-            yield rounds * (read + (work + fetched) * largest) * share, (columns, per, parts)
+            largest[parts] = max(stop - start for start, stop in itertools.pairwise(bounds)) / vectors
+        lengths = {min(tiles, ceil_div(tall * i, depths)) for i in (LATE_LENGTHS if late else LENGTHS)}
+        for i in (1, 2, 3):  # as many runs for every thread
+            share = ceil_div(tiles, i * workers)
+            if share * depths <= tall * (LATE_LENGTHS if late else LENGTHS)[-1]:
+                lengths.add(share)
+        for per in lengths:
+            runs, rows = ceil_div(tiles, per), per * depths
+            multiplied = wide * _padded(rows, tall) + wide_last * _padded(rows, tall_last)
+            read = forth * positions * per * slices * in_vectors
+            work = positions * multiplied * (products + 4 * taps * pieces) + back * positions * rows * vectors
+            transformed = positions * per * slices * c * itemsize
+            if transformed + positions * rows * columns * width > CACHE_BYTES:
+                work += transformed * (1 + panels) / STREAM  # written, and read again for every panel
+            filled = (1 + tiles / per / runs) / 2  # the last run may be short
+            for parts, share in largest.items():
+                rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
+                fetched = weights * (min(workers, runs) if apart and parts > 1 else 1)
+                yield rounds * (read + (work + fetched) * share) * filled, (columns, per, parts)
 
-    lengths = (1, 2, 3, 4, 6, 8, 12, 16) if late else (1, 2, 3, 4, 6, 8)  # of so many register tiles
-    shares = [ceil_div(tiles, i * workers) for i in (1, 2, 3)]  # as many runs for every thread
     widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in range(1, widest() + 1)}
-    time, (columns, per, parts) = min(
-        found
-        for wide in widths
-        for per in {
-            *(min(tiles, ceil_div(tile_rows(wide) * i, depths)) for i in lengths),
-            *(share for share in shares if share * depths <= tile_rows(wide) * lengths[-1]),
-        }
-        for found in prices(wide, per)
-    )
+    time, (columns, per, parts) = min(found for wide in widths for found in prices(wide))
     panels = ceil_div(vectors, columns)
     v_row, m_row = piece_vectors * width, columns * width
     v_piece = odd_lines(per * slices * v_row)
@@ -307,6 +315,10 @@ def _padded(rows: int, tall: int) -> int:
 @lru_cache(maxsize=4096)
 def late(geometry: ConvGeometry, n: int, itemsize: int) -> bool:
     """Whether weights that serve one call are better transformed where they are used."""
+    c = cut(geometry, n, itemsize)
+    most = ceil_div(tile_rows(1) * LATE_LENGTHS[-1], c.depths)  # tiles of a run, whatever its width
+    if ceil_div(c.tiles, most) * c.deep > LATE_RUNS:
+        return False
     c = cut(geometry, n, itemsize, late=True)
     return c.runs * c.deep <= LATE_RUNS
 
