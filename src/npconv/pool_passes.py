@@ -10,6 +10,7 @@ import numpy as np
 
 from .arguments import flag
 from .compiled.calls import address
+from .compiled.copying import contiguous
 from .compiled.pools import back as pools_back
 from .compiled.pools import calls as pools_calls
 from .compiled.pools.setting import setting
@@ -60,7 +61,7 @@ def _launched(
         return bool(found.run(*arrays))
     if all(array.flags.c_contiguous for array in operands) or any(a.dtype.char not in "fdl" for a in operands):
         return False
-    return _launched(p, make, option, tuple([np.ascontiguousarray(a) for a in operands]), results)
+    return _launched(p, make, option, tuple([contiguous(a) for a in operands]), results)
 
 
 def _reducing(p: PoolProblem, divisor: int | None, x: Array, y: Array) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from . import packing
 from .emit import Vectors, word
 from .target import Target
 
@@ -13,7 +14,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """Copying, and turning weights."""
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
-    copy, copy_one, transpose = v.copy, v.copy_one, v.transpose
+    copy, copy_one, transpose, turned = v.copy, v.copy_one, v.transpose, packing.turned(v)
 
     def copy_boxes(
         lo: int, hi: int, thread: int, source: int, to: int, table: int, from_p: int, from_c: int, to_p: int, to_c: int
@@ -30,6 +31,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         copy(other + c, one + c)
                     for c in range(whole, channels * size, size):
                         copy_one(other + c, one + c)
+            elif from_c == size and to_p == size:
+                turned(at, to_c, begin, from_p, pixels, channels)
+            elif from_p == size and to_c == size:
+                turned(at, to_p, begin, from_c, channels, pixels)
             else:
                 for c in range(channels):
                     one, other = begin + c * from_c, at + c * to_c

@@ -13,11 +13,31 @@ FEW = 4
 
 
 @cache
+def turned(v: Vectors) -> Any:
+    """turn(to, to_step, from, from_step, rows, columns): a matrix transposed, in blocks of vectors."""
+    size, lanes, transpose, transpose_edge = v.size, v.lanes, v.transpose, v.transpose_edge
+
+    @inner
+    def turn(to: int, to_step: int, source: int, step: int, rows: int, columns: int) -> None:
+        for c in range(0, columns, lanes):
+            deep = min(lanes, columns - c)
+            for r in range(0, rows, lanes):
+                wide = min(lanes, rows - r)
+                place, at = to + c * to_step + r * size, source + r * step + c * size
+                if wide == lanes and deep == lanes:
+                    transpose(place, to_step, at, step)
+                else:
+                    transpose_edge(place, to_step, at, step, wide, deep, wide)
+
+    return turn
+
+
+@cache
 def boxes(v: Vectors) -> tuple[Any, Any]:
     """(pack_box, spread)."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, clear_one = v.copy, v.clear, v.copy_one, v.clear_one
-    transpose, transpose_edge, transpose_apart = v.transpose, v.transpose_edge, v.transpose_apart
+    transpose, transpose_edge, transpose_apart, turn = v.transpose, v.transpose_edge, v.transpose_apart, turned(v)
 
     @inner
     def pack_row(
@@ -50,15 +70,7 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
                     source += size
         else:
             blocks = channels if step_w == size and channels > FEW else 0
-            for p in range(0, pixels if blocks else 0, lanes):
-                wide = min(lanes, pixels - p)
-                for c in range(0, blocks, lanes):
-                    deep = min(lanes, channels - c)
-                    place, source = at + p * row + c * size, x + (first + p) * size + c * step_c
-                    if wide == lanes and deep == lanes:
-                        transpose(place, row, source, step_c)
-                    else:
-                        transpose_edge(place, row, source, step_c, deep, wide, deep)
+            turn(at, row, x + first * size, step_c, blocks, pixels)
             for c in range(blocks, channels):
                 source = x + first * step_w + c * step_c
                 place = at + c * size

@@ -8,6 +8,7 @@ from llvmlite import ir
 
 from ..build import inner
 from ..emit import I32, Vectors, emitted, word
+from ..packing import turned
 
 #: Numbers between neighbours, at most, that whole vectors are read with and taken apart.
 CLOSE = (2, 3, 4)
@@ -60,25 +61,6 @@ def together(v: Vectors, m: int) -> Any:
             v.store(b, _picked(v, b, read, [c * v.lanes + p for p, c in at]), to, j * v.width)
 
     return together
-
-
-def turned(v: Vectors) -> Any:
-    """turn(to, to_step, from, from_step, rows, columns): a matrix transposed, in blocks of vectors."""
-    size, lanes, transpose, transpose_edge = v.size, v.lanes, v.transpose, v.transpose_edge
-
-    @inner
-    def turn(to: int, to_step: int, source: int, step: int, rows: int, columns: int) -> None:
-        for r in range(0, rows, lanes):
-            wide = min(lanes, rows - r)
-            for c in range(0, columns, lanes):
-                deep = min(lanes, columns - c)
-                place, at = to + c * to_step + r * size, source + r * step + c * size
-                if wide == lanes and deep == lanes:
-                    transpose(place, to_step, at, step)
-                else:
-                    transpose_edge(place, to_step, at, step, wide, deep, wide)
-
-    return turn
 
 
 def planes(v: Vectors) -> Any:
