@@ -140,10 +140,8 @@ def apply(
         return np.zeros((-(-height // steps[0]), -(-width // steps[1]), *channels), target)
     if compute != np.int64 or border == "constant":  # cval may not fit the image's own dtype
         image = image.astype(compute, copy=False)
-    planes = np.moveaxis(image.reshape(height, width, -1), 2, 0)[:, None]  # (C, 1, H, W)
-    filtered = _correlate(planes, kernel.astype(compute), at, steps, border, fill)
-    filtered = np.moveaxis(filtered[:, 0], 0, 2)  # (H', W', C)
-    return np.ascontiguousarray(_cast(op, filtered.reshape(*filtered.shape[:2], *channels), target))
+    filtered = _correlate(image.reshape(1, height, width, -1), kernel.astype(compute), at, steps, border, fill)[0]
+    return _cast(op, filtered.reshape(*filtered.shape[:2], *channels), target)
 
 
 def gradient_magnitude(image: Any, operator: str = "sobel", *, mode: str = "reflect", cval: float = 0.0) -> np.ndarray:
@@ -207,14 +205,18 @@ _SPLIT_TAPS = 25
 
 
 def _correlate(
-    planes: np.ndarray, kernel: np.ndarray, at: tuple[int, ...], steps: tuple[int, ...], border: str, fill: float
+    image: np.ndarray, kernel: np.ndarray, at: tuple[int, ...], steps: tuple[int, ...], border: str, fill: float
 ) -> np.ndarray:
+    """Every channel of an image (1, H, W, C) with the same kernel."""
+    channels = image.shape[-1]
     pads = tuple((a, k - 1 - a) for a, k in zip(at, kernel.shape, strict=True))
 
     def one_pass(x: np.ndarray, taps: np.ndarray, rows: bool, columns: bool) -> np.ndarray:
         return conv(
             x,
-            taps[None, None],
+            np.repeat(taps[:, :, None, None], channels, axis=3),
+            groups=channels,
+            layout="NHWC",
             padding=(pads[0] if rows else (0, 0), pads[1] if columns else (0, 0)),
             stride=(steps[0] if rows else 1, steps[1] if columns else 1),
             padding_mode=border,
@@ -225,8 +227,8 @@ def _correlate(
     if min(kernel.shape) > 1 and kernel.size >= _SPLIT_TAPS and not fill:
         split = separate(kernel)
         if split is not None:
-            return one_pass(one_pass(planes, split[1][None], False, True), split[0][:, None], True, False)
-    return one_pass(planes, kernel, True, True)
+            return one_pass(one_pass(image, split[1][None], False, True), split[0][:, None], True, False)
+    return one_pass(image, kernel, True, True)
 
 
 def _separate_integers(kernel: list[list[int]]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -66,7 +66,7 @@ def source_positions(size: int, lo: int, hi: int, mode: str) -> np.ndarray:
 
 
 def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray:
-    """Pad the spatial axes in any of the six modes; negative padding crops."""
+    """Pad the spatial axes in any of the six modes, in the memory order of `x`; negative padding crops."""
     if mode in ("zeros", "constant"):
         padded = pad(x, pads)
         if mode == "constant" and value != 0:
@@ -76,10 +76,20 @@ def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray
             filled[inside] = padded[inside]
             return filled
         return padded
-    for axis, (size, (lo, hi)) in enumerate(zip(x.shape[2:], pads, strict=True), 2):
-        if lo or hi:
+    if any(lo < 0 or hi < 0 for lo, hi in pads):  # what is copied beyond one end may be cropped at the other
+        for axis, (size, (lo, hi)) in enumerate(zip(x.shape[2:], pads, strict=True), 2):
             x = x.take(source_positions(size, lo, hi, mode), axis)
-    return x
+        return x
+    sides = [(n, lo, hi) for n, (lo, hi) in zip(x.shape[2:], pads, strict=True)]
+    padded = np.empty_like(x, shape=(*x.shape[:2], *(lo + n + hi for n, lo, hi in sides)))
+    inside = [slice(lo, lo + n) for n, lo, _ in sides]
+    padded[(..., *inside)] = x
+    for i, (n, lo, hi) in enumerate(sides):  # axes before this one are whole, those behind are not yet
+        before = (slice(None),) * (2 + i)
+        part, source = padded[(*before, slice(None), *inside[i + 1 :])], lo + source_positions(n, lo, hi, mode)
+        for beyond in (slice(0, lo), slice(lo + n, lo + n + hi)):
+            part[(*before, beyond)] = part[(*before, source[beyond])]
+    return padded
 
 
 def pad_mode_adjoint(g: np.ndarray, shape: Ints, pads: Pads, mode: str) -> np.ndarray:

@@ -257,6 +257,38 @@ class Vectors:
         return transpose
 
     @cached_property
+    def transpose_narrow(self) -> Any:
+        """transpose_narrow(to, to_step, from, from_step): `lanes` rows of half a vector become half as many vectors."""
+
+        @emitted(4)
+        def transpose_narrow(b: Any, a: Any) -> None:
+            to, to_step, source, step = a
+            n = self.lanes
+            halves = [self.half.load(b, b.add(source, b.mul(step, i64(r)))) for r in range(n)]
+            whole = ir.Constant(ir.VectorType(I32, n), list(range(n)))
+            rows = [b.shuffle_vector(*pair, whole) for pair in zip(halves[: n // 2], halves[n // 2 :], strict=True)]
+            for i, row in enumerate(self.transposed(b, rows)):
+                self.store(b, row, b.add(to, b.mul(to_step, i64(i))))
+
+        return transpose_narrow
+
+    @cached_property
+    def transpose_flat(self) -> Any:
+        """transpose_flat(to, to_step, from, from_step): half as many vectors as lanes become `lanes` rows of half of one."""
+
+        @emitted(4)
+        def transpose_flat(b: Any, a: Any) -> None:
+            to, to_step, source, step = a
+            n = self.lanes // 2
+            rows = [self.load(b, b.add(source, b.mul(step, i64(r)))) for r in range(n)]
+            for i, row in enumerate(self.transposed(b, rows)):
+                for j in range(2):
+                    part = b.shuffle_vector(row, row, ir.Constant(ir.VectorType(I32, n), list(range(j * n, j * n + n))))
+                    self.half.store(b, part, b.add(to, b.mul(to_step, i64(i + j * n))))
+
+        return transpose_flat
+
+    @cached_property
     def transpose_edge(self) -> Any:
         """transpose_edge(to, to_step, from, from_step, rows, columns, wide): a block of rows x columns, neither above lanes.
 
@@ -316,12 +348,12 @@ class Vectors:
             self.masked_store(b, b.shuffle_vector(values, undefined, picked), mask, to, half * self.width)
 
     def transposed(self, b: Any, rows: list[Any]) -> list[Any]:
-        """A square block in registers, by interleaving halves: log2(lanes) rounds of two-input shuffles."""
+        """A square block in registers, or two beside each other, by interleaving halves: rounds of two-input shuffles."""
         n = self.lanes
-        half = n // 2
+        half = len(rows) // 2
         while half:
-            mixed: list[Any] = [None] * n
-            for r in range(n):
+            mixed: list[Any] = [None] * len(rows)
+            for r in range(len(rows)):
                 if r & half:
                     continue
                 low, high = rows[r], rows[r + half]

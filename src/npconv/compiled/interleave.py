@@ -14,7 +14,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """Copying, and turning weights."""
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
-    copy, copy_one, transpose, turned = v.copy, v.copy_one, v.transpose, packing.turned(v)
+    copy, copy_one, transpose, turned = v.copy, v.copy_one, v.transpose, packing.turned(v, few=True)
 
     def copy_boxes(
         lo: int, hi: int, thread: int, source: int, to: int, table: int, from_p: int, from_c: int, to_p: int, to_c: int

@@ -5,20 +5,82 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from llvmlite import ir
+
 from .build import inner
-from .emit import Vectors, word
+from .emit import I32, Vectors, emitted, word
 
 #: Channels up to which elements are moved one by one: a block of so few is mostly empty.
 FEW = 4
 
 
+#: Numbers between neighbours, at most, that whole vectors are read with and taken apart.
+CLOSE = (2, 3, 4)
+
+
+def _picked(v: Vectors, b: Any, vectors: list[Any], places: list[int]) -> Any:
+    """One vector from several: the elements at these places, two vectors at a time."""
+    n, undefined = v.lanes, ir.Constant(v.vector, ir.Undefined)
+    found: Any = None
+    for first in range(0, len(vectors), 2):
+        pair = [*vectors[first : first + 2], undefined][:2]
+        here = [(p - first * n) if 0 <= p - first * n < 2 * n else None for p in places]
+        part = b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, n), [p or 0 for p in here]))
+        if found is not None:
+            mix = [n + i if p is not None else i for i, p in enumerate(here)]
+            part = b.shuffle_vector(found, part, ir.Constant(ir.VectorType(I32, n), mix))
+        found = part
+    return found
+
+
 @cache
-def turned(v: Vectors) -> Any:
-    """turn(to, to_step, from, from_step, rows, columns): a matrix transposed, in blocks of vectors."""
+def apart(v: Vectors, m: int) -> Any:
+    """apart(to, to_c, from, count): of a run of pixels of `m` numbers each, the first `count` of them, one vector each."""
+
+    @emitted(4)
+    def apart(b: Any, a: Any) -> None:
+        to, to_c, source, count = a
+        read = [v.load(b, source, j * v.width) for j in range(m)]
+        end = b.append_basic_block("apart")
+        for c in range(m):
+            value = _picked(v, b, read, [m * i + c for i in range(v.lanes)])
+            v.store(b, value, b.add(to, b.mul(to_c, ir.Constant(to.type, c))))
+            more = b.append_basic_block("more")
+            b.cbranch(b.icmp_signed(">", count, ir.Constant(to.type, c + 1)), more, end)
+            b.position_at_end(more)
+        b.branch(end)
+        b.position_at_end(end)
+
+    return apart
+
+
+@cache
+def together(v: Vectors, m: int) -> Any:
+    """together(to, from, from_c): one vector of each of `m` planes, as a run of pixels."""
+
+    @emitted(3)
+    def together(b: Any, a: Any) -> None:
+        to, source, from_c = a
+        read = [v.load(b, b.add(source, b.mul(from_c, ir.Constant(to.type, c)))) for c in range(m)]
+        for j in range(m):
+            at = [divmod(j * v.lanes + i, m) for i in range(v.lanes)]
+            v.store(b, _picked(v, b, read, [c * v.lanes + p for p, c in at]), to, j * v.width)
+
+    return together
+
+
+@cache
+def turned(v: Vectors, few: bool = False) -> Any:
+    """turn(to, to_step, from, from_step, rows, columns): a matrix transposed, in blocks of vectors.
+
+    With `few`, two to four rows or columns that lie side by side are moved by whole vectors, eight by halves of some.
+    """
     size, lanes, transpose, transpose_edge = v.size, v.lanes, v.transpose, v.transpose_edge
+    half = lanes // 2 if few and lanes > 8 else 0
+    narrow, flat = (v.transpose_narrow, v.transpose_flat) if half else (transpose, transpose)
 
     @inner
-    def turn(to: int, to_step: int, source: int, step: int, rows: int, columns: int) -> None:
+    def blocks(to: int, to_step: int, source: int, step: int, rows: int, columns: int) -> None:
         for c in range(0, columns, lanes):
             deep = min(lanes, columns - c)
             for r in range(0, rows, lanes):
@@ -26,8 +88,40 @@ def turned(v: Vectors) -> Any:
                 place, at = to + c * to_step + r * size, source + r * step + c * size
                 if wide == lanes and deep == lanes:
                     transpose(place, to_step, at, step)
+                elif half and wide == lanes and deep == half:
+                    narrow(place, to_step, at, step)
+                elif half and wide == half and deep == lanes:
+                    flat(place, to_step, at, step)
                 else:
                     transpose_edge(place, to_step, at, step, wide, deep, wide)
+
+    if not few:
+        return blocks
+    (apart2, apart3, apart4), (together2, together3, together4) = (
+        [make(v, m) for m in CLOSE] for make in (apart, together)
+    )
+
+    @inner
+    def turn(to: int, to_step: int, source: int, step: int, rows: int, columns: int) -> None:
+        if 2 <= rows <= 4 and to_step == rows * size:
+            while columns >= lanes:
+                if rows == 2:
+                    together2(to, source, step)
+                elif rows == 3:
+                    together3(to, source, step)
+                else:
+                    together4(to, source, step)
+                to, source, columns = to + lanes * to_step, source + lanes * size, columns - lanes
+        elif 2 <= columns <= 4 and step == columns * size:
+            while rows >= lanes:
+                if columns == 2:
+                    apart2(to, to_step, source, columns)
+                elif columns == 3:
+                    apart3(to, to_step, source, columns)
+                else:
+                    apart4(to, to_step, source, columns)
+                to, source, rows = to + lanes * size, source + lanes * step, rows - lanes
+        blocks(to, to_step, source, step, rows, columns)
 
     return turn
 

@@ -1,6 +1,6 @@
 """Convolution with few outputs, lanes are pixels: no lane waits for an output that nobody wants.
 
-A task is a box of outputs of one group of one image:
+A task is a box of outputs of one image, of one group or of several whose channels lie side by side:
 
 1. bring the inputs it reads into planes, a row of pixels after the other, zeros around; what a stride steps over goes to
    planes of its own, so that neighbours of a plane are always read by neighbours of the outputs;
@@ -44,7 +44,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     def forward(
         lo: int, hi: int, thread: int,
         x: int, w: int, bias: int, bounds: int, adds: int, y: int, scratch: int, scratch_step: int,
-        groups: int, channels: int, outputs: int, blocks: int, taps: int, chunk_taps: int, chunk_channels: int,
+        groups: int, bundle: int, channels: int, outputs: int, blocks: int, taps: int, chunk_taps: int, chunk_channels: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
         y_batch_step: int, step_o: int, y_step_d: int, y_step_h: int, y_step_w: int,
         out_d: int, out_h: int, out_w: int, boxes_h: int, boxes_w: int, box_h: int, box_w: int,
@@ -52,7 +52,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         pitch: int, rows: int, plane: int, count: int, parts: int, offsets: int, x_c: int, y_o: int, at_out: int,
         zeros: int, fresh: int, w_step_g: int, w_step_o: int, w_step_c: int, w_offsets: int, at_weights: int,
     ) -> None:  # fmt: skip
-        """Tasks lo..hi of batch x groups x depth x boxes of rows and columns; `adds`: to what y holds."""
+        """Tasks lo..hi of batch x bundles of groups x depth x boxes of rows and columns; `adds`: to what y holds."""
         mine = scratch + thread * scratch_step
         results = mine + at_out
         for task in range(lo, hi):
@@ -62,46 +62,49 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             rest //= boxes_h
             od = rest % out_d
             rest //= out_d
-            group = rest % groups
-            n = rest // groups
+            first = rest % (groups // bundle) * bundle
+            n = rest // (groups // bundle)
             tall, broad = min(box_h, out_h - top), min(box_w, out_w - left)
-            image = x + n * batch_step + group * channels * step_c
+            image = x + n * batch_step + first * channels * step_c
             pack_planes(
-                mine, x_c, plane, pitch, rows, TAIL * width, image, step_c, step_d, step_h, step_w, channels, in_d, in_h, in_w,
-                lo_d - od * stride_d, lo_h - top * stride_h, lo_w - left * stride_w, stride_h, stride_w, count, parts,
+                mine, x_c, plane, pitch, rows, TAIL * width, image, step_c, step_d, step_h, step_w, bundle * channels,
+                in_d, in_h, in_w, lo_d - od * stride_d, lo_h - top * stride_h, lo_w - left * stride_w, stride_h, stride_w,
+                count, parts,
             )  # fmt: skip
-            corner = y + n * y_batch_step + group * outputs * step_o + od * y_step_d + top * y_step_h + left * y_step_w
+            corner = y + n * y_batch_step + first * outputs * step_o + od * y_step_d + top * y_step_h + left * y_step_w
             if adds:
                 pack_planes(
-                    results, y_o, 0, pitch, tall, 0, corner, step_o, 0, y_step_h, y_step_w, outputs, 1, tall, broad, 0, 0, 0,
-                    1, 1, 1, zeros,
+                    results, y_o, 0, pitch, tall, 0, corner, step_o, 0, y_step_h, y_step_w, bundle * outputs, 1, tall, broad,
+                    0, 0, 0, 1, 1, 1, zeros,
                 )  # fmt: skip
-            factors = w + group * outputs * channels * taps * size
-            if fresh:
-                factors = mine + at_weights
-                pack_weights(
-                    factors, w + group * w_step_g, w_step_o, w_step_c, outputs, channels, taps, w_offsets, blocks
-                )
             vectors = ((tall - 1) * pitch + broad + lanes - 1) // lanes
-            for block in range(blocks):
-                o = outputs * block // blocks
-                these = outputs * (block + 1) // blocks - o
-                wide = wide1 if these == 1 else wide2 if these == 2 else wide3 if these == 3 else wide4
-                to, add, begin = results + o * y_o, adds, bias + (group * outputs + o) * size
-                for c in range(0, channels, chunk_channels):
-                    some = min(chunk_channels, channels - c)
-                    for tap in range(0, taps, chunk_taps):
-                        now = min(chunk_taps, taps - tap)
-                        limits = bounds if c + some == channels and tap + now == taps else bounds + NONE * size
-                        at, p = factors + ((o * channels + c * these) * taps + tap * these) * size, 0
-                        while p < vectors:
-                            narrow = 1 if p + wide > vectors + REST else 0
-                            run(
-                                2 * these - 2 + narrow, mine + c * x_c + p * width, x_c, offsets + 8 * tap, now, some, at,
-                                taps * these * size, to + p * width, y_o, begin, add, limits,
-                            )  # fmt: skip
-                            p += REST if narrow else wide
-                        add, begin = 1, zeros
-            write_rows(corner, step_o, y_step_h, y_step_w, results, y_o, pitch, outputs, tall, broad)
+            for group in range(first, first + bundle):
+                inputs, sums = mine + (group - first) * channels * x_c, results + (group - first) * outputs * y_o
+                factors = w + group * outputs * channels * taps * size
+                if fresh:
+                    factors = mine + at_weights
+                    pack_weights(
+                        factors, w + group * w_step_g, w_step_o, w_step_c, outputs, channels, taps, w_offsets, blocks
+                    )
+                for block in range(blocks):
+                    o = outputs * block // blocks
+                    these = outputs * (block + 1) // blocks - o
+                    wide = wide1 if these == 1 else wide2 if these == 2 else wide3 if these == 3 else wide4
+                    to, add, begin = sums + o * y_o, adds, bias + (group * outputs + o) * size
+                    for c in range(0, channels, chunk_channels):
+                        some = min(chunk_channels, channels - c)
+                        for tap in range(0, taps, chunk_taps):
+                            now = min(chunk_taps, taps - tap)
+                            limits = bounds if c + some == channels and tap + now == taps else bounds + NONE * size
+                            at, p = factors + ((o * channels + c * these) * taps + tap * these) * size, 0
+                            while p < vectors:
+                                narrow = 1 if p + wide > vectors + REST else 0
+                                run(
+                                    2 * these - 2 + narrow, inputs + c * x_c + p * width, x_c, offsets + 8 * tap, now, some, at,
+                                    taps * these * size, to + p * width, y_o, begin, add, limits,
+                                )  # fmt: skip
+                                p += REST if narrow else wide
+                            add, begin = 1, zeros
+            write_rows(corner, step_o, y_step_h, y_step_w, results, y_o, pitch, bundle * outputs, tall, broad)
 
     return {"forward": forward, "prepare": prepare}

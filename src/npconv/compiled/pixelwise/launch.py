@@ -22,6 +22,8 @@ TASKS, TASK_FLOPS = 4, 200_000
 LEAST_COLUMNS = 512
 #: Lanes of a box from which on weights are brought in order for each anew rather than in a launch of their own.
 FRESH_LANES = 512
+#: Channels that are brought from and to their places together, at most.
+BUNDLE = 16
 #: How much longer a product takes in a tile of 1, 2, 3, 4 outputs, which loads more for each.
 NARROW = (2.0, 1.3, 1.1, 1.0)
 
@@ -65,10 +67,16 @@ class Cut:
         return total(self.boxes)
 
 
+def bundled(geometry: ConvGeometry) -> int:
+    """How many groups a task has whose channels lie side by side: they are read, and written, by whole vectors."""
+    most = max(1, BUNDLE // max(1, *geometry.per_group))
+    return max(n for n in range(1, most + 1) if geometry.groups % n == 0)
+
+
 @lru_cache(maxsize=4096)
-def cut(geometry: ConvGeometry, itemsize: int, workers: int) -> Cut:
-    """Boxes of whole rows where these fit the cache, and enough of them for all threads."""
-    axes, (channels, outputs) = Axes(geometry), geometry.per_group
+def cut(geometry: ConvGeometry, itemsize: int, workers: int, bundle: int = 1) -> Cut:
+    """Boxes of whole rows where these fit the cache, and enough of them for all threads; a box of `bundle` groups."""
+    axes, (channels, outputs) = Axes(geometry), (bundle * many for many in geometry.per_group)
     _, height, width = axes.outs
     lanes, planes = vector_bytes() // itemsize, len(axes.parts)
 
@@ -90,7 +98,7 @@ def cut(geometry: ConvGeometry, itemsize: int, workers: int) -> Cut:
     widths = [ceil_div(width, n) for n in (1, 2, 4, 8, 16, 32) if n == 1 or width // n >= LEAST_COLUMNS]
     fitting = [columns for columns in widths if held(1, columns) <= BOX_BYTES]
     columns = min(fitting or widths[-1:], key=read)
-    others = geometry.batch * geometry.groups * axes.outs[0]
+    others = geometry.batch * geometry.groups // bundle * axes.outs[0]
     wanted = 1 if workers == 1 else min(workers * TASKS, ceil_div(2 * geometry.macs, TASK_FLOPS))
     boxes_w = ceil_div(width, columns)
     if boxes_w < ceil_div(wanted, others * height):  # too few rows for all threads, as of a signal
@@ -102,7 +110,7 @@ def cut(geometry: ConvGeometry, itemsize: int, workers: int) -> Cut:
     pitch = columns + axes.more_columns
     return Cut(
         (rows, columns), (ceil_div(height, rows), boxes_w), rows + axes.more_rows, pitch,
-        ceil_div((rows - 1) * pitch + columns, lanes), ceil_div(outputs, len(NARROW)),
+        ceil_div((rows - 1) * pitch + columns, lanes), ceil_div(geometry.per_group[1], len(NARROW)),
     )  # fmt: skip
 
 
@@ -140,13 +148,14 @@ def plan(
     if not total(geometry.y_shape):
         return None
     size, axes, (channels, outputs) = dtype.itemsize, Axes(geometry), geometry.per_group
-    c = cut(geometry, size, workers)
+    bundle = bundled(geometry) if size in (x_strides[1], y_strides[1]) else 1
+    c = cut(geometry, size, workers, bundle)
     width = vector_bytes()
     plane = c.rows * c.pitch * size
     x_c = odd_lines(len(axes.parts) * plane)
     y_o = odd_lines((c.vectors + REST) * width)
-    at_out = whole_lines(channels * x_c + TAIL * width)
-    at_weights = at_out + outputs * y_o
+    at_out = whole_lines(bundle * channels * x_c + TAIL * width)
+    at_weights = at_out + bundle * outputs * y_o
     step_g, step_o, step_c, *tap_steps = steps or (0,) * (3 + geometry.rank)
     chunk_taps = min(geometry.taps, CHUNK)
     chunk_channels = CHUNK // chunk_taps if chunk_taps == geometry.taps else 1
@@ -155,7 +164,8 @@ def plan(
         "y_step": three_axes(y_strides[2:], 0),
     }  # fmt: skip
     values = {
-        "groups": geometry.groups, "channels": channels, "outputs": outputs, "blocks": c.blocks, "taps": geometry.taps,
+        "groups": geometry.groups, "bundle": bundle,
+        "channels": channels, "outputs": outputs, "blocks": c.blocks, "taps": geometry.taps,
         "chunk_taps": chunk_taps, "chunk_channels": chunk_channels, "batch_step": x_strides[0], "step_c": x_strides[1],
         "y_batch_step": y_strides[0], "step_o": y_strides[1], "boxes_h": c.boxes[0], "boxes_w": c.boxes[1],
         "box_h": c.box[0], "box_w": c.box[1], "pitch": c.pitch, "rows": c.rows, "plane": plane,
@@ -172,7 +182,7 @@ def plan(
         "w_offsets": _w_offsets(geometry, tuple(tap_steps)),
     }
     words = Words(catalogue.kernel("pixelwise", "forward", f"f{size}"), values, arrays)
-    blocks = geometry.batch * geometry.groups * axes.outs[0] * c.tasks
+    blocks = geometry.batch * geometry.groups // bundle * axes.outs[0] * c.tasks
     return Launch(words, blocks, flops(geometry, size, workers), values["scratch_step"])
 
 
@@ -195,7 +205,10 @@ def moves(geometry: ConvGeometry, itemsize: int, workers: int) -> tuple[int, int
 
 def workspace(geometry: ConvGeometry, itemsize: int, workers: int) -> int:
     """Bytes of planes, results and weights, roughly."""
-    axes, c, (channels, outputs) = Axes(geometry), cut(geometry, itemsize, workers), geometry.per_group
-    planes = channels * (len(axes.parts) * c.rows * c.pitch * itemsize + 2 * LINE)
-    results = outputs * ((c.vectors + REST + TAIL) * vector_bytes() + 2 * LINE)
-    return workers * (planes + results + 8 * LINE) + (workers + 1) * total(geometry.w_shape) * itemsize
+    axes, (channels, outputs), held = Axes(geometry), geometry.per_group, 0
+    for bundle in {1, bundled(geometry)}:  # which of them, the memory layout decides
+        c = cut(geometry, itemsize, workers, bundle)
+        planes = bundle * channels * (len(axes.parts) * c.rows * c.pitch * itemsize + 2 * LINE)
+        results = bundle * outputs * ((c.vectors + REST + TAIL) * vector_bytes() + 2 * LINE)
+        held = max(held, planes + results)
+    return workers * (held + 8 * LINE) + (workers + 1) * total(geometry.w_shape) * itemsize

@@ -4,70 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
 from ..build import inner
-from ..emit import I32, Vectors, emitted, word
-from ..packing import turned
-
-#: Numbers between neighbours, at most, that whole vectors are read with and taken apart.
-CLOSE = (2, 3, 4)
-
-
-def _picked(v: Vectors, b: Any, vectors: list[Any], places: list[int]) -> Any:
-    """One vector from several: the elements at these places, two vectors at a time."""
-    n, undefined = v.lanes, ir.Constant(v.vector, ir.Undefined)
-    found: Any = None
-    for first in range(0, len(vectors), 2):
-        pair = [*vectors[first : first + 2], undefined][:2]
-        here = [(p - first * n) if 0 <= p - first * n < 2 * n else None for p in places]
-        part = b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, n), [p or 0 for p in here]))
-        if found is not None:
-            mix = [n + i if p is not None else i for i, p in enumerate(here)]
-            part = b.shuffle_vector(found, part, ir.Constant(ir.VectorType(I32, n), mix))
-        found = part
-    return found
-
-
-def apart(v: Vectors, m: int) -> Any:
-    """apart(to, to_c, from, count): of a run of pixels of `m` numbers each, the first `count` of them, one vector each."""
-
-    @emitted(4)
-    def apart(b: Any, a: Any) -> None:
-        to, to_c, source, count = a
-        read = [v.load(b, source, j * v.width) for j in range(m)]
-        end = b.append_basic_block("apart")
-        for c in range(m):
-            value = _picked(v, b, read, [m * i + c for i in range(v.lanes)])
-            v.store(b, value, b.add(to, b.mul(to_c, ir.Constant(to.type, c))))
-            more = b.append_basic_block("more")
-            b.cbranch(b.icmp_signed(">", count, ir.Constant(to.type, c + 1)), more, end)
-            b.position_at_end(more)
-        b.branch(end)
-        b.position_at_end(end)
-
-    return apart
-
-
-def together(v: Vectors, m: int) -> Any:
-    """together(to, from, from_c): one vector of each of `m` planes, as a run of pixels."""
-
-    @emitted(3)
-    def together(b: Any, a: Any) -> None:
-        to, source, from_c = a
-        read = [v.load(b, b.add(source, b.mul(from_c, ir.Constant(to.type, c)))) for c in range(m)]
-        for j in range(m):
-            at = [divmod(j * v.lanes + i, m) for i in range(v.lanes)]
-            v.store(b, _picked(v, b, read, [c * v.lanes + p for p, c in at]), to, j * v.width)
-
-    return together
+from ..emit import Vectors, word
+from ..packing import CLOSE, apart, turned
 
 
 def planes(v: Vectors) -> Any:
     """pack_planes(to, ...): a box of x as planes, every row of a plane `pitch` elements, zeros outside of x."""
     size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, copy_span = v.copy, v.clear, v.copy_one, v.copy_span
-    turn, (apart2, apart3, apart4) = turned(v), (apart(v, m) for m in CLOSE)
+    turn, (apart2, apart3, apart4) = turned(v, few=True), (apart(v, m) for m in CLOSE)
 
     @inner
     def pack_row(to: int, to_c: int, x: int, step_c: int, step: int, channels: int, pixels: int) -> None:
@@ -138,7 +84,7 @@ def planes(v: Vectors) -> Any:
 def rows_out(v: Vectors) -> Any:
     """write_rows(y, ...): rows of pixels, an array of them for each output, to where they belong."""
     size, lanes, copy, copy_one, copy_first = v.size, v.lanes, v.copy, v.copy_one, v.copy_first
-    turn, (together2, together3, together4) = turned(v), (together(v, m) for m in CLOSE)
+    turn = turned(v, few=True)
 
     @inner
     def write_rows(
@@ -146,21 +92,10 @@ def rows_out(v: Vectors) -> Any:
         pixels: int,
     ) -> None:  # fmt: skip
         beside = step_o == size and outputs > 1
-        dense = beside and 2 <= outputs <= 4 and step_w == outputs * size
         for r in range(rows):
             row, to = source + r * pitch * size, y + r * step_h
-            p = 0
-            while dense and p + lanes <= pixels:
-                place, at = to + p * step_w, row + p * size
-                if outputs == 2:
-                    together2(place, at, source_o)
-                elif outputs == 3:
-                    together3(place, at, source_o)
-                else:
-                    together4(place, at, source_o)
-                p += lanes
             if beside:
-                turn(to + p * step_w, step_w, row + p * size, source_o, outputs, pixels - p)
+                turn(to, step_w, row, source_o, outputs, pixels)
             for o in range(0 if beside else outputs):
                 at, place = row + o * source_o, to + o * step_o
                 for q in range(0, pixels, lanes if step_w == size else 1):
