@@ -126,6 +126,23 @@ def test_every_number_of_channels_side_by_side(channels: int, outputs: int) -> N
             assert np.array_equal(computed(g, given, w, into), right)
 
 
+@pytest.mark.parametrize("groups", [2, 3, 4, 5, 6, 8, 16, 17, 24, 40])
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (1, 3), (3, 1), (2, 4)])
+def test_groups_whose_channels_lie_side_by_side(groups: int, channels: int, outputs: int) -> None:
+    """A task reads and writes several of them, in x, in y or in both; the bias and the weights are each one's own."""
+    rng, algorithm = np.random.default_rng([groups, channels, outputs]), named("pixelwise")
+    for width, stride in product((1, 16, 40), (1, 2)):
+        sides, ones = (3, width), (1, 1)
+        c, o = channels * groups, outputs * groups
+        g = ConvGeometry(2, c, o, sides, (2, 1), (1, stride), ones, ((0, 0), (0, 0)), ones, groups)
+        x, w, bias = (rng.integers(-9, 10, shape).astype("f4") for shape in (g.x_shape, g.w_shape, (o,)))
+        right = reference.conv(x, w, **options(g))
+        for given, into in product(views(x)[:2], views(np.empty(g.y_shape, "f4"))[:2]):
+            assert np.array_equal(computed(g, given, w, into), right)
+            algorithm.forward(given, algorithm.with_bias(algorithm.prepare(w, g, into.dtype), bias, g), g, into)
+            assert np.array_equal(into, right + bias[:, None, None])
+
+
 @pytest.mark.parametrize(("channels", "kernel"), [(1, (20_000,)), (3, (90, 80)), (300, (3, 3)), (700, (1, 1))])
 def test_more_products_than_a_chunk(channels: int, kernel: tuple[int, ...]) -> None:
     """Equal products are all rounded the same way: a single float32 sum of all of them would be far off."""
@@ -152,11 +169,20 @@ def test_bias_and_bounds() -> None:
     assert np.allclose(plan(x), np.maximum(right, 0), rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("shape", [(3, 4, (9, 30), (3, 3)), (2, 17, (5, 40), (3, 3)), (300, 2, (4, 9), (2, 2))])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 4, (9, 30), (3, 3), 1),
+        (2, 17, (5, 40), (3, 3), 1),
+        (300, 2, (4, 9), (2, 2), 1),
+        (3, 3, (9, 30), (3, 3), 3),
+        (12, 24, (5, 40), (3, 3), 12),
+    ],
+)
 def test_outputs_are_added_to_what_is_there(shape: tuple) -> None:
     """Bounds are those of the sum, in every layout; and of several chunks of products the first alone adds."""
-    c, o, size, kernel = shape
-    g = ConvGeometry(2, c, o, size, kernel, (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    c, o, size, kernel, groups = shape
+    g = ConvGeometry(2, c, o, size, kernel, (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
     algorithm, rng = named("pixelwise"), np.random.default_rng(c)
     x, w, bias, before = (rng.integers(-3, 4, s).astype("f4") for s in (g.x_shape, g.w_shape, (o,), g.y_shape))
     right = np.clip(before + reference.conv(x, w, bias, **options(g)), -20, 30)
@@ -184,10 +210,11 @@ def test_a_launch_stays_within_its_workspace() -> None:
     rng = np.random.default_rng(11)
     for _, dtype, workers in product(range(300), (np.dtype("f4"), np.dtype("f8")), (1, 4)):
         g = drawn(rng)
-        x, w, y = (np.empty(shape, dtype).strides for shape in (g.x_shape, g.w_shape, g.y_shape))
-        planned = launch.plan(g, x, y, weight_steps(w, g), dtype, workers)
-        assert planned is not None
-        assert planned.scratch * workers <= launch.workspace(g, dtype.itemsize, workers)
+        w = np.empty(g.w_shape, dtype).strides
+        for x, y in zip(*(views(np.empty(shape, dtype))[:2] for shape in (g.x_shape, g.y_shape)), strict=True):
+            planned = launch.plan(g, x.strides, y.strides, weight_steps(w, g), dtype, workers)
+            assert planned is not None
+            assert planned.scratch * workers <= launch.workspace(g, dtype.itemsize, workers)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guard pages are made with Linux's mprotect")
