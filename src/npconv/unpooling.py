@@ -123,10 +123,14 @@ def max_unpool(
     order, sizes, planes = _read(op, x.shape, indices, kernel, window, indices_space, layout)
     n, c = planes.shape[:2]
     y = output(op, out, order.user_shape(x.shape, c, sizes), x.dtype, {"x": x})
-    flat = np.zeros(n * c * total(sizes), x.dtype)
+    view = order.canonical(y)
+    whole = view if view.flags.c_contiguous else np.empty(view.shape, x.dtype)
+    flat = whole.reshape(-1)
+    flat[...] = 0
     # of repeated positions an assignment keeps the last, in the order of the values
     flat[_whole_tensor(planes, sizes)] = order.canonical(x).reshape(-1)
-    order.canonical(y)[...] = flat.reshape(n, c, *sizes)
+    if whole is not view:
+        view[...] = whole
     return y
 
 
