@@ -7,6 +7,7 @@ import pytest
 
 import npconv
 from npconv.compiled import catalogue, copying
+from npconv.windows import pad_mode
 
 if catalogue.unavailable():
     pytest.skip(str(catalogue.unavailable()), allow_module_level=True)
@@ -64,3 +65,33 @@ def test_a_pool_of_a_turned_picture_has_the_bits_of_its_copy(shape):
     assert not turned.flags.c_contiguous
     for pool in (npconv.max_pool, npconv.avg_pool):
         assert np.array_equal(pool(turned, 2), pool(np.ascontiguousarray(turned), 2))
+
+
+NUMPY = {"reflect": "reflect", "symmetric": "symmetric", "replicate": "edge", "circular": "wrap"}
+
+
+@pytest.mark.parametrize("mode", NUMPY)
+@pytest.mark.parametrize("seed", range(4))
+def test_borders_are_those_of_numpy_in_the_memory_order_of_the_input(seed, mode):
+    rng, launched = np.random.default_rng(seed), 0
+    for _ in range(60):
+        rank = int(rng.integers(1, 4))
+        shape = (*rng.integers(1, 5, 2), *rng.integers(1, (0, 3000, 70, 20)[rank], rank))
+        if rng.random() < 0.3:
+            shape = (shape[0], int(rng.choice([16, 33])), *shape[2:])
+        x = rng.integers(0, 1000, shape).astype(rng.choice(["f4", "f8", "i4", "u8", "u1"]))
+        kind = int(rng.integers(4))
+        if kind == 0:
+            x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+        elif kind == 1:
+            x = x[::2, :, ::-1]
+        pads = tuple((int(lo), int(hi)) for lo, hi in rng.integers(0, 9, (rank, 2)))
+        right = np.pad(x, ((0, 0), (0, 0), *pads), mode=NUMPY[mode])
+        found = copying.extended(x, pads, mode)
+        if found is not None:
+            launched += 1
+            assert np.array_equal(found, right), (x.shape, x.strides, pads)
+            assert found.dtype == x.dtype
+            assert kind != 0 or x.shape[1] == 1 or found.strides[1] == x.itemsize
+        assert np.array_equal(pad_mode(x, pads, mode), right), (x.shape, x.strides, pads)
+    assert launched > 10, launched

@@ -121,7 +121,7 @@ def max_unpool(
     x = real_operand(op, "x", x)
     window = (stride, padding, output_size)
     order, sizes, planes = _read(op, x.shape, indices, kernel, window, indices_space, layout)
-    n, c = planes.shape[:2]
+    c = planes.shape[1]
     y = output(op, out, order.user_shape(x.shape, c, sizes), x.dtype, {"x": x})
     view = order.canonical(y)
     whole = view if view.flags.c_contiguous else np.empty(view.shape, x.dtype)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .border_modes import source_positions
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, landing
+from .lazy import Later
+
+if TYPE_CHECKING:
+    from .compiled import copying
+else:  # only borders other than zeros need it
+    copying = Later(".compiled.copying", __package__)
 
 MODES = ("zeros", "constant", "reflect", "symmetric", "replicate", "circular")
 
@@ -51,20 +58,6 @@ def pad_geometry(x: np.ndarray, geometry: ConvGeometry, dtype: Any = None, shape
     return pad(x, geometry.padding, geometry.input_dilation, dtype, shape)
 
 
-def source_positions(size: int, lo: int, hi: int, mode: str) -> np.ndarray:
-    """Which input each padded position copies, for one axis and any amount of padding (rule R20)."""
-    position = np.arange(-lo, size + hi)
-    if mode == "replicate" or size == 1:
-        return position.clip(0, size - 1)
-    if mode == "circular":
-        return position % size
-    if mode == "symmetric":
-        position = position % (2 * size)
-        return np.minimum(position, 2 * size - 1 - position)
-    position = position % (2 * size - 2)  # reflect
-    return np.minimum(position, 2 * size - 2 - position)
-
-
 def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray:
     """Pad the spatial axes in any of the six modes, in the memory order of `x`; negative padding crops."""
     if mode in ("zeros", "constant"):
@@ -80,13 +73,16 @@ def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray
         for axis, (size, (lo, hi)) in enumerate(zip(x.shape[2:], pads, strict=True), 2):
             x = x.take(source_positions(size, lo, hi, mode), axis)
         return x
+    done = copying.extended(x, pads, mode)
+    if done is not None:
+        return done
     sides = [(n, lo, hi) for n, (lo, hi) in zip(x.shape[2:], pads, strict=True)]
     padded = np.empty_like(x, shape=(*x.shape[:2], *(lo + n + hi for n, lo, hi in sides)))
-    inside = [slice(lo, lo + n) for n, lo, _ in sides]
-    padded[(..., *inside)] = x
+    middle = [slice(lo, lo + n) for n, lo, _ in sides]
+    padded[(..., *middle)] = x
     for i, (n, lo, hi) in enumerate(sides):  # axes before this one are whole, those behind are not yet
         before = (slice(None),) * (2 + i)
-        part, source = padded[(*before, slice(None), *inside[i + 1 :])], lo + source_positions(n, lo, hi, mode)
+        part, source = padded[(*before, slice(None), *middle[i + 1 :])], lo + source_positions(n, lo, hi, mode)
         for beyond in (slice(0, lo), slice(lo + n, lo + n + hi)):
             part[(*before, beyond)] = part[(*before, source[beyond])]
     return padded

@@ -1,4 +1,4 @@
-"""Arrays in another order of axes brought into C order by all threads; NumPy moves them number by number."""
+"""Copies by all threads: of arrays in another order of axes, which NumPy moves number by number, and with borders around."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..geometry import Ints, ceil_div, total
+from ..border_modes import source_positions
+from ..geometry import Ints, Pads, ceil_div, three_axes, total
 from . import catalogue
 from .calls import Launch, Words, address
 
@@ -15,6 +16,8 @@ from .calls import Launch, Words, address
 BOX, PIXELS, BESIDE = 4096, 256, 16
 #: Numbers in a box on the average below which it is not worth a row of the table.
 LEAST_OF_BOX = 32
+#: Runs of boxes that threads claim, at least.
+GRAINS = 32
 #: Copying a number takes the time of this many floating-point operations.
 COPY_FLOPS = 8
 #: Numbers below which NumPy has copied them before a kernel has begun.
@@ -67,3 +70,79 @@ def _launch(shape: Ints, strides: Ints, dtype: np.dtype) -> Launch | None:
     except catalogue.KernelError:  # which said why
         return None
     return Launch(Words(kernel, values, {"table": table}), len(table), COPY_FLOPS * total(shape), 0)
+
+
+def extended(x: np.ndarray, pads: Pads, mode: str) -> np.ndarray | None:
+    """A canonical x with borders around, in its own memory order; `mode` copies what lies there. None: NumPy's turn.
+
+    Rows are copied first, those above and below too, and then their ends.
+    """
+    if x.size < LEAST or x.dtype.kind not in "fiu" or catalogue.unavailable():
+        return None
+    found = _extension(x.shape, x.strides, x.dtype, pads, mode)
+    if found is None:
+        return None
+    last, rows, ends = found
+    n, c, *sizes = x.shape
+    sizes = [lo + size + hi for size, (lo, hi) in zip(sizes, pads, strict=True)]
+    out = np.moveaxis(np.empty((n, *sizes, c), x.dtype), -1, 1) if last else np.empty((n, c, *sizes), x.dtype)
+    to = address(out)
+    rows.words.run(rows.blocks, rows.flops, rows.blocks // GRAINS + 1, source=address(x), to=to)
+    if ends.blocks:
+        ends.words.run(ends.blocks, ends.flops, ends.blocks // GRAINS + 1, source=to, to=to)
+    return out
+
+
+@lru_cache(maxsize=256)
+def _extension(
+    shape: Ints, strides: Ints, dtype: np.dtype, pads: Pads, mode: str
+) -> tuple[bool, Launch, Launch] | None:
+    """Whether channels come last in memory, and the launches that copy rows and then their ends."""
+    size, (n, c, *spatial), (step_n, step_c, *steps) = dtype.itemsize, shape, strides
+    last = c > 1 and step_c == size
+    unit = c if last else 1  # numbers that stay together
+    if size not in (4, 8) or not dtype.isnative or not 1 <= len(spatial) <= 3 or any(step % size for step in strides):
+        return None
+    if steps[-1] != unit * size or unit * spatial[-1] < LEAST_OF_BOX or 0 in shape:
+        return None
+    sides = three_axes(tuple(spatial), 1)
+    before, after = (three_axes(tuple(pad[i] for pad in pads), 0) for i in range(2))
+    step_d, step_h, _ = three_axes(tuple(steps), 0)
+    reads = [source_positions(*each, mode) for each in zip(sides, before, after, strict=True)]
+    deep, high, broad = (len(at) for at in reads)
+    row = broad * unit * size
+    plane = deep * high * row
+    # of images, of planes of channels that lie apart, and of the depth
+    images = np.arange(n), np.arange(1 if last else c), np.arange(deep)
+    source = (images[0] * step_n)[:, None, None] + (images[1] * step_c)[:, None] + reads[0] * step_d
+    to = (images[0] * images[1].size * plane)[:, None, None] + (images[1] * plane)[:, None] + images[2] * (high * row)
+    whole, low = unit * sides[2], before[1]
+    run = max(1, BOX // whole)  # rows of a box
+    firsts = np.arange(low, low + sides[1], run)
+    beyond = np.r_[:low, low + sides[1] : high]
+    begins, counts = np.r_[firsts, beyond], np.r_[np.minimum(run, low + sides[1] - firsts), np.ones_like(beyond)]
+    middle = before[2] * unit * size
+    rows = _boxes(
+        source.reshape(-1, 1) + reads[1][begins] * step_h, to.reshape(-1, 1) + begins * row + middle, counts, whole
+    )
+    columns = np.r_[: before[2], before[2] + sides[2] : broad]
+    firsts = np.arange(0, high, BOX)
+    counts = np.repeat(np.minimum(BOX, high - firsts), columns.size)
+    corners = to.reshape(-1, 1, 1) + (firsts * row)[:, None]
+    given = corners + (before[2] + reads[2][columns]) * (unit * size)
+    ends = _boxes(given.reshape(to.size, -1), (corners + columns * (unit * size)).reshape(to.size, -1), counts, unit)
+    try:
+        kernel = catalogue.kernel("interleave", "copy_boxes", f"f{size}")
+    except catalogue.KernelError:  # which said why
+        return None
+    launches = []
+    for step, boxes in ((step_h, rows), (row, ends)):
+        words = Words(kernel, {"from_c": size, "to_c": size, "from_p": step, "to_p": row}, {"table": boxes})
+        launches.append(Launch(words, len(boxes), COPY_FLOPS * float(boxes[:, 2] @ boxes[:, 3]), 0))
+    return last, launches[0], launches[1]
+
+
+def _boxes(source: np.ndarray, to: np.ndarray, pixels: np.ndarray, channels: int) -> np.ndarray:
+    """The words of `copy_boxes`."""
+    many = np.broadcast_to(pixels, source.shape)
+    return np.stack([source, to, many, np.full_like(source, channels)], -1).reshape(-1, 4)

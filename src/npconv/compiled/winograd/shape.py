@@ -271,10 +271,10 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
             if transformed + positions * rows * columns * width > CACHE_BYTES:
                 work += transformed * (1 + panels) / STREAM  # written, and read again for every panel
             filled = (1 + tiles / per / runs) / 2  # the last run may be short
-            for parts, share in largest.items():
+            for parts, most_of in largest.items():
                 rounds = ceil_div(blocks * runs * parts, workers) + (UNEVEN if workers > 1 else 0)
                 fetched = weights * (min(workers, runs) if apart and parts > 1 else 1)
-                yield rounds * (read + (work + fetched) * share) * filled, (columns, per, parts)
+                yield rounds * (read + (work + fetched) * most_of) * filled, (columns, per, parts)
 
     widths = {columns} if columns else {ceil_div(vectors, ceil_div(vectors, wide)) for wide in range(1, widest() + 1)}
     time, (columns, per, parts) = min(found for wide in widths for found in prices(wide))
