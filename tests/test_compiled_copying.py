@@ -95,3 +95,10 @@ def test_borders_are_those_of_numpy_in_the_memory_order_of_the_input(seed, mode)
             assert kind != 0 or x.shape[1] == 1 or found.strides[1] == x.itemsize
         assert np.array_equal(pad_mode(x, pads, mode), right), (x.shape, x.strides, pads)
     assert launched > 10, launched
+
+
+def test_borders_far_wider_than_the_input_need_no_table_of_their_size():
+    x = np.arange(64 * 100, dtype=np.float32).reshape(1, 64, 100)
+    assert copying.extended(x, ((1, 1),), "symmetric") is not None
+    assert copying.extended(x, ((500, 500),), "symmetric") is None
+    assert np.array_equal(pad_mode(x, ((500, 500),), "symmetric"), np.pad(x, ((0, 0), (0, 0), (500, 500)), "symmetric"))

@@ -118,6 +118,9 @@ def _extension(
     to = (images[0] * images[1].size * plane)[:, None, None] + (images[1] * plane)[:, None] + images[2] * (high * row)
     whole, low = unit * sides[2], before[1]
     run = max(1, BOX // whole)  # rows of a box
+    boxes_of_plane = ceil_div(sides[1], run) + high - sides[1] + (broad - sides[2]) * ceil_div(high, BOX)
+    if boxes_of_plane * LEAST_OF_BOX * size > high * row:
+        return None
     firsts = np.arange(low, low + sides[1], run)
     beyond = np.r_[:low, low + sides[1] : high]
     begins, counts = np.r_[firsts, beyond], np.r_[np.minimum(run, low + sides[1] - firsts), np.ones_like(beyond)]

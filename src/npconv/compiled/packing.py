@@ -12,8 +12,6 @@ from .emit import I32, Vectors, emitted, word
 
 #: Channels up to which elements are moved one by one: a block of so few is mostly empty.
 FEW = 4
-
-
 #: Numbers between neighbours, at most, that whole vectors are read with and taken apart.
 CLOSE = (2, 3, 4)
 
