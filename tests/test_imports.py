@@ -17,11 +17,11 @@ PACKAGE = "npconv"
 # Each line may import from the lines above it and from nothing else of ours.
 # A package named here stands for all modules inside it that no earlier line names.
 ORDER: list[set[str]] = [
-    {"npconv.lazy", "npconv.records", "npconv.picture_files", "npconv.border_modes"},
+    {"npconv.lazy", "npconv.records", "npconv.picture_files"},
     {"npconv.geometry", "npconv.gradcheck", "npconv.activations", "npconv.algorithms.cook_toom"},
     {"npconv.compiled", "npconv.reading"},
     {"npconv.memory"},
-    {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction"},
+    {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction", "npconv.border_modes"},
     {"npconv.algorithms.base", "npconv.algorithms.products", "npconv.algorithms.rounding"}
     | {"npconv.indices", "npconv.image_kernels"},
     {"npconv.algorithms.*", "npconv.definition"},

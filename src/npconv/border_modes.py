@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
-
 _OURS = ("zeros", "constant", "reflect", "symmetric", "replicate", "circular")
 _THEIRS = {
     "numpy": {
@@ -50,17 +48,3 @@ modes: Mapping[str, str] = MappingProxyType(
         **{f"{library}.{name}": ours for library, names in _THEIRS.items() for name, ours in names.items()},
     }
 )
-
-
-def source_positions(size: int, lo: int, hi: int, mode: str) -> np.ndarray:
-    """Which input each padded position copies, for one axis and any amount of padding (rule R20)."""
-    position = np.arange(-lo, size + hi)
-    if mode == "replicate" or size == 1:
-        return position.clip(0, size - 1)
-    if mode == "circular":
-        return position % size
-    if mode == "symmetric":
-        position = position % (2 * size)
-        return np.minimum(position, 2 * size - 1 - position)
-    position = position % (2 * size - 2)  # reflect
-    return np.minimum(position, 2 * size - 2 - position)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .border_modes import source_positions
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, landing
 from .lazy import Later
 
@@ -71,7 +70,7 @@ def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray
         return padded
     if any(lo < 0 or hi < 0 for lo, hi in pads):  # what is copied beyond one end may be cropped at the other
         for axis, (size, (lo, hi)) in enumerate(zip(x.shape[2:], pads, strict=True), 2):
-            x = x.take(source_positions(size, lo, hi, mode), axis)
+            x = x.take(copying.source_positions(size, lo, hi, mode), axis)
         return x
     done = copying.extended(x, pads, mode)
     if done is not None:
@@ -82,7 +81,7 @@ def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray
     padded[(..., *middle)] = x
     for i, (n, lo, hi) in enumerate(sides):  # axes before this one are whole, those behind are not yet
         before = (slice(None),) * (2 + i)
-        part, source = padded[(*before, slice(None), *middle[i + 1 :])], lo + source_positions(n, lo, hi, mode)
+        part, source = padded[(*before, slice(None), *middle[i + 1 :])], lo + copying.source_positions(n, lo, hi, mode)
         for beyond in (slice(0, lo), slice(lo + n, lo + n + hi)):
             part[(*before, beyond)] = part[(*before, source[beyond])]
     return padded
@@ -96,7 +95,7 @@ def pad_mode_adjoint(g: np.ndarray, shape: Ints, pads: Pads, mode: str) -> np.nd
         if lo or hi:
             moved = np.moveaxis(g, axis, 0)
             total = np.zeros((size, *moved.shape[1:]), g.dtype)
-            for row, source in zip(moved, source_positions(size, lo, hi, mode), strict=True):
+            for row, source in zip(moved, copying.source_positions(size, lo, hi, mode), strict=True):
                 total[source] += row
             g = np.moveaxis(total, 0, axis)
     return g

@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..border_modes import source_positions
 from ..geometry import Ints, Pads, ceil_div, three_axes, total
 from . import catalogue
 from .calls import Launch, Words, address
@@ -70,6 +69,20 @@ def _launch(shape: Ints, strides: Ints, dtype: np.dtype) -> Launch | None:
     except catalogue.KernelError:  # which said why
         return None
     return Launch(Words(kernel, values, {"table": table}), len(table), COPY_FLOPS * total(shape), 0)
+
+
+def source_positions(size: int, lo: int, hi: int, mode: str) -> np.ndarray:
+    """Which input each padded position copies, for one axis and any amount of padding (rule R20)."""
+    position = np.arange(-lo, size + hi)
+    if mode == "replicate" or size == 1:
+        return position.clip(0, size - 1)
+    if mode == "circular":
+        return position % size
+    if mode == "symmetric":
+        position = position % (2 * size)
+        return np.minimum(position, 2 * size - 1 - position)
+    position = position % (2 * size - 2)  # reflect
+    return np.minimum(position, 2 * size - 2 - position)
 
 
 def extended(x: np.ndarray, pads: Pads, mode: str) -> np.ndarray | None:
