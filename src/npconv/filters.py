@@ -25,6 +25,7 @@ import numpy as np
 
 from .arguments import choice, dtype_of, operand
 from .border_modes import modes
+from .compiled import catalogue
 from .convolution import conv
 from .image_kernels import (
     box,
@@ -141,7 +142,7 @@ def apply(
     if compute != np.int64 or border == "constant":  # cval may not fit the image's own dtype
         image = image.astype(compute, copy=False)
     filtered = _correlate(image.reshape(1, height, width, -1), kernel.astype(compute), at, steps, border, fill)[0]
-    return _cast(op, filtered.reshape(*filtered.shape[:2], *channels), target)
+    return np.ascontiguousarray(_cast(op, filtered.reshape(*filtered.shape[:2], *channels), target))
 
 
 def gradient_magnitude(image: Any, operator: str = "sobel", *, mode: str = "reflect", cval: float = 0.0) -> np.ndarray:
@@ -212,16 +213,15 @@ def _correlate(
     pads = tuple((a, k - 1 - a) for a, k in zip(at, kernel.shape, strict=True))
 
     def one_pass(x: np.ndarray, taps: np.ndarray, rows: bool, columns: bool) -> np.ndarray:
-        return conv(
-            x,
-            np.repeat(taps[:, :, None, None], channels, axis=3),
-            groups=channels,
-            layout="NHWC",
-            padding=(pads[0] if rows else (0, 0), pads[1] if columns else (0, 0)),
-            stride=(steps[0] if rows else 1, steps[1] if columns else 1),
-            padding_mode=border,
-            padding_value=fill,
-        )
+        options: dict[str, Any] = {
+            "padding": (pads[0] if rows else (0, 0), pads[1] if columns else (0, 0)),
+            "stride": (steps[0] if rows else 1, steps[1] if columns else 1),
+            "padding_mode": border,
+            "padding_value": fill,
+        }
+        if catalogue.unavailable():  # NumPy is faster over channels that are images of their own
+            return np.moveaxis(conv(np.moveaxis(x, 3, 0), taps[None, None], **options), 0, 3)
+        return conv(x, np.repeat(taps[:, :, None, None], channels, axis=3), groups=channels, layout="NHWC", **options)
 
     # A first pass over constant surroundings leaves another constant there: not worth a case of its own.
     if min(kernel.shape) > 1 and kernel.size >= _SPLIT_TAPS and not fill:
