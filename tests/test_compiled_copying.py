@@ -97,6 +97,12 @@ def test_borders_are_those_of_numpy_in_the_memory_order_of_the_input(seed, mode)
     assert launched > 10, launched
 
 
+@pytest.mark.parametrize("mode", NUMPY)
+def test_no_borders_are_no_copy(mode):
+    x = np.ones((1, 2, 40, 40), np.float32)
+    assert pad_mode(x, ((0, 0), (0, 0)), mode) is x
+
+
 def test_borders_far_wider_than_the_input_need_no_table_of_their_size():
     x = np.arange(64 * 100, dtype=np.float32).reshape(1, 64, 100)
     assert copying.extended(x, ((1, 1),), "symmetric") is not None

@@ -68,6 +68,8 @@ def pad_mode(x: np.ndarray, pads: Pads, mode: str, value: Any = 0) -> np.ndarray
             filled[inside] = padded[inside]
             return filled
         return padded
+    if not any(lo or hi for lo, hi in pads):
+        return x
     if any(lo < 0 or hi < 0 for lo, hi in pads):  # what is copied beyond one end may be cropped at the other
         for axis, (size, (lo, hi)) in enumerate(zip(x.shape[2:], pads, strict=True), 2):
             x = x.take(copying.source_positions(size, lo, hi, mode), axis)

@@ -9,6 +9,7 @@ import numpy as np
 from ..geometry import Ints, Pads, ceil_div, three_axes, total
 from . import catalogue
 from .calls import Launch, Words, address
+from .catalogue import Kernel
 
 #: Numbers of a box in all, which stay in the first cache, and along the result's last axis; and those that lie side by
 #: side come in whole lines of the cache.
@@ -40,9 +41,7 @@ def _launch(shape: Ints, strides: Ints, dtype: np.dtype) -> Launch | None:
     """Boxes of pixels, along the last axes, and channels, the axis whose numbers lie side by side; None: there is no such."""
     size, last = dtype.itemsize, len(shape) - 1
     beside = [i for i in range(last) if strides[i] == size and shape[i] > 1]
-    if size not in (4, 8) or not dtype.isnative or not beside or strides[last] == size:
-        return None
-    if any(step % size for step in strides):
+    if not beside or strides[last] == size:
         return None
     channel = beside[-1]
     first = last  # axes from here on are one
@@ -56,6 +55,9 @@ def _launch(shape: Ints, strides: Ints, dtype: np.dtype) -> Launch | None:
     others = [i for i in range(first) if i != channel]
     if total([shape[i] for i in others]) * parts * runs * LEAST_OF_BOX > total(shape):
         return None
+    kernel = _kernel(strides, dtype)
+    if kernel is None:
+        return None
     *at, part, run = np.indices((*(shape[i] for i in others), parts, runs), np.int64).reshape(len(others) + 2, -1)
     source = part * part_of * size + run * run_of * strides[last]
     to = part * part_of * steps[channel] + run * run_of * size
@@ -64,10 +66,6 @@ def _launch(shape: Ints, strides: Ints, dtype: np.dtype) -> Launch | None:
     many = np.minimum(run_of, pixels - run * run_of), np.minimum(part_of, per - part * part_of)
     table = np.stack([source, to, *many], 1)
     values = {"from_p": strides[last], "from_c": size, "to_p": size, "to_c": steps[channel]}
-    try:
-        kernel = catalogue.kernel("interleave", "copy_boxes", f"f{size}")
-    except catalogue.KernelError:  # which said why
-        return None
     return Launch(Words(kernel, values, {"table": table}), len(table), COPY_FLOPS * total(shape), 0)
 
 
@@ -114,9 +112,7 @@ def _extension(
     size, (n, c, *spatial), (step_n, step_c, *steps) = dtype.itemsize, shape, strides
     last = c > 1 and step_c == size
     unit = c if last else 1  # numbers that stay together
-    if size not in (4, 8) or not dtype.isnative or not 1 <= len(spatial) <= 3 or any(step % size for step in strides):
-        return None
-    if steps[-1] != unit * size or unit * spatial[-1] < LEAST_OF_BOX or 0 in shape:
+    if not 1 <= len(spatial) <= 3 or steps[-1] != unit * size or unit * spatial[-1] < LEAST_OF_BOX or 0 in shape:
         return None
     sides = three_axes(tuple(spatial), 1)
     before, after = (three_axes(tuple(pad[i] for pad in pads), 0) for i in range(2))
@@ -132,7 +128,8 @@ def _extension(
     whole, low = unit * sides[2], before[1]
     run = max(1, BOX // whole)  # rows of a box
     boxes_of_plane = ceil_div(sides[1], run) + high - sides[1] + (broad - sides[2]) * ceil_div(high, BOX)
-    if boxes_of_plane * LEAST_OF_BOX * size > high * row:
+    kernel = _kernel(strides, dtype)
+    if kernel is None or boxes_of_plane * LEAST_OF_BOX * size > high * row:
         return None
     firsts = np.arange(low, low + sides[1], run)
     beyond = np.r_[:low, low + sides[1] : high]
@@ -147,15 +144,22 @@ def _extension(
     corners = to.reshape(-1, 1, 1) + (firsts * row)[:, None]
     given = corners + (before[2] + reads[2][columns]) * (unit * size)
     ends = _boxes(given.reshape(to.size, -1), (corners + columns * (unit * size)).reshape(to.size, -1), counts, unit)
-    try:
-        kernel = catalogue.kernel("interleave", "copy_boxes", f"f{size}")
-    except catalogue.KernelError:  # which said why
-        return None
     launches = []
     for step, boxes in ((step_h, rows), (row, ends)):
         words = Words(kernel, {"from_c": size, "to_c": size, "from_p": step, "to_p": row}, {"table": boxes})
         launches.append(Launch(words, len(boxes), COPY_FLOPS * float(boxes[:, 2] @ boxes[:, 3]), 0))
     return last, launches[0], launches[1]
+
+
+def _kernel(strides: Ints, dtype: np.dtype) -> Kernel | None:
+    """The kernel that copies boxes of such numbers, any of as many bytes as a float; None: there is no such."""
+    size = dtype.itemsize
+    if size not in (4, 8) or not dtype.isnative or any(step % size for step in strides):
+        return None
+    try:
+        return catalogue.kernel("interleave", "copy_boxes", f"f{size}")
+    except catalogue.KernelError:  # which said why
+        return None
 
 
 def _boxes(source: np.ndarray, to: np.ndarray, pixels: np.ndarray, channels: int) -> np.ndarray:
