@@ -1,7 +1,8 @@
-"""What all tests share: Ctrl-C, and the fixtures of the explorer's browser tests (`explorer_page.py`)."""
+"""What all tests share: Ctrl-C, narrower vectors, and the fixtures of the explorer's browser tests (`explorer_page.py`)."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +15,18 @@ pytest.register_assert_rewrite("explorer_page")
 # whoever runs the tests in the background ignores Ctrl-C, and so would the processes that they start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=["32", "16"])
+def narrower(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of a process whose kernels have vectors of so many bytes."""
+    from npconv.compiled import catalogue
+
+    width, path = request.param, catalogue.path()
+    if path == "ahead" and width == "16":
+        pytest.skip("no such kernels were compiled ahead of time")
+    # NPCONV_KERNELS may name an object of wider vectors
+    return {**os.environ, "NPCONV_VECTOR_BYTES": width, "NPCONV_KERNELS": path}
 
 
 @pytest.fixture(scope="module")
