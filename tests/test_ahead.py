@@ -237,7 +237,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(SOURCE, folder / "npconv", ignore=shutil.ignore_patterns("__pycache__", "objects"))
-    build(folder / "npconv" / "compiled" / "objects", kinds, ("threads", "blocked", "weights", "epilogue"))
+    build(folder / "npconv" / "compiled" / "objects", kinds, ("threads", "blocked", "products", "weights", "epilogue"))
     return folder
 
 

@@ -93,10 +93,12 @@ def tally():
                 pass
 
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
-    engine.add_object_file(llvm.ObjectFileRef.from_data(compile_family({"tally": tally}, host())))
+    body, parts = compile_family({"tally": tally}, host())
+    assert not parts
+    engine.add_object_file(llvm.ObjectFileRef.from_data(body))
     engine.finalize_object()
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
-    return catalogue.Kernel("tally", engine.get_function_address("npconv_tally"), argument_names(tally))
+    return catalogue.Kernel("tally", engine.get_function_address("tally"), argument_names(tally))
 
 
 def counted(tally: catalogue.Kernel, blocks: int, grain: int, n: int, microseconds: float = 0) -> set[int]:
@@ -426,6 +428,9 @@ for task in tasks() - before:
 
 @linux
 def test_signals_are_left_to_python():
-    """In a process of its own: here threads of other tests may end while they are looked at."""
+    """In a process of its own: here threads of other tests may end while they are looked at.
+
+    Of the threads that are new then, two are workers; a library may have started another one meanwhile.
+    """
     found = python(BLOCKED)
-    assert (found.stderr, found.stdout) == ("", "1\n1\n")
+    assert (found.stderr, found.stdout.split().count("1")) == ("", 2), found.stdout

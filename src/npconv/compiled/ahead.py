@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any
 
 from ..records import dataclass
-from .target import HERE, Target, asked_width
+from .target import HERE, Target, asked_width, symbol
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "objects")
 #: Lines "object FILE CHECKSUM" and "kernel FAMILY NAME DTYPE ARGUMENT ...".
@@ -72,7 +72,7 @@ class Objects:
 
     def kernel(self, family: str, name: str, dtype: str) -> tuple[int, tuple[str, ...]]:
         """The address of a kernel, and its arguments."""
-        found = self.handle[f"npconv_{symbol(family, name, dtype)}"]
+        found = self.handle[symbol(family, name, dtype)]
         address = ctypes.cast(found, ctypes.c_void_p).value
         return address or 0, tuple(self.arguments[key(family, name, dtype)].split())
 
@@ -84,11 +84,6 @@ class Objects:
 def key(family: str, name: str, dtype: str) -> str:
     """A kernel's name in the table."""
     return f"{family} {name} {dtype}"
-
-
-def symbol(family: str, name: str, dtype: str) -> str:
-    """A kernel's name in an object, behind `npconv_`."""
-    return f"{family}_{name}_{dtype}"
 
 
 def asked() -> str:

@@ -28,8 +28,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
     (pack_box, spread), pack_panel = packing.boxes(v), weights.panel(v)
-    multiply = products.multiply(v, bounded=True)
-    multiply_narrow = products.multiply(v, narrow=True, bounded=True) if width == HALVED else multiply
+    multiply = products.multiply(v, "bounded")
+    multiply_narrow = products.multiply(v, "narrow") if width == HALVED else multiply
 
     def forward(
         lo: int, hi: int, thread: int, x: int, w: int, bias: int, bounds: int, adds: int, y: int, scratch: int, scratch_step: int,

@@ -1,7 +1,7 @@
 """From kernels to machine code: compile a family of kernels to one object file for one CPU.
 
 A kernel is a Python function ``name(lo, hi, thread, *arguments)`` over 64-bit integers. Its entry point is
-``void npconv_name(lo, hi, thread, words)``, with the arguments as 64-bit words in memory, so one driver can run them
+``void symbol(lo, hi, thread, words)``, with the arguments as 64-bit words in memory, so one driver can run them
 all. The object needs nothing but the C library, so that the same step can run ahead of time.
 
 Numba types a function and lowers it to LLVM; from there on we do it ourselves. Left alone it would optimize every
@@ -14,7 +14,7 @@ import contextlib
 import gc
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
@@ -25,7 +25,8 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
-from .target import Target, machine
+from .parts import Part
+from .target import OURS, Target, machine
 
 
 class Texts(CodeLibrary):
@@ -144,8 +145,10 @@ def inner(kernel: Callable[..., Any]) -> Any:
     return njit(**OPTIONS)(kernel)
 
 
-def argument_names(kernel: Callable[..., Any]) -> tuple[str, ...]:
-    """What `kernel` takes besides its range and its thread."""
+def argument_names(kernel: Callable[..., Any] | Part) -> tuple[str, ...]:
+    """What `kernel` takes besides its range and its thread, or all that a part takes."""
+    if isinstance(kernel, Part):
+        return kernel.arguments
     return tuple(inspect.signature(kernel).parameters)[3:]
 
 
@@ -163,7 +166,7 @@ def _entry(name: str, mangled: str, count: int) -> str:
     """A function that loads the arguments from memory and calls the kernel by Numba's convention."""
     lines = [
         f'declare i32 @"{mangled}"(ptr, ptr{", i64" * (count + 3)})',
-        f"define void @npconv_{name}(i64 %lo, i64 %hi, i64 %thread, ptr %words) {{",
+        f"define void @{name}(i64 %lo, i64 %hi, i64 %thread, ptr %words) {{",
         "  %result = alloca ptr",
         "  %error = alloca ptr",
     ]
@@ -201,18 +204,25 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def linked(kernels: dict[str, Callable[..., Any]], target: Target) -> Any:
+#: Kernels by their symbols.
+Kernels = Mapping[str, Callable[..., Any] | Part]
+
+
+def linked(kernels: Kernels, target: Target) -> Any:
     """The optimized LLVM module of these kernels, of which only the entry points can be seen from outside."""
     module = llvm.parse_assembly("")
     seen: set[int] = set()
     with _without_collection():
         for name, kernel in kernels.items():
+            if isinstance(kernel, Part):
+                module.link_in(llvm.parse_assembly(kernel.text(name)))
+                continue
             library, mangled = _lowered(kernel)
             for part in _modules(library, seen):
                 module.link_in(part)
             module.link_in(llvm.parse_assembly(_entry(name, mangled, len(argument_names(kernel)))))
     for symbol in (*module.functions, *module.global_variables):
-        if not symbol.is_declaration and not symbol.name.startswith("npconv_"):
+        if not symbol.is_declaration and symbol.name not in kernels:
             symbol.linkage = "internal"
     optimizer = machine(target)
     module.triple, module.data_layout = optimizer.triple, str(optimizer.target_data)
@@ -223,12 +233,15 @@ def linked(kernels: dict[str, Callable[..., Any]], target: Target) -> Any:
     return module
 
 
-def compile_family(kernels: dict[str, Callable[..., Any]], target: Target) -> bytes:
-    """The object file of these kernels for `target`."""
-    return machine(target).emit_object(linked(kernels, target))
+def compile_family(kernels: Kernels, target: Target) -> tuple[bytes, tuple[str, ...]]:
+    """The object file of these kernels for `target`, and the symbols of the parts that it calls and has not."""
+    module = linked(kernels, target)
+    absent = (function.name for function in module.functions if function.is_declaration)
+    parts = tuple(name for name in absent if name.startswith(OURS))
+    return machine(target).emit_object(module), parts
 
 
-def assembly(kernels: dict[str, Callable[..., Any]], target: Target) -> str:
+def assembly(kernels: Kernels, target: Target) -> str:
     """The same as text, to be read, with LLVM's remarks on loops and spills."""
     writer = machine(target)
     writer.set_asm_verbosity(True)

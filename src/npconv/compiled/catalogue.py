@@ -31,6 +31,8 @@ FAMILIES = {
     "outer": "outer.kernels",
     "winograd": "winograd.kernels",
     "winograd_grad": "winograd.grad",
+    "winograd_forms": "winograd.forms",
+    "products": "products",
     "channelwise": "channelwise.kernels",
     "pixelwise": "pixelwise.kernels",
     "fourier": "fourier.kernels",
@@ -147,31 +149,33 @@ def _loaded(family: str, name: str, dtype: str) -> Kernel:
         return Kernel(name, *made.kernel(family, name, dtype))
     import llvmlite.binding as llvm
 
-    from .target import host, machine
+    from .target import host, machine, named, symbol
 
-    arguments, body = _object(family, name, dtype)
+    arguments, parts, body = _object(family, name, dtype)
+    for part in parts:
+        llvm.add_symbol(part, _loaded(*named(part)).address)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))  # it owns the code, which workers may still be running at exit
     engine.add_object_file(llvm.ObjectFileRef.from_data(body))
     engine.finalize_object()
-    return Kernel(name, engine.get_function_address(f"npconv_{name}"), arguments)
+    return Kernel(name, engine.get_function_address(symbol(family, name, dtype)), arguments)
 
 
-def _object(family: str, name: str, dtype: str) -> tuple[tuple[str, ...], bytes]:
-    """The arguments of a kernel and its object file; the store has them with a line break between."""
+def _object(family: str, name: str, dtype: str) -> tuple[tuple[str, ...], tuple[str, ...], bytes]:
+    """The arguments of a kernel, the parts that it calls, and its object file; the store has line breaks between."""
     at = key(family, name, dtype)
     found = store.read(at)
     if found is not None:
-        head, _, body = found.partition(b"\n")
-        return tuple(head.decode().split()), body
+        names, called, body = found.split(b"\n", 2)
+        return tuple(names.decode().split()), tuple(called.decode().split()), body
     from .build import argument_names, compile_family
-    from .target import host
+    from .target import host, symbol
 
     kernel = functions(family, dtype)[name]
-    body = compile_family({name: kernel}, host())
+    body, parts = compile_family({symbol(family, name, dtype): kernel}, host())
     arguments = argument_names(kernel)
-    store.write(at, " ".join(arguments).encode() + b"\n" + body)
-    return arguments, body
+    store.write(at, f"{' '.join(arguments)}\n{' '.join(parts)}\n".encode() + body)
+    return arguments, parts, body
 
 
 @cache

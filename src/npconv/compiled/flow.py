@@ -63,20 +63,28 @@ def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
     return b.module.globals[name]
 
 
-def chosen(count: int, bodies: list[tuple[str, Callable[..., None]]]) -> Any:
-    """run(kind, ...): the kind-th of these functions of `count` addresses, each made once under its name."""
+Bodies = list[tuple[str, Callable[..., None]]]
+
+
+def choice(b: Any, kind: Any, bodies: Bodies, arguments: list[Any]) -> None:
+    """Call the kind-th of these functions, each made once under its name."""
+    end = b.append_basic_block("chosen")
+    cases = b.switch(kind, end)
+    for number, (name, body) in enumerate(bodies):
+        here = b.append_basic_block(name)
+        cases.add_case(i64(number), here)
+        b.position_at_end(here)
+        b.call(outlined(b, name, len(arguments), body), arguments)
+        b.branch(end)
+    b.position_at_end(end)
+
+
+def chosen(count: int, bodies: Bodies) -> Any:
+    """run(kind, ...): the kind-th of these functions of `count` addresses."""
 
     @emitted(count + 1)
     def run(b: Any, a: Any) -> None:
-        end = b.append_basic_block("chosen")
-        choice = b.switch(a[0], end)
-        for kind, (name, body) in enumerate(bodies):
-            here = b.append_basic_block(name)
-            choice.add_case(i64(kind), here)
-            b.position_at_end(here)
-            b.call(outlined(b, name, count, body), a[1:])
-            b.branch(end)
-        b.position_at_end(end)
+        choice(b, a[0], bodies, list(a[1:]))
 
     return run
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
-from .emit import I1, I64, Vectors, emitted, fetch, i64, pointer
+from .emit import I1, I64, Vectors, fetch, i64, pointer
 from .flow import Loop
 
 
-@cache
-def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahead: bool) -> Any:
-    """The batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
+def micro_kernel(
+    v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahead: bool
+) -> Callable[[Any, list[Any]], None]:
+    """What emits the batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
 
         C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
 
@@ -33,8 +34,7 @@ def micro_kernel(v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahea
     kinds = [*[v] * (NV - 1), v.half if narrow else v]
     splat = v if NV > 1 else kinds[0]
 
-    @emitted(16)
-    def block(b: Any, arguments: Any) -> None:
+    def block(b: Any, arguments: list[Any]) -> None:
         a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, *others = arguments
         c, c_rows, count, start, bias, bounds, turn = others
         # opaque, or the optimizer keeps a running pointer for every row
@@ -76,7 +76,7 @@ def fixed(b: Any, value: Any) -> Any:
 
 def zeros(b: Any, size: int) -> Any:
     """The address of `size` bytes of zeros."""
-    name, kind = f"npconv_zeros_{size}", ir.ArrayType(ir.IntType(8), size)
+    name, kind = f"zeros_{size}", ir.ArrayType(ir.IntType(8), size)
     found = b.module.globals.get(name)
     if found is None:
         found = ir.GlobalVariable(b.module, kind, name)
@@ -108,9 +108,10 @@ def _write(
             value.add_incoming(sums[r][j], done)
             value.add_incoming(totals[r][j], add)
             totals[r][j] = value
-    if bounds is not None:
-        totals = [[kind.between(b, value, bounds) for kind, value in zip(kinds, row, strict=True)] for row in totals]
-    for r in range(MR):
+    for place, row in zip(places, totals, strict=True):  # a row at a time: stores wait where they come all at once
+        if bounds is not None:
+            place = fixed(b, place)  # or every vector's address is kept from above, on the stack
+            row = [kind.between(b, value, bounds) for kind, value in zip(kinds, row, strict=True)]
         for j, kind in enumerate(kinds[:last]):
-            kind.store(b, totals[r][j], places[r], j * width)
-        kinds[last].masked_store(b, totals[r][last], mask, places[r], last * width)
+            kind.store(b, row[j], place, j * width)
+        kinds[last].masked_store(b, row[last], mask, place, last * width)

@@ -1,81 +1,66 @@
-"""All rows of a matrix with one panel of another: the micro-kernel, tile after tile."""
+"""All rows of a matrix with one panel of another: the micro-kernel, tile after tile. A part that many kernels share."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from .build import inner
-from .emit import Vectors
+from .emit import Vectors, i64
+from .flow import choice, stepped
 from .micro_kernel import micro_kernel
 from .panels import REST
+from .parts import Part, part, shared
+from .target import Target
+
+ARGUMENTS = "a rows a_offsets a_step w w_offsets w_step batch depth c c_rows pixels count start bias bounds"
+#: What tiles may do besides, see `micro_kernel`.
+KINDS = {
+    "plain": {},
+    "ahead": {"ahead": True},
+    "bounded": {"bounded": True},
+    "narrow": {"narrow": True, "bounded": True},
+}
 
 
-@cache
-def multiply(v: Vectors, narrow: bool = False, bounded: bool = False, ahead: bool = False) -> Any:
+def kernels(dtype: str, target: Target) -> dict[str, Part]:
+    """The products of each kind."""
+    return {name: _products(Vectors(dtype, target.width), name, **kind) for name, kind in KINDS.items()}
+
+
+def multiply(v: Vectors, kind: str = "plain") -> Any:
     """multiply(columns, a, rows, ...): the arguments are those of `micro_kernel`, and `pixels`, the rows in all.
 
     The tables of rows must be `SPARE` entries longer than they have rows, filled with the last one.
     """
-    widest = v.widest
-    walk1, walk2 = _walk(v, 1, narrow, bounded, ahead), _walk(v, 2, narrow, bounded, ahead)
-    walk3, walk4 = (
-        (_walk(v, 3, narrow, bounded, ahead), _walk(v, 4, narrow, bounded, ahead)) if widest > 2 else (walk2, walk2)
-    )
+    return shared("products", kind, v.dtype, 1 + len(ARGUMENTS.split()))
 
-    @inner
-    def multiply(
-        columns: int, a: int, rows: int, a_offsets: int, a_step: int, w: int, w_offsets: int, w_step: int, batch: int,
-        depth: int, c: int, c_rows: int, pixels: int, count: int, start: int, bias: int, bounds: int,
-    ) -> None:  # fmt: skip
-        """All rows of a box with one panel."""
-        if columns == 1:
-            walk1(
-                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
-            )  # fmt: skip
-        elif columns == 2:
-            walk2(
-                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
-            )  # fmt: skip
-        elif columns == 3:
-            walk3(
-                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
-            )  # fmt: skip
-        else:
-            walk4(
-                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, pixels, count, start, bias, bounds,
-            )  # fmt: skip
+
+def _products(v: Vectors, name: str, *, narrow: bool = False, bounded: bool = False, ahead: bool = False) -> Part:
+    """All rows of a box with one panel, of as many vectors as `columns` says."""
+
+    @part(f"columns {ARGUMENTS}")
+    def multiply(b: Any, arguments: list[Any]) -> None:
+        columns, *rest = arguments
+        walks = [
+            (f"walk_{name}_{n}", lambda b, a, n=n: _walk(b, a, v, n, narrow, bounded, ahead))
+            for n in range(1, v.widest + 1)
+        ]
+        choice(b, b.sub(columns, i64(1)), walks, rest)
 
     return multiply
 
 
-@cache
-def _walk(v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: bool) -> Any:
+def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: bool) -> None:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
-    tall, width, last = v.tile_rows(columns), v.width, (columns - 1) * v.width
-    block, rest = (micro_kernel(v, rows, columns, narrow, bounded, ahead) for rows in (tall, REST))
+    a, rows, *matrices, c, c_rows, pixels, count, start, bias, bounds = arguments
+    tall, last = v.tile_rows(columns), i64((columns - 1) * v.width)
 
-    @inner
-    def walk(
-        a: int, rows: int, a_offsets: int, a_step: int, w: int, w_offsets: int, w_step: int, batch: int, depth: int,
-        c: int, c_rows: int, pixels: int, count: int, start: int, bias: int, bounds: int,
-    ) -> None:  # fmt: skip
-        p, turn = 0, 0
-        while pixels - p > tall - REST:
-            block(
-                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds, turn,
-            )  # fmt: skip
-            turn = turn + width if turn < last else 0
-            p += tall
-            rows += 8 * tall
-            c_rows += 8 * tall
-        while p < pixels:
-            rest(
-                a, rows, a_offsets, a_step, w, w_offsets, w_step, batch, depth, c, c_rows, count, start, bias, bounds, turn,
-            )  # fmt: skip
-            turn = turn + width if turn < last else 0
-            p += REST
-            rows += 8 * REST
-            c_rows += 8 * REST
+    def tile(state: list[Any], height: int) -> list[Any]:
+        left, rows, c_rows, turn = state
+        block = micro_kernel(v, height, columns, narrow, bounded, ahead)
+        block(b, [a, rows, *matrices, c, c_rows, count, start, bias, bounds, turn])
+        turn = b.select(b.icmp_signed("<", turn, last), b.add(turn, i64(v.width)), i64(0))
+        return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), turn]
 
-    return walk
+    state = [pixels, rows, c_rows, i64(0)]
+    state = stepped(b, state, tall - REST + 1, lambda state, _: tile(state, tall))
+    stepped(b, state, 1, lambda state, _: tile(state, REST))

@@ -20,13 +20,21 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from .ahead import KINDS, TABLE, Kind, checksum, key, symbol
+from .ahead import KINDS, TABLE, Kind, checksum, key
 from .catalogue import FAMILIES, dtypes
-from .target import HERE
+from .target import HERE, symbol
 
 #: What an object may take from the process that loads it.
 ALLOWED = {"clock_gettime", "memcpy", "memmove", "memset", "syscall"}
-LINK = ("-shared", "-nostdlib", "-s", "-Wl,-z,noexecstack", "-Wl,-z,relro,-z,now", "-Wl,--build-id=none")
+LINK = (
+    "-shared",
+    "-nostdlib",
+    "-s",
+    "-Wl,-z,noexecstack",
+    "-Wl,-z,relro,-z,now",
+    "-Wl,--build-id=none",
+    "-Wl,-Bsymbolic",
+)
 
 
 def compiler() -> str:
@@ -44,7 +52,8 @@ def compile_part(kind: str, family: str, dtype: str) -> tuple[bytes, dict[str, s
     (target,) = (each.target for each in KINDS if each.name == kind)
     kernels = importlib.import_module(f".{FAMILIES[family]}", __package__).kernels(dtype, target)
     table = {key(family, name, dtype): " ".join(argument_names(kernel)) for name, kernel in kernels.items()}
-    return compile_family({symbol(family, name, dtype): kernel for name, kernel in kernels.items()}, target), table
+    body, _ = compile_family({symbol(family, name, dtype): kernel for name, kernel in kernels.items()}, target)
+    return body, table
 
 
 def link(parts: Iterable[bytes], to: Path) -> None:

@@ -15,6 +15,9 @@ WIDTHS = {"avx512f": 64, "avx2": 32, "neon": 16}
 #: What we are compiled for ourselves.
 HERE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
+#: What the symbols of kernels begin with.
+OURS = "npconv_"
+
 
 class UnsupportedCPUError(RuntimeError):
     """The CPU lacks the instructions that the kernels are made of."""
@@ -28,6 +31,18 @@ class Target:
     features: str
     width: int
     architecture: str = HERE
+
+
+def symbol(family: str, name: str, dtype: str) -> str:
+    """A kernel's name in an object."""
+    return f"{OURS}{family}_{name}_{dtype}"
+
+
+def named(symbol: str) -> tuple[str, str, str]:
+    """The family, the name and the element type of a part with this symbol: its family is one word."""
+    family, _, rest = symbol.removeprefix(OURS).partition("_")
+    name, _, dtype = rest.rpartition("_")
+    return family, name, dtype
 
 
 def asked_width() -> int:

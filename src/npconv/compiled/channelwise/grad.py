@@ -56,7 +56,7 @@ def gradient_tiles(v: Vectors) -> Any:
     bodies = []
     for tile in tiles(v):
         for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
-            name = f"npconv_taps_{v.suffix}_{tile.Q}_{tile.taps}_{care}"
+            name = f"taps_{v.suffix}_{tile.Q}_{tile.taps}_{care}"
             bodies.append((name, lambda b, args, t=tile, c=care: gradient_tile(v, b, t, c, args)))
     return chosen(16, bodies)
 

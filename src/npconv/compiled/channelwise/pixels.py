@@ -48,7 +48,7 @@ def forward_tiles(v: Vectors) -> tuple[Any, Any]:
     for tile in made:
         # where few vectors pass, one function does for both kinds of care: less to compile
         for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
-            name = f"npconv_tile_{v.suffix}_{tile.Q}_{tile.slide}_{tile.stride}_{tile.quads}_{care}"
+            name = f"tile_{v.suffix}_{tile.Q}_{tile.slide}_{tile.stride}_{tile.quads}_{care}"
             bodies.append((name, lambda b, args, t=tile, c=care: any_tile(v, b, t, c, args)))
 
     @emitted(1, P)

@@ -102,7 +102,7 @@ def gradient_squares(v: Vectors) -> Any:
     bodies = []
     for stride in (1, 2):
         for care in (SAFE, MASKED):
-            name = f"npconv_squares_{v.suffix}_{stride}_{care}"
+            name = f"squares_{v.suffix}_{stride}_{care}"
             bodies.append((name, lambda b, args, s=stride, c=care: gradient_square(v, b, s, c, args)))
     return chosen(7, bodies)
 

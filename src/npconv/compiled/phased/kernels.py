@@ -28,8 +28,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
     (pack_box, _), pack_panel, spread = packing.boxes(v), weights.panel(v), spreader(v)
-    multiply = products.multiply(v, bounded=True)
-    multiply_narrow = products.multiply(v, narrow=True, bounded=True) if width == HALVED else multiply
+    multiply = products.multiply(v, "bounded")
+    multiply_narrow = products.multiply(v, "narrow") if width == HALVED else multiply
     copy, transpose, transpose_edge = v.copy, v.transpose, v.transpose_edge
     record_step, corner_step = 8 * len(RECORD), 8 * len(CORNER)
 

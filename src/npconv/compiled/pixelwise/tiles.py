@@ -16,7 +16,7 @@ def forward_tiles(v: Vectors) -> Any:
     bodies = []
     for outputs, wide in enumerate(TILES[v.registers], 1):
         for vectors in (wide, REST):
-            name = f"npconv_pixels_{v.suffix}_{outputs}_{vectors}"
+            name = f"pixels_{v.suffix}_{outputs}_{vectors}"
             bodies.append((name, lambda b, args, o=outputs, n=vectors: forward_tile(v, b, o, n, args)))
     return chosen(12, bodies)
 

@@ -12,30 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...algorithms.cook_toom import matrices
 from .. import products
-from ..build import inner
 from ..emit import Vectors, emitted, word
+from ..parts import invoke
 from ..target import Target
-from .lines import Rows, line, transposed
-from .shape import FORMS
-from .tiles import one_of, reader
+from .tiles import reader
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The transforms of x and g, and their products."""
     v = Vectors(dtype, target.width)
-    forms = [matrices(m, r) for m, r in FORMS]
-    read = reader(v, [*(f.BT for f in forms), *(transposed(f.AT) for f in forms)])
-    return {"tiles": tiles_kernel(v, read), "outer": outer_kernel(v, [transposed(f.G) for f in forms])}
+    return {"tiles": tiles_kernel(v), "outer": outer_kernel(v)}
 
 
-def tiles_kernel(v: Vectors, read: Any) -> Callable[..., Any]:
+def tiles_kernel(v: Vectors) -> Callable[..., Any]:
     """The transform of x or g."""
+    read = reader(v)
 
     def tiles(
         lo: int, hi: int, thread: int,
-        which: int, x: int, to: int, scratch: int, scratch_step: int, at_box: int, row: int, jump: int, step: int, slices: int,
+        transform: int, x: int, to: int, scratch: int, scratch_step: int, at_box: int, row: int, jump: int, step: int, slices: int,
         per: int, begin: int, count: int, packs: int, images: int, x_c: int, x_d: int, x_h: int, x_w: int,
         channels: int, in_d: int, lo_d: int, tiles_h: int, tiles_w: int, m_h: int, m_w: int, n_h: int, n_w: int,
     ) -> None:  # fmt: skip
@@ -44,7 +40,7 @@ def tiles_kernel(v: Vectors, read: Any) -> Callable[..., Any]:
         for run in range(lo, hi):
             first, stop = per * run, min(count, per * (run + 1))
             read(
-                which, to + first * slices * row, step, row, jump, spare, spare + at_box, begin + first, begin + stop, 0, packs,
+                transform, to + first * slices * row, step, row, jump, spare, spare + at_box, begin + first, begin + stop, 0, packs,
                 x, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d, tiles_h, tiles_w,
                 m_h, m_w, n_h, n_w, slices, 1,
             )  # fmt: skip
@@ -52,16 +48,16 @@ def tiles_kernel(v: Vectors, read: Any) -> Callable[..., Any]:
     return tiles
 
 
-def outer_kernel(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
+def outer_kernel(v: Vectors) -> Callable[..., Any]:
     """The products and their way back."""
     size, lanes, width = v.size, v.lanes, v.width
     multiply, put_first, transpose = products.multiply(v), _put_first(v), v.transpose
-    back = one_of([_back(v, rows) for rows in maps])
+    back = invoke(10)
 
     def outer(
         lo: int, hi: int, thread: int,
         data: int, slopes: int, sums: int, dw: int, more: int, scratch: int, scratch_step: int, at_sums: int, at_back: int,
-        kind: int, n_h: int, n_w: int, parts: int, multiplies: int, returns: int, start: int, taps: int, channels: int,
+        transform: int, n_h: int, n_w: int, parts: int, multiplies: int, returns: int, start: int, taps: int, channels: int,
         per: int, blocks: int, panels: int, columns: int, last_columns: int, last_count: int, count: int, chunk: int,
         depths: int, chunk_depths: int, v_step: int, v_tile: int, v_row: int, tap_step: int, stride_d: int, depth_x: int,
         z_step: int, z_tile: int, z_row: int, z_panel: int, depth_g: int, rows: int, sums_rows: int, m_row: int,
@@ -103,9 +99,10 @@ def outer_kernel(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
             if not returns:
                 continue
             for c in range(many):
-                for j in range(these):
-                    source, to = held_sums + c * m_row + j * width, back_at + (c * plane_taps * columns + j) * width
-                    back(kind, to, columns * width, source, m_step, n_h, spare)
+                to = back_at + c * plane_taps * columns * width
+                back(
+                    transform, to, width, columns * width, held_sums + c * m_row, width, n_w * m_step, m_step, 0, these, n_h > 1,
+                )  # fmt: skip
             corner = dw + first * w_c + panel * columns * lanes * w_o
             places = tap_places + 8 * tap * plane_taps
             for j in range(these):
@@ -131,23 +128,6 @@ def outer_kernel(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
                                 put_first(to + c * w_c + word(places, p) + i * w_o, source, 1, more)
 
     return outer
-
-
-def _back(v: Vectors, rows: Rows) -> Any:
-    """back(to, to_step, from, from_step, n_h, spare): G^T M G of one vector of output channels."""
-    width, r, n, apply = v.width, len(rows), len(rows[0]), line(v, rows)
-
-    @inner
-    def back(to: int, to_step: int, source: int, step: int, n_h: int, spare: int) -> None:
-        if n_h == 1:
-            apply(to, to_step, source, step)
-            return
-        for j in range(n):
-            apply(spare + j * width, n * width, source + j * step, n * step)
-        for i in range(r):
-            apply(to + i * r * to_step, to_step, spare + i * n * width, width)
-
-    return back
 
 
 def _put_first(v: Vectors) -> Any:

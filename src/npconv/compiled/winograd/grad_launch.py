@@ -12,7 +12,6 @@ from .. import catalogue, threads
 from ..calls import Words, address, aligned
 from ..panels import CHUNK, REST, SPARE, odd_lines, tile_rows, whole_lines, widest
 from .shape import (
-    FORMS,
     NARROW,
     TASKS,
     Axes,
@@ -21,6 +20,7 @@ from .shape import (
     cut,
     empty,
     image_table,
+    transform,
 )
 
 #: Bytes of transformed inputs and gradients held at once.
@@ -123,7 +123,8 @@ def _transform(
     row = c.lanes * dtype.itemsize if of_x else at.z_row
     in_place = strides[1] == dtype.itemsize and channels % c.lanes == 0
     values = {
-        "which": a.kind if of_x else a.kind + len(FORMS), "row": row, "jump": (at.v_vector if of_x else at.z_panel) - row,
+        "transform": transform("inputs" if of_x else "slopes", a.kind, dtype.itemsize), "row": row,
+        "jump": (at.v_vector if of_x else at.z_panel) - row,
         "step": at.v_step if of_x else at.z_step, "slices": a.slices if of_x else a.planes_out, "per": at.run,
         "packs": int(not in_place), "at_box": at.at_box, "scratch_step": at.scratch, "channels": channels,
         "x_c": strides[1], "x_d": steps[0], "x_h": steps[1], "x_w": steps[2],
@@ -144,7 +145,8 @@ def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints
     in_line = a.kernel[0] == 1 and strides[1] == taps * size and places == [i * size for i in range(taps)]
     chunk = min(at.batch, CHUNK)
     values = {
-        "kind": a.kind, "n_h": c.n_h, "n_w": c.n_w, "taps": a.kernel[0], "channels": channels, "per": at.rows,
+        "transform": transform("kernel", a.kind, size),
+        "n_h": c.n_h, "n_w": c.n_w, "taps": a.kernel[0], "channels": channels, "per": at.rows,
         "blocks": ceil_div(channels, at.rows), "panels": at.panels, "columns": at.columns,
         "last_columns": c.vectors - at.columns * (at.panels - 1), "last_count": outputs - (c.vectors - 1) * c.lanes,
         "chunk": chunk, "depths": planes, "chunk_depths": max(1, CHUNK // chunk), "v_step": at.v_step,

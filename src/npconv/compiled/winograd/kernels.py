@@ -16,11 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...algorithms.cook_toom import matrices
 from .. import products
 from ..emit import Vectors, word
 from ..target import Target
-from .shape import FORMS
 from .tiles import reader, spreader, teller, writer
 from .weights import bringer, no_weights, weights
 
@@ -28,24 +26,23 @@ from .weights import bringer, no_weights, weights
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass with prepared weights and with others, and the weights on their way in."""
     v = Vectors(dtype, target.width)
-    forms = [matrices(m, r) for m, r in FORMS]
-    maps, read, write = [f.G for f in forms], reader(v, [f.BT for f in forms]), writer(v, [f.AT for f in forms])
     return {
-        "forward": forward_kernel(v, read, no_weights, write),
-        "late": forward_kernel(v, read, bringer(v, maps), write),
-        "weights": weights(v, maps),
+        "forward": forward_kernel(v, no_weights),
+        "late": forward_kernel(v, bringer(v)),
+        "weights": weights(v),
     }
 
 
-def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..., Any]:
+def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
     """The three steps, task by task."""
-    size, lanes, width = v.size, v.lanes, v.width
-    multiply, spread, tell, clear = products.multiply(v, ahead=True), spreader(v), teller(v), v.clear
+    size, lanes, width, read, write = v.size, v.lanes, v.width, reader(v), writer(v)
+    multiply, spread, tell, clear = products.multiply(v, "ahead"), spreader(v), teller(v), v.clear
 
     def forward(
         lo: int, hi: int, thread: int,
         x: int, w: int, bias: int, bounds: int, y: int, found: int, scratch: int, scratch_step: int,
-        kind: int, m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, phases: int, stride_d: int,
+        input_transform: int, weight_transform: int, output_transform: int,
+        m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, phases: int, stride_d: int,
         tiles: int, tiles_h: int, tiles_w: int, per: int, runs: int, deep: int, parts: int,
         channels: int, outputs: int, images: int, in_d: int, lo_d: int, out_d: int,
         x_c: int, x_d: int, x_h: int, x_w: int, y_c: int, y_d: int, y_h: int, y_w: int,
@@ -76,7 +73,7 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
             if current != block:
                 current = block
                 read(
-                    kind, data, v_step, v_row, v_piece - v_row, spare, box, first, stop, plane * stride_d, packs,
+                    input_transform, data, v_step, v_row, v_piece - v_row, spare, box, first, stop, plane * stride_d, packs,
                     x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d,
                     tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices, phases,
                 )  # fmt: skip
@@ -94,7 +91,7 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                         brought, piece_first = w_taps + 24 * (turn // pieces), turn % pieces
                         piece_stop, k = piece_first + 1, piece_first * piece
                         bring(
-                            kind, weights, step, width, late_step,
+                            weight_transform, weights, step, width, late_step,
                             w + group * w_g + panel * columns * w_j + word(brought, 0) + k * w_c, w_o, w_c, w_h, w_w, w_j,
                             min(piece, channels - k), these, last_count if final else lanes, word(brought, 1),
                             word(brought, 2), side_h, side_w, lowest, run_taps, together, n_h, spare + at_held,
@@ -138,7 +135,7 @@ def forward_kernel(v: Vectors, read: Any, bring: Any, write: Any) -> Callable[..
                             source = sums + ((t - first + i) * depths + d) * m_row
                             valid = min(m_w, many_w - i * m_w)
                             write(
-                                kind, m_w, to, step_h, step_w, source, m_step, n_h > 1, many_h, valid, these,
+                                output_transform, m_w, to, step_h, step_w, source, m_step, n_h > 1, many_h, valid, these,
                                 last_count if direct and final else lanes, added, bounds, seen, spare,
                             )  # fmt: skip
                             to += m_w * step_w

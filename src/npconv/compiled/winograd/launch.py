@@ -11,11 +11,12 @@ from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
 from ..panels import SPARE, odd_lines, whole_lines
-from .shape import LONGEST, TASKS, Axes, Cut, axes, cut, empty, image_table, position_taps
+from .shape import LONGEST, TASKS, Axes, Cut, axes, cut, empty, image_table, position_taps, transform
 
 #: What `forward` is told of weights that it transforms.
 LATE = (
-    "late", "w_taps", "w_g", "w_o", "w_c", "w_h", "w_w", "w_j", "side_h", "side_w", "lowest", "run_taps", "together",
+    "late", "weight_transform",
+    "w_taps", "w_g", "w_o", "w_c", "w_h", "w_w", "w_j", "side_h", "side_w", "lowest", "run_taps", "together",
     "at_u", "late_step", "at_held",
 )  # fmt: skip
 
@@ -74,8 +75,8 @@ def weight_launch(
     read, tables, held = _taps(c, a, w_strides, size)
     cuts = max(1, min(channels // 16, ceil_div(TASKS, geometry.groups * c.panels)))
     values = {
-        **_weight_steps(c, a, channels, outputs), **read, "kind": a.kind, "n_h": c.n_h, "channels": channels,
-        "cuts": cuts, "scratch_step": held,
+        **_weight_steps(c, a, channels, outputs), **read, "transform": transform("weights", a.kind, size), "n_h": c.n_h,
+        "channels": channels, "cuts": cuts, "scratch_step": held,
     }  # fmt: skip
     words = Words(catalogue.kernel("winograd", "weights", f"f{size}"), values, tables)
     elements = geometry.groups * values["u_group"] // size
@@ -130,12 +131,18 @@ def forward_launch(
         read, more, held = _taps(c, a, w_strides, size)
         tables |= more
         late_step = odd_lines(c.piece * c.m_row)
-        late |= read | {"late": 1, "at_u": at_u, "late_step": late_step}
+        late |= read | {
+            "late": 1,
+            "weight_transform": transform("weights", a.kind, size),
+            "at_u": at_u,
+            "late_step": late_step,
+        }
         late["at_held"] = at_u + c.positions * late_step
         end = late["at_held"] + held
     values = {
         **_weight_steps(c, a, channels, outputs),
-        "kind": a.kind, "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": per_phase,
+        "input_transform": transform("inputs", a.kind, size), "output_transform": transform("outputs", a.kind, size),
+        "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": per_phase,
         "phases": phases, "entries": len(flat), "stride_d": a.stride, "tiles": c.tiles,
         "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "per": c.per,
         "runs": c.runs, "deep": c.deep, "parts": c.parts, "channels": channels, "outputs": outputs,

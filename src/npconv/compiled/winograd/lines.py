@@ -10,11 +10,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from llvmlite import ir
-
-from ..build import inner
-from ..emit import I64, Vectors, emitted, fetch, i64
-from ..flow import anew
+from ..emit import Vectors
 
 Rows = tuple[tuple[Fraction, ...], ...]
 
@@ -22,91 +18,6 @@ Rows = tuple[tuple[Fraction, ...], ...]
 def transposed(rows: Rows) -> Rows:
     """The matrix with rows and columns exchanged."""
     return tuple(zip(*rows, strict=True))
-
-
-def line(v: Vectors, rows: Rows, *, bias: bool = False) -> Any:
-    """line(to, to_step, from, from_step[, bias]): vectors `step` bytes apart, times the matrix `rows`."""
-
-    def body(b: Any, a: Any) -> None:
-        to, to_step, source, step = a[:4]
-        values = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(len(rows[0]))]
-        results = linear(v, b, rows, values)
-        if bias:
-            added = v.load(b, a[4])
-            results = [b.fadd(value, added) for value in results]
-        for i, value in enumerate(results):
-            v.store(b, value, b.add(to, b.mul(to_step, i64(i))))
-
-    return emitted(5 if bias else 4)(body)
-
-
-def both(v: Vectors, rows: Rows, *, ahead: bool = False) -> Any:
-    """both(to, to_next, to_step, from, next, step_h, step_w, far, count, two): `count` vectors of tiles times the matrix.
-
-    The vectors of a tile are `step_h` and `step_w` apart, what becomes of them `to_step`; the next tile follows `to_next`
-    and `next` bytes later. The matrix is applied along the width, and if `two` along the height before. With `ahead`, the
-    tile that lies `far` bytes away is brought into the cache, but for its first two rows and columns, which were read before.
-    """
-    n, r = len(rows), len(rows[0])
-
-    @outlined(8)
-    def flat(b: Any, a: Any) -> None:
-        to, to_next, to_step, source, following, step, far, count = a
-
-        def one(to: Any, source: Any) -> None:
-            if ahead:
-                begin = b.add(source, far)
-                for i in range(2, r):
-                    fetch(b, b.add(begin, b.mul(step, i64(i))))
-            values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(r)])
-            for i, value in enumerate(values):
-                v.store(b, value, b.add(to, b.mul(to_step, i64(i))))
-
-        repeated(b, count, (to, source), (to_next, following), one)
-
-    @outlined(9)
-    def square(b: Any, a: Any) -> None:
-        to, to_next, to_step, source, following, step_h, step_w, far, count = a
-
-        def one(to: Any, source: Any) -> None:
-            # with sixteen registers LLVM would rather keep vectors on the stack
-            h, w, t = (anew(b, step) if v.registers > 16 else step for step in (step_h, step_w, to_step))
-            if ahead:
-                begin = b.add(source, far)
-                for i in range(2, r):
-                    for j in range(2, r):
-                        fetch(b, b.add(begin, b.add(b.mul(h, i64(i)), b.mul(w, i64(j)))))
-
-            def load(i: int, j: int) -> Any:
-                return v.load(b, b.add(source, b.add(b.mul(h, i64(i)), b.mul(w, i64(j)))))
-
-            def store(i: int, values: list[Any]) -> None:
-                for j, value in enumerate(values):
-                    v.store(b, value, b.add(to, b.mul(t, i64(i * n + j))))
-
-            planar(v, b, rows, load, store)
-
-        repeated(b, count, (to, source), (to_next, following), one)
-
-    @inner
-    def apply(
-        to: int,
-        to_next: int,
-        to_step: int,
-        source: int,
-        following: int,
-        step_h: int,
-        step_w: int,
-        far: int,
-        count: int,
-        two: bool,
-    ) -> None:
-        if two:
-            square(to, to_next, to_step, source, following, step_h, step_w, far, count)
-        else:
-            flat(to, to_next, to_step, source, following, step_w, far, count)
-
-    return apply
 
 
 def planar(v: Vectors, b: Any, rows: Rows, load: Callable[..., Any], store: Callable[..., None]) -> None:
@@ -131,41 +42,6 @@ def _sharing(rows: Rows) -> list[list[int]]:
         return [even, [i for i in range(len(rows)) if i not in even]]
     second = {j: i for i, j in _pairs(rows)}
     return [[i, *(j for j, first in second.items() if first == i)] for i in range(len(rows)) if i not in second]
-
-
-def outlined(count: int) -> Any:
-    """As `emitted`, in a function of its own: inside a large one, LLVM keeps dozens of its addresses on the stack."""
-
-    def decorate(body: Any) -> Any:
-        @emitted(count)
-        def call(b: Any, a: Any) -> None:
-            made = ir.Function(
-                b.module, ir.FunctionType(ir.VoidType(), [I64] * count), b.module.get_unique_name("outlined")
-            )
-            made.linkage = "internal"
-            made.attributes.add("noinline")
-            inside = ir.IRBuilder(made.append_basic_block())
-            body(inside, made.args)
-            inside.ret_void()
-            b.call(made, a)
-
-        return call
-
-    return decorate
-
-
-def repeated(b: Any, count: Any, starts: tuple[Any, ...], steps: tuple[Any, ...], body: Any) -> None:
-    """Emit a loop of `count` >= 1 turns around `body`, called with addresses that advance by `steps`."""
-    before, loop, after = b.block, b.append_basic_block("turn"), b.append_basic_block("after")
-    b.branch(loop)
-    b.position_at_end(loop)
-    values = [b.phi(I64) for _ in (count, *starts)]
-    body(*values[1:])
-    for value, start, step in zip(values, (count, *starts), (i64(-1), *steps), strict=True):
-        value.add_incoming(start, before)
-        value.add_incoming(b.add(value, step), b.block)
-    b.cbranch(b.icmp_signed(">", values[0], i64(1)), loop, after)
-    b.position_at_end(after)
 
 
 def linear(v: Vectors, b: Any, rows: Rows, values: list[Any]) -> list[Any]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, strided_parts, total
 from ...records import dataclass
+from .. import catalogue
 from ..panels import CHUNK, REST, SPARE, odd_lines, tile_rows, vector_bytes, widest
 
-#: F(m, r) by the number that the kernels know it by. Transformed inputs n = m + r - 1 decide the transform of x.
+#: F(m, r). Transformed inputs n = m + r - 1 decide the transform of x.
 FORMS = ((2, 3), (4, 3), (3, 2), (2, 5), (5, 2))
 #: Dilations up to which outputs are taken apart into images of their own, and strides up to which inputs are.
 MOST_DILATION, MOST_STRIDE = 16, 3
@@ -51,6 +52,13 @@ TASKS = 8
 def form(n: int, taps: int) -> int | None:
     """The number of the form that transforms `n` inputs for a kernel of `taps`."""
     return next((i for i, (m, r) in enumerate(FORMS) if r == taps and m + r - 1 == n), None)
+
+
+def transform(of: str, kind: int, itemsize: int) -> int:
+    """The address of the transform of "inputs", "slopes", "weights", a weight gradient's "kernel", or "outputs"."""
+    m, r = FORMS[kind]
+    name = f"{of}_{m + r - 1}" if of == "inputs" else f"{of}_{m}_{r}"
+    return catalogue.kernel("winograd_forms", name, f"f{itemsize}").address
 
 
 @dataclass(frozen=True)

@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 from .. import packing
 from ..build import inner
 from ..emit import Vectors, emitted, i64, pointer, word
-from .lines import Rows, both, linear, outlined, planar, repeated
+from ..parts import invoke
 
 
-def one_of(functions: list[Any]) -> Any:
-    """one_of(i, ...): the i-th of up to ten functions."""
-    f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 = (*functions, *functions[-1:] * (10 - len(functions)))
-
-    @inner
-    def choose(i, *arguments):  # type: ignore[no-untyped-def]
-        if i == 0:
-            f0(*arguments)
-        elif i == 1:
-            f1(*arguments)
-        elif i == 2:
-            f2(*arguments)
-        elif i == 3:
-            f3(*arguments)
-        elif i == 4:
-            f4(*arguments)
-        elif i == 5:
-            f5(*arguments)
-        elif i == 6:
-            f6(*arguments)
-        elif i == 7:
-            f7(*arguments)
-        elif i == 8:
-            f8(*arguments)
-        else:
-            f9(*arguments)
-
-    return choose
-
-
-def reader(v: Vectors, maps: list[Rows]) -> Any:
-    """read(map, to, to_step, row, spare, box, first, stop, plane, ...): a run of tiles of x, transformed.
+def reader(v: Vectors) -> Any:
+    """read(transform, to, to_step, row, spare, box, first, stop, plane, ...): a run of tiles of x, transformed.
 
     Phase f of tile t goes to to + ((t - first) phases + f) slices row, slice after slice, its transformed positions
     `to_step` apart; of its channels, `row` bytes lie together and the next ones `jump` bytes after their end. A tile
@@ -52,12 +21,11 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
     """
     size, width = v.size, v.width
     pack_box, _ = packing.boxes(v)
-    made = {rows: both(v, rows, ahead=True) for rows in maps}  # forms of as many inputs share a map
-    apply = one_of([made[rows] for rows in maps])
+    apply = invoke(10)
 
     @inner
     def read(
-        which: int, to: int, to_step: int, row: int, jump: int, spare: int, box: int, first: int, stop: int, plane: int,
+        transform: int, to: int, to_step: int, row: int, jump: int, spare: int, box: int, first: int, stop: int, plane: int,
         packs: int, x: int, images: int, x_c: int, x_d: int, x_h: int, x_w: int, channels: int,
         in_d: int, lo_d: int, tiles_h: int, tiles_w: int,
         m_h: int, m_w: int, n_h: int, n_w: int, slices: int, phases: int,
@@ -94,7 +62,17 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
                     for c in range(0, pixel, row):
                         vectors = (min(row, pixel - c) + width - 1) // width
                         apply(
-                            which, at, width, to_step, source + c, width, step_h, step_w, m_w * step_w, vectors, n_h > 1
+                            transform,
+                            at,
+                            width,
+                            to_step,
+                            source + c,
+                            width,
+                            step_h,
+                            step_w,
+                            m_w * step_w,
+                            vectors,
+                            n_h > 1,
                         )
                         at += row + jump
                     to += row
@@ -109,79 +87,33 @@ def reader(v: Vectors, maps: list[Rows]) -> Any:
     return read
 
 
-def writer(v: Vectors, maps: list[Rows]) -> Any:
-    """write(map, m, to, step_h, step_w, from, from_step, two, rows, columns, vectors, count, bias, bounds, seen, spare).
+def writer(v: Vectors) -> Any:
+    """write(transform, m, to, step_h, step_w, from, from_step, two, rows, columns, vectors, count, bias, bounds, seen, spare).
 
     A^T M A + bias, kept between `bounds`. Of a tile of m x m outputs (or m, if not `two`), `rows` x `columns` are written,
     `vectors` of each, the first `count` channels of the last one. Where an output was not finite before it was bounded,
     the vector at `seen` has a NaN afterwards.
     """
-    width, lanes, copy_first, back = v.width, v.lanes, v.copy_first, one_of([_back(v, rows) for rows in maps])
+    width, lanes, copy_first, back = v.width, v.lanes, v.copy_first, invoke(10)
 
     @inner
     def write(
-        which: int, m: int, to: int, step_h: int, step_w: int, source: int, step: int, two: bool, rows: int, columns: int,
+        transform: int, m: int, to: int, step_h: int, step_w: int, source: int, step: int, two: bool, rows: int, columns: int,
         vectors: int, count: int, bias: int, bounds: int, seen: int, spare: int,
     ) -> None:  # fmt: skip
         full = 0
         if columns == m and (rows == m or not two):
             full = vectors - (count < lanes)
             if full:
-                back(which, to, step_h, step_w, source, step, bias, bounds, seen, full, two)
+                back(transform, to, step_h, step_w, source, step, bias, bounds, seen, full, two)
         for j in range(full, vectors):
-            back(which, spare, m * width, width, source + j * width, step, bias + j * width, bounds, seen, 1, two)
+            back(transform, spare, m * width, width, source + j * width, step, bias + j * width, bounds, seen, 1, two)
             held = count if j == vectors - 1 else lanes
             for r in range(rows):
                 for c in range(columns):
                     copy_first(to + r * step_h + c * step_w + j * width, spare + (r * m + c) * width, held)
 
     return write
-
-
-def _back(v: Vectors, rows: Rows) -> Any:
-    """back(to, step_h, step_w, from, from_step, bias, bounds, seen, count, two): `count` vectors of a tile, each with its bias."""
-    width, m, n = v.width, len(rows), len(rows[0])
-
-    def finish(b: Any, values: list[Any], addresses: list[Any], bias: Any, bounds: Any, seen: Any) -> None:
-        """Store a row of sums with what follows; NaN and infinities spoil their sum, which is not kept: registers are few."""
-        values = [b.fadd(value, v.load(b, bias)) for value in values]
-        for value, address in zip(values, addresses, strict=True):
-            v.store(b, v.between(b, value, bounds), address)
-        v.store(b, v.fma(b, reduce(b.fadd, values), v.constant(0.0), v.load(b, seen)), seen)
-
-    @outlined(8)
-    def flat(b: Any, a: Any) -> None:
-        to, step_w, source, step, bias, bounds, seen, count = a
-
-        def one(to: Any, source: Any, bias: Any) -> None:
-            values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(n)])
-            finish(b, values, [b.add(to, b.mul(step_w, i64(i))) for i in range(m)], bias, bounds, seen)
-
-        repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
-
-    @outlined(9)
-    def square(b: Any, a: Any) -> None:
-        to, step_h, step_w, source, step, bias, bounds, seen, count = a
-
-        def one(to: Any, source: Any, bias: Any) -> None:
-            def row(i: int, values: list[Any]) -> None:
-                begin = b.add(to, b.mul(step_h, i64(i)))
-                finish(b, values, [b.add(begin, b.mul(step_w, i64(j))) for j in range(m)], bias, bounds, seen)
-
-            planar(v, b, rows, lambda i, j: v.load(b, b.add(source, b.mul(step, i64(i * n + j)))), row)
-
-        repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
-
-    @inner
-    def back(
-        to: int, step_h: int, step_w: int, source: int, step: int, bias: int, bounds: int, seen: int, count: int, two: bool
-    ) -> None:  # fmt: skip
-        if two:
-            square(to, step_h, step_w, source, step, bias, bounds, seen, count)
-        else:
-            flat(to, step_w, source, step, bias, bounds, seen, count)
-
-    return back
 
 
 def teller(v: Vectors) -> Any:

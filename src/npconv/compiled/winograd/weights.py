@@ -7,20 +7,19 @@ from typing import Any
 
 from ..build import inner
 from ..emit import Vectors, emitted, fetch, i64, word
-from .lines import Rows, both
-from .tiles import one_of
+from ..parts import invoke
 
 #: Input channels that are brought into the cache ahead: one after the other they lie too far apart for hardware to see.
 AHEAD = 6
 
 
-def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
+def weights(v: Vectors) -> Callable[..., Any]:
     """The kernel that transforms weights of any strides by one of the matrices G."""
-    lanes, width, bring = v.lanes, v.width, bringer(v, maps)
+    lanes, width, bring = v.lanes, v.width, bringer(v)
 
-    def transform(
+    def weights(
         lo: int, hi: int, thread: int,
-        w: int, u: int, scratch: int, scratch_step: int, kind: int, n_h: int, taps: int, w_taps: int,
+        w: int, u: int, scratch: int, scratch_step: int, transform: int, n_h: int, taps: int, w_taps: int,
         channels: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int, side_h: int, side_w: int,
         lowest: int, run_taps: int, together: int, panels: int, columns: int, last_columns: int, last_count: int,
         u_panel: int, u_group: int, u_step: int, u_last: int, cuts: int,
@@ -38,18 +37,18 @@ def weights(v: Vectors, maps: list[Rows]) -> Callable[..., Any]:
             for tap in range(taps):
                 brought = w_taps + 24 * tap
                 bring(
-                    kind, u + group * u_group + panel * u_panel + (tap * channels + first) * row, row, width,
+                    transform, u + group * u_group + panel * u_panel + (tap * channels + first) * row, row, width,
                     u_last if final else u_step,
                     w + group * w_g + panel * columns * w_j + word(brought, 0) + first * w_c, w_o, w_c, w_h, w_w, w_j,
                     stop - first, these, last_count if final else lanes, word(brought, 1), word(brought, 2), side_h, side_w,
                     lowest, run_taps, together, n_h, held,
                 )  # fmt: skip
 
-    return transform
+    return weights
 
 
-def bringer(v: Vectors, maps: list[Rows]) -> Any:
-    """bring(map, to, row, vector, step, w, ...): some input channels of some vectors of output channels, transformed.
+def bringer(v: Vectors) -> Any:
+    """bring(transform, to, row, vector, step, w, ...): some input channels of some vectors of output channels, transformed.
 
     Channel c, vector j and position p go to to + c row + j vector + p step. Of the last vector `last` channels exist,
     zeros follow. Taps that lie side by side (`run` of them, perhaps backwards, the first `lowest` bytes away) are
@@ -59,11 +58,11 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
     """
     size, lanes, width = v.size, v.lanes, v.width
     gather, take, copy_one, clear = _gather(v), _take(v), v.copy_one, v.clear
-    across = one_of([both(v, rows) for rows in maps])
+    across = invoke(10)
 
     @inner
     def bring(
-        which: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
+        transform: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
         channels: int, these: int, last: int, taps_h: int, taps_w: int, side_h: int, side_w: int, lowest: int, run: int,
         together: int, n_h: int, held: int,
     ) -> None:  # fmt: skip
@@ -77,7 +76,7 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
                     for b in range(taps_w):
                         for j in range(whole):
                             prefetch(w + (c + AHEAD) * w_c + a * w_h + b * w_w + j * w_j)
-                across(which, to + c * row, vector, step, w + c * w_c, w_j, w_h, w_w, 0, whole, n_h > 1)
+                across(transform, to + c * row, vector, step, w + c * w_c, w_j, w_h, w_w, 0, whole, n_h > 1)
         for j in range(whole, these):
             valid = last if j == these - 1 else lanes
             at = to + j * vector
@@ -106,7 +105,7 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
                                 for i in range(valid):
                                     copy_one(place + i * size, tap + i * w_o)
                     source, step_c, step_h, step_w = held, 0, side_w * width, width
-                across(which, at, row, step, source, step_c, step_h, step_w, 0, many, n_h > 1)
+                across(transform, at, row, step, source, step_c, step_h, step_w, 0, many, n_h > 1)
                 at += many * row
 
     return bring
@@ -114,7 +113,7 @@ def bringer(v: Vectors, maps: list[Rows]) -> Any:
 
 @inner
 def no_weights(
-    which: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
+    transform: int, to: int, row: int, vector: int, step: int, w: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
     channels: int, these: int, last: int, taps_h: int, taps_w: int, side_h: int, side_w: int, lowest: int, run: int,
     together: int, n_h: int, held: int,
 ) -> None:  # fmt: skip
