@@ -68,7 +68,7 @@ def products(source: str) -> dict[str, list[str]]:
 
 #: (family, bytes of a vector) -> the vector moves to or from the stack in its worst loop: transforms, and polynomials with
 #: their constants, that want more than the 16 registers of AVX2. May only fall.
-SPILLS = {("channelwise", 32): 1, ("epilogue", 32): 1, ("fourier", 32): 16}
+SPILLS = {("channelwise_tiles", 32): 1, ("epilogue", 32): 1, ("fourier", 32): 16}
 #: What every run looks at; the other combinations of dtype and CPU are for the long one.
 USUAL = {("f4", "znver4"), ("f4", "haswell"), ("f8", "skylake-avx512")}
 CASES = [

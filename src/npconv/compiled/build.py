@@ -178,11 +178,11 @@ def _entry(name: str, mangled: str, count: int) -> str:
     return "\n".join(lines)
 
 
-def _modules(library: Any, seen: set[int]) -> Iterator[Any]:
+def _modules(library: Any, seen: list[Any]) -> Iterator[Any]:
     """The modules of a library and of everything it calls, each once."""
-    if id(library) in seen:
+    if any(library is each for each in seen):
         return
-    seen.add(id(library))
+    seen.append(library)
     if not isinstance(library, Texts):  # one of Numba's own
         yield llvm.parse_assembly(library.get_llvm_str())
         return
@@ -210,12 +210,12 @@ Kernels = Mapping[str, Callable[..., Any] | Part]
 
 def linked(kernels: Kernels, target: Target) -> Any:
     """The optimized LLVM module of these kernels, of which only the entry points can be seen from outside."""
-    module = llvm.parse_assembly("")
-    seen: set[int] = set()
+    module, optimizer = llvm.parse_assembly(""), machine(target)
+    seen: list[Any] = []  # themselves, not their addresses, which others have when these are gone
     with _without_collection():
         for name, kernel in kernels.items():
             if isinstance(kernel, Part):
-                module.link_in(llvm.parse_assembly(kernel.text(name)))
+                module.link_in(llvm.parse_assembly(kernel.text(name, optimizer.triple)))
                 continue
             library, mangled = _lowered(kernel)
             for part in _modules(library, seen):
@@ -224,7 +224,6 @@ def linked(kernels: Kernels, target: Target) -> Any:
     for symbol in (*module.functions, *module.global_variables):
         if not symbol.is_declaration and symbol.name not in kernels:
             symbol.linkage = "internal"
-    optimizer = machine(target)
     module.triple, module.data_layout = optimizer.triple, str(optimizer.target_data)
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = False  # vectors are explicit; left alone, LLVM makes scatters of strided copies

@@ -34,6 +34,7 @@ FAMILIES = {
     "winograd_forms": "winograd.forms",
     "products": "products",
     "channelwise": "channelwise.kernels",
+    "channelwise_tiles": "channelwise.register_tiles",
     "pixelwise": "pixelwise.kernels",
     "fourier": "fourier.kernels",
     "pools": "pools.kernels",

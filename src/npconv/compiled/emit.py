@@ -67,6 +67,31 @@ def emitted(count: int, result: Any = types.void) -> Callable[[Any], Any]:
     return decorate
 
 
+def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
+    """A function of its own, made once: its loops have all registers to themselves, whoever calls it."""
+    if name not in b.module.globals:
+        made = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * count), name)
+        made.linkage = "linkonce_odr"
+        made.attributes.add("noinline")
+        inside = ir.IRBuilder(made.append_basic_block())
+        body(inside, list(made.args))
+        inside.ret_void()
+    return b.module.globals[name]
+
+
+def by_itself(count: int, name: str) -> Callable[[Any], Any]:
+    """As `emitted`, in a function of its own: less for LLVM to do where it is called from many places."""
+
+    def decorate(body: Callable[..., Any]) -> Any:
+        @emitted(count)
+        def call(b: Any, a: Any) -> None:
+            b.call(outlined(b, name, count, body), a)
+
+        return call
+
+    return decorate
+
+
 @emitted(2, P)
 def word(b: Any, a: Any) -> Any:
     """The i-th 64-bit word at an address."""
@@ -246,7 +271,7 @@ class Vectors:
     def transpose(self) -> Any:
         """transpose(to, to_step, from, from_step): a lanes x lanes block, rows `step` bytes apart."""
 
-        @emitted(4)
+        @by_itself(4, f"transpose_{self.suffix}")
         def transpose(b: Any, a: Any) -> None:
             to, to_step, source, step = a
             n = self.lanes
@@ -260,7 +285,7 @@ class Vectors:
     def transpose_narrow(self) -> Any:
         """transpose_narrow(to, to_step, from, from_step): `lanes` rows of half a vector become half as many vectors."""
 
-        @emitted(4)
+        @by_itself(4, f"transpose_narrow_{self.suffix}")
         def transpose_narrow(b: Any, a: Any) -> None:
             to, to_step, source, step = a
             n = self.lanes
@@ -276,7 +301,7 @@ class Vectors:
     def transpose_flat(self) -> Any:
         """transpose_flat(to, to_step, from, from_step): half as many vectors as lanes become `lanes` rows of half of one."""
 
-        @emitted(4)
+        @by_itself(4, f"transpose_flat_{self.suffix}")
         def transpose_flat(b: Any, a: Any) -> None:
             to, to_step, source, step = a
             n = self.lanes // 2
@@ -295,7 +320,7 @@ class Vectors:
         It becomes `columns` rows, of which `wide` elements are written; those past `rows` repeat the last one.
         """
 
-        @emitted(7)
+        @by_itself(7, f"transpose_edge_{self.suffix}")
         def transpose_edge(b: Any, a: Any) -> None:
             to, to_step, source, step, rows, columns, wide = a
             there, last = self.mask(b, columns), b.sub(rows, i64(1))
@@ -314,7 +339,7 @@ class Vectors:
     def transpose_apart(self) -> Any:
         """transpose_apart(to, to_step, from, from_step, rows, columns): as `transpose_edge`, to every other place."""
 
-        @emitted(6)
+        @by_itself(6, f"transpose_apart_{self.suffix}")
         def transpose_apart(b: Any, a: Any) -> None:
             to, to_step, source, step, rows, columns = a
             there, last = self.mask(b, columns), b.sub(rows, i64(1))

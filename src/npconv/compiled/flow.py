@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .emit import I64, emitted, i64
+from .emit import I64, emitted, i64, outlined
 
 
 class Loop:
@@ -49,18 +49,6 @@ def stepped(b: Any, state: list[Any], count: int, step: Callable[[list[Any], int
         result.add_incoming(value, last)
         results.append(result)
     return results
-
-
-def outlined(b: Any, name: str, count: int, body: Callable[..., None]) -> Any:
-    """A function of its own, made once: its loops have all registers to themselves, whoever calls it."""
-    if name not in b.module.globals:
-        made = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [I64] * count), name)
-        made.linkage = "linkonce_odr"
-        made.attributes.add("noinline")
-        inside = ir.IRBuilder(made.append_basic_block())
-        body(inside, list(made.args))
-        inside.ret_void()
-    return b.module.globals[name]
 
 
 Bodies = list[tuple[str, Callable[..., None]]]

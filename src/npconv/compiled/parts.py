@@ -15,7 +15,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from .emit import I64, P, emitted
+from .emit import I64, P, emitted, i64
+from .flow import Bodies, choice
 from .target import symbol
 
 
@@ -26,10 +27,10 @@ class Part:
     arguments: tuple[str, ...]
     body: Callable[[Any, list[Any]], None]
 
-    def text(self, name: str) -> str:
-        """Its module, where it is called `name`."""
+    def text(self, name: str, triple: str) -> str:
+        """Its module for a kind of machine, where it is called `name`."""
         module = ir.Module()
-        module.triple = ""
+        module.triple = triple
         made = ir.Function(module, _kind(len(self.arguments)), name)
         b = ir.IRBuilder(made.append_basic_block())
         self.body(b, list(made.args))
@@ -40,6 +41,21 @@ class Part:
 def part(arguments: str) -> Callable[[Callable[[Any, list[Any]], None]], Part]:
     """A part from the function (builder, arguments) that emits its body."""
     return lambda body: Part(tuple(arguments.replace(",", " ").split()), body)
+
+
+def cases(arguments: str, bodies: Bodies, first: int = 0) -> Part:
+    """A part of several bodies, of which its first argument says one; they are counted from `first`."""
+
+    def taking_all(body: Callable[[Any, list[Any]], None]) -> Callable[[Any, list[Any]], None]:
+        def whole(b: Any, a: list[Any]) -> None:
+            # of use, or LLVM drops it: then all others move, where a jump would do
+            b.asm(ir.FunctionType(ir.VoidType(), [I64]), "", "r", a[:1], side_effect=True)
+            body(b, a[1:])
+
+        return whole
+
+    whole = [(name, taking_all(body)) for name, body in bodies]
+    return part(arguments)(lambda b, a: choice(b, b.sub(a[0], i64(first)), whole, a))
 
 
 def _kind(count: int) -> Any:

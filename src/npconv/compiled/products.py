@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .emit import Vectors, i64
-from .flow import choice, stepped
+from .flow import Bodies, stepped
 from .micro_kernel import micro_kernel
 from .panels import REST
-from .parts import Part, part, shared
+from .parts import Part, cases, shared
 from .target import Target
 
 ARGUMENTS = "a rows a_offsets a_step w w_offsets w_step batch depth c c_rows pixels count start bias bounds"
@@ -36,17 +36,10 @@ def multiply(v: Vectors, kind: str = "plain") -> Any:
 
 def _products(v: Vectors, name: str, *, narrow: bool = False, bounded: bool = False, ahead: bool = False) -> Part:
     """All rows of a box with one panel, of as many vectors as `columns` says."""
-
-    @part(f"columns {ARGUMENTS}")
-    def multiply(b: Any, arguments: list[Any]) -> None:
-        columns, *rest = arguments
-        walks = [
-            (f"walk_{name}_{n}", lambda b, a, n=n: _walk(b, a, v, n, narrow, bounded, ahead))
-            for n in range(1, v.widest + 1)
-        ]
-        choice(b, b.sub(columns, i64(1)), walks, rest)
-
-    return multiply
+    walks: Bodies = []
+    for n in range(1, v.widest + 1):
+        walks.append((f"walk_{name}_{n}", lambda b, a, n=n: _walk(b, a, v, n, narrow, bounded, ahead)))
+    return cases(f"columns {ARGUMENTS}", walks, first=1)
 
 
 def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: bool) -> None:

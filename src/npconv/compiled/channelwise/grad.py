@@ -7,7 +7,6 @@ adds to its own part of the result; the parts are summed two by two, so the resu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -15,10 +14,11 @@ from llvmlite import ir
 from .. import packing
 from ..build import inner
 from ..emit import I64, Vectors, emitted, i64, pointer, word
-from ..flow import Loop, chosen
+from ..flow import Loop
 from ..panels import CHUNK, LINE
+from ..parts import Part, cases, invoke
 from .pack import gapped, repeating
-from .sizes import TAPS, WIDE
+from .sizes import WIDE, Taps
 from .squares import (
     AHEAD,
     COLUMN_MOVE,
@@ -32,33 +32,17 @@ from .squares import (
     X_MOVE,
     X_PIXEL,
     ZEROS,
-    gradient_squares,
 )
 from .tiles import FAST, MASKED, SAFE, put, swapped
 
 
-@dataclass(frozen=True)
-class Taps:
-    """A register tile: groups of Q, so many taps."""
-
-    Q: int
-    taps: int
-
-
-def tiles(v: Vectors) -> list[Taps]:
-    """The tiles there are, the first two for depthwise. A kind is 3 i + care."""
-    widths = (1, 1, 2, 4, 8)
-    return [Taps(Q, taps) for Q, taps in zip(widths, TAPS[v.registers], strict=True) if v.lanes >= Q]
-
-
-def gradient_tiles(v: Vectors) -> Any:
-    """run(kind, ...): see `gradient_tile`."""
+def gradient_part(v: Vectors, tile: Taps) -> Part:
+    """A tile with each kind of care."""
     bodies = []
-    for tile in tiles(v):
-        for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
-            name = f"taps_{v.suffix}_{tile.Q}_{tile.taps}_{care}"
-            bodies.append((name, lambda b, args, t=tile, c=care: gradient_tile(v, b, t, c, args)))
-    return chosen(16, bodies)
+    for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
+        bodies.append((f"{tile.name}_{care}", lambda b, args, c=care: gradient_tile(v, b, tile, c, args)))
+    pointers = "to, x, x_row, x_pixel, g, g_row, g_pixel, rows, pixels, offsets"
+    return cases(f"care, {pointers}, column, column_pixel, ahead, limits, zeros, count", bodies)
 
 
 def gradient_tile(v: Vectors, b: Any, shape: Taps, care: int, arguments: list[Any]) -> None:
@@ -112,8 +96,7 @@ def gradient_tile(v: Vectors, b: Any, shape: Taps, care: int, arguments: list[An
 def weight_grad(v: Vectors) -> Callable[..., Any]:
     """The gradient of the weights, in parts."""
     size, lanes, width = v.size, v.lanes, v.width
-    run, clear = gradient_tiles(v), v.clear
-    squares = gradient_squares(v) if v.registers == 32 else chosen(7, [])
+    run, squares, clear = invoke(17), invoke(8), v.clear
     most = CHUNK // (2 * WIDE)
     pack_box, _ = packing.boxes(v)
     pack_groups, _ = gapped(v)
@@ -137,7 +120,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
 
     @inner
     def patch(
-        kind: int, care: int, to: int, tile_taps: int, taps: int, wide: int, x: int, x_row: int, x_pixel: int, g: int,
+        tile: int, care: int, to: int, tile_taps: int, taps: int, wide: int, x: int, x_row: int, x_pixel: int, g: int,
         g_row: int, g_pixel: int, rows: int, pixels: int, offsets: int, column: int, column_pixel: int, ahead: int,
         limits: int, zeros: int, count: int, chunk: int,
     ) -> None:  # fmt: skip
@@ -146,7 +129,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
         for tap in range(0, taps, tile_taps):
             for row in range(0, rows, tall):
                 for p in range(0, pixels, long):
-                    run(kind + care, to + tap * wide * width, x + row * x_row + p * x_pixel, x_row, x_pixel,
+                    run(tile, care, to + tap * wide * width, x + row * x_row + p * x_pixel, x_row, x_pixel,
                         g + row * g_row + p * g_pixel, g_row, g_pixel, min(tall, rows - row), min(long, pixels - p),
                         offsets + 8 * tap, column + p * column_pixel, column_pixel, ahead + 8 * tap, limits + 8 * tap,
                         zeros, count)  # fmt: skip
@@ -154,7 +137,8 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
     def weight_grad(
         lo: int, hi: int, thread: int,
         x: int, g: int, to: int, scratch: int, scratch_step: int,
-        kind: int, square: int, tile_taps: int, taps: int, wide: int, parts: int, vectors: int, used: int, slabs: int,
+        tile: int, square: int, square_tile: int,
+        tile_taps: int, taps: int, wide: int, parts: int, vectors: int, used: int, slabs: int,
         units: int, out_d: int,
         bands: int, band: int, out_h: int, out_w: int, groups: int, inputs: int, outputs: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
@@ -253,7 +237,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                                     put(lines + 8 * k, kd * far_d * plane + k * line)
                                     put(lines + 8 * (many_lines + k), width_in if real or packs else 0)
                                 for p in range(0, strips * WIDE, most * WIDE):
-                                    squares(2 * square + mask_care - 3, frame, together, min(most, strips - p // WIDE),
+                                    squares(square_tile, mask_care - 1, frame, together, min(most, strips - p // WIDE),
                                             target + p // span * every + kd * 9 * width,
                                             source + row * move_h * line + p * move_w * pixel,
                                             gs + row * g_line + p * g_pixel, column + p * move_w)  # fmt: skip
@@ -286,7 +270,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                             sums = target + p // span * every
                             for c in range(together):
                                 last = c == together - 1 and count < lanes
-                                patch(kind, 2 if last else care, sums + c * taps * wide * width, tile_taps, taps, wide,
+                                patch(tile, 2 if last else care, sums + c * taps * wide * width, tile_taps, taps, wide,
                                       source + c * width + row * move_h * line + p * move_w * pixel, move_h * line,
                                       move_w * pixel, gs + c * width + row * g_line + p * g_pixel, g_line, g_pixel, many,
                                       stop - p, offsets, column + p * move_w, move_w, ahead, limits, zeros,

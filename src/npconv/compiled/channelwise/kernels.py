@@ -15,10 +15,10 @@ from ..build import inner
 from ..driver import call
 from ..emit import Vectors, word
 from ..panels import LINE, NONE
+from ..parts import invoke
 from ..target import Target
 from .grad import gather, weight_grad
 from .pack import gapped, prepare, repeating, weights
-from .pixels import forward_tiles
 from .tiles import FRAME, put
 
 
@@ -43,17 +43,16 @@ WRAP, ROW_AT, COLUMN_END, Y_ROWS, Y_COLUMNS, DUMP, AHEAD = (AT[name] for name in
 
 def sweep(v: Vectors) -> Any:
     """All pixels of one row with one panel, or with several: `panels`, each `panel` bytes after the last."""
-    run, pixels_of = forward_tiles(v)
-    size = v.size
+    run, size = invoke(9), v.size
 
     @inner
     def sweep(
-        kind: int, frame: int, panels: int, panel: int, w_panel: int, x: int, x_pixel: int, many: int, taps: int, w: int,
+        tile: int, pixels: int, frame: int,
+        panels: int, panel: int, w_panel: int, x: int, x_pixel: int, many: int, taps: int, w: int,
         w_tap: int, y: int, y_pixel: int, out: int, bias: int, bounds: int, zeros: int, column: int, column_pixel: int,
         column_tap: int, inside: int, care: int, in_w: int, chunk_rows: int, chunk_taps: int, before: int, after: int,
     ) -> None:  # fmt: skip
         """The first pixels (`before`) and the last (`after`) may be none, or half of a quad: they need care."""
-        pixels = pixels_of(kind)
         reach = (pixels - 1) * column_pixel + (taps - 1) * column_tap
         put(frame + X_MOVE, panel if panels else pixels * x_pixel)
         put(frame + W_MOVE, w_panel if panels else 0)
@@ -98,16 +97,8 @@ def sweep(v: Vectors) -> Any:
                     if first:
                         begin = bias if bias else zeros
                     run(
-                        kind + here,
-                        frame,
-                        panels if panels else strip,
-                        x + p * x_pixel,
-                        weights,
-                        target,
-                        begin,
-                        at,
-                        out - p,
-                    )
+                        tile, here, frame, panels if panels else strip, x + p * x_pixel, weights, target, begin, at, out - p,
+                    )  # fmt: skip
                     p += strip * pixels
                 tap += now
             row += these
@@ -126,7 +117,7 @@ def forward(v: Vectors) -> Any:
     def forward(
         lo: int, hi: int, thread: int,
         x: int, w: int, bias: int, bounds: int, y: int, scratch: int, scratch_step: int,
-        kind: int, step_rows: int, wide: int, across: int, parts: int, vectors: int, used: int, out_d: int, bands: int,
+        tile: int, pixels: int, step_rows: int, wide: int, across: int, parts: int, vectors: int, used: int, out_d: int, bands: int,
         band: int, out_h: int, out_w: int,
         groups: int, inputs: int, outputs: int, stacked: int,
         batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, in_d: int, in_h: int, in_w: int,
@@ -241,7 +232,7 @@ def forward(v: Vectors) -> Any:
                                 put(limits + 8 * k, width_in if exists else 0)
                                 k += 1
                         care = 1 if count == lanes else 2
-                        scan(3 * kind, frame, together if across else 0, width, each,
+                        scan(tile, pixels, frame, together if across else 0, width, each,
                              source + row * move_h * line, move_w * pixel, many, taps_w, factors, wide * width,
                              target + row * y_line, y_pixel, out_w, bias + first * width if bias else 0, bounds, zeros, column,
                              move_w, far_w, care == 1 and inside and tall - row >= step_rows, care, width_in, chunk_rows,

@@ -15,7 +15,7 @@ from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
 from ..panels import CHUNK, LINE, vector_bytes, whole_lines
-from .sizes import FRAME_WORDS, QUADS, SLIDING, TAPS, WIDE
+from .sizes import FRAME_WORDS, WIDE, Tile, gradient_square, gradient_tiles, tiles
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
@@ -181,8 +181,8 @@ def plan(
     gaps = not of.inputs == of.outputs == at.wide
     packs = gaps or max(of.repeat, of.stacked) > 1 or (x_strides[1] != size and geometry.in_channels > 1)
     stages = gaps or (y_strides[1] != size and geometry.out_channels > 1)
-    kind, step_rows, span = _tile(axes, of, quads)
-    packs = packs or (kind == SLIDING and geometry.taps >= MANY_TAPS)
+    tile, step_rows, span = _tile(axes, of, quads)
+    packs = packs or (tile.slide == 1 and geometry.taps >= MANY_TAPS)
     depth, height, width = axes.outs
     slices, pixel, many = geometry.batch * depth, at.lanes * size, of.stacked * axes.kernel[0] * span
     x_bytes = total(geometry.x_shape) * size
@@ -213,7 +213,8 @@ def plan(
     rows, columns = quads.out if quads else (0, 0)
     first_h, first_w = quads.first if quads else (0, 0)
     values = {
-        "kind": kind, "step_rows": step_rows, "taps": taps, "span": span, "wrap": span // 2 if quads else span,
+        "tile": _part(tile.name, size), "pixels": tile.pixels,
+        "step_rows": step_rows, "taps": taps, "span": span, "wrap": span // 2 if quads else span,
         "y_begin": (first_h * y_steps[1] + first_w * y_steps[2]) // 2, "y_rows": rows, "y_columns": columns,
         "first_h": first_h, "first_w": first_w, "wide": at.wide, "across": int(across), "parts": parts,
         "vectors": at.vectors, "used": at.used, "bands": bands, "band": band, "groups": of.groups, "inputs": of.inputs,
@@ -246,17 +247,25 @@ def _square(axes: Axes, of: Grouping) -> int:
     return stride if plain and short and of.lanes.wide == 1 and vector_bytes() != 32 else 0
 
 
-def _tile(axes: Axes, of: Grouping, quads: Quads | None = None) -> tuple[int, int, int]:
-    """The kind of register tile, the rows of outputs it computes and the rows of inputs it reads, in a plane."""
+def _tile(axes: Axes, of: Grouping, quads: Quads | None = None) -> tuple[Tile, int, int]:
+    """The register tile, the rows of outputs it computes and the rows of inputs it reads, in a plane."""
+    square, wide = _square(axes, of), of.lanes.wide
+    there = {(tile.Q, tile.slide, tile.stride, tile.quads): tile for tile in tiles(_registers(), of.lanes.lanes)}
     if quads:
-        return (2 if vector_bytes() == 32 else 5) + QUADS.index(quads.kernel[1]), 1, quads.kernel[0]
-    square, few = _square(axes, of), vector_bytes() == 32
+        return there[1, 0, 0, quads.kernel[1]], 1, quads.kernel[0]
     if square:
-        return 1 + square, 2, square + 3
-    if of.lanes.wide > 1:
-        return (3 if few else 6) + of.lanes.wide.bit_length() - 1, 1, axes.kernel[1]
-    slides = axes.moves[2] if axes.fars[2] == 1 else 0
-    return {1: SLIDING, 2: 0 if few else 4}.get(slides, 0), 1, axes.kernel[1]
+        return there[1, 0, square, 0], 2, square + 3
+    slide = axes.moves[2] if wide == axes.fars[2] == 1 else 0
+    return there.get((wide, slide, 0, 0)) or there[wide, 0, 0, 0], 1, axes.kernel[1]
+
+
+def _registers() -> int:
+    return 16 if vector_bytes() == 32 else 32
+
+
+def _part(name: str, size: int) -> int:
+    """The address of a register tile."""
+    return catalogue.kernel("channelwise_tiles", name, f"f{size}").address
 
 
 @dataclass(frozen=True)
@@ -281,10 +290,9 @@ def plan_gradient(
     packs_g = of.outputs != at.wide or of.repeat_g > 1 or (g_strides[1] != size and geometry.out_channels > 1)
     width = axes.outs[2]
     spans = ceil_div(width, SLAB)
-    tiles = TAPS[16 if vector_bytes() == 32 else 32]
-    kind = at.wide.bit_length() if at.wide > 1 else int(geometry.taps % 9 > 0 and geometry.taps < 6)
-    tile_taps = tiles[kind]
-    taps = ceil_div(geometry.taps, tile_taps) * tile_taps
+    those = [tile for tile in gradient_tiles(_registers(), at.lanes) if at.wide == tile.Q]
+    tile = those[-1 if geometry.taps % 9 and geometry.taps < 6 else 0]
+    taps = ceil_div(geometry.taps, tile.taps) * tile.taps
     pixel, square = at.lanes * size, _square(axes, of)
     flops = 2 * geometry.batch * total(axes.outs) * at.vectors * at.lanes * at.wide * taps
     # slabs and bands are the same for every memory layout
@@ -298,8 +306,9 @@ def plan_gradient(
     shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": of.groups,
               "inputs": of.inputs, "outputs": of.outputs, "repeat_g": of.repeat_g}  # fmt: skip
     values = {
-        **shared, "kind": 3 * kind, "square": square, "parts": runs, "table_at": table_at,
-        "tile_taps": tile_taps, "used": at.used, "units": units, "bands": bands, "band": band,
+        **shared, "tile": _part(tile.name, size), "square": square,
+        "square_tile": _part(gradient_square(square), size) if square else 0, "parts": runs, "table_at": table_at,
+        "tile_taps": tile.taps, "used": at.used, "units": units, "bands": bands, "band": band,
         "batch_step": x_strides[0], "step_c": x_strides[1], "g_batch_step": g_strides[0], "g_step_c": g_strides[1],
         "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
         "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK, "repeat": of.repeat,

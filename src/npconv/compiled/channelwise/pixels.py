@@ -2,63 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
-from ..emit import I64, P, Vectors, emitted, i64, pointer
-from ..flow import Loop, chosen, stepped
+from ..emit import I64, Vectors, i64, pointer
+from ..flow import Loop, stepped
+from ..parts import Part, cases
 from .quads import quad_tile
-from .sizes import QUADS
+from .sizes import Tile
 from .squares import square_tile
 from .tiles import FAST, MASKED, SAFE, between, framed, in_order, store, tree
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A register tile of so many pixels: groups of Q; sliding: its taps are neighbours and its pixels `slide` apart.
-
-    A tile with a `stride` has two rows of outputs and 3 x 3 taps, whose weights stay in registers. One with `quads` is of a
-    transposition of stride 2, with kernels so wide.
-    """
-
-    Q: int
-    pixels: int
-    slide: int = 0
-    stride: int = 0
-    quads: int = 0
-
-
-def tiles(v: Vectors) -> list[Tile]:
-    """The tiles there are; sums, weights and inputs must fit the registers. A `kind` is 3 i + care."""
-    many = v.registers == 32
-    made = [Tile(1, 7), Tile(1, 7, slide=1)]
-    if many:
-        made += [Tile(1, 7, stride=1), Tile(1, 7, stride=2), Tile(1, 7, slide=2)]
-    made += [Tile(1, 7 if many else 4, quads=taps) for taps in QUADS]
-    wide = {2: 7, 4: 6, 8: 3} if many else {2: 5, 4: 2, 8: 1}
-    return made + [Tile(Q, pixels) for Q, pixels in wide.items() if v.lanes >= Q]
-
-
-def forward_tiles(v: Vectors) -> tuple[Any, Any]:
-    """(run, pixels): run(kind, ...) computes tiles, see `forward_tile`; pixels(kind) is their width."""
-    made = tiles(v)
+def forward_part(v: Vectors, tile: Tile) -> Part:
+    """A tile with each kind of care; where few vectors pass, one function does for two of them: less to compile."""
     bodies = []
-    for tile in made:
-        # where few vectors pass, one function does for both kinds of care: less to compile
-        for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
-            name = f"tile_{v.suffix}_{tile.Q}_{tile.slide}_{tile.stride}_{tile.quads}_{care}"
-            bodies.append((name, lambda b, args, t=tile, c=care: any_tile(v, b, t, c, args)))
-
-    @emitted(1, P)
-    def pixels(b: Any, a: Any) -> Any:
-        found = i64(1)
-        for i, tile in enumerate(made):
-            found = b.select(b.icmp_signed("==", a[0], i64(3 * i)), i64(tile.pixels), found)
-        return found
-
-    return chosen(8, bodies), pixels
+    for care in (FAST, MASKED if tile.Q > 1 else SAFE, MASKED):
+        bodies.append((f"{tile.name}_{care}", lambda b, args, c=care: any_tile(v, b, tile, c, args)))
+    return cases("care, frame, strip, x, w, y, begin, column, live", bodies)
 
 
 def any_tile(v: Vectors, b: Any, shape: Tile, care: int, arguments: list[Any]) -> None:

@@ -8,7 +8,8 @@ from llvmlite import ir
 
 from ...geometry import covered_size
 from ..emit import I64, Vectors, fetch, i64, pointer
-from ..flow import Loop, anew, chosen
+from ..flow import Loop, anew
+from ..parts import Part, cases
 from .sizes import WIDE
 from .tiles import FRAME, MASKED, SAFE, between, framed, in_order, store
 
@@ -97,14 +98,13 @@ def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, argumen
     along.close([strip, *further], b.icmp_signed(">", strip, i64(0)))
 
 
-def gradient_squares(v: Vectors) -> Any:
-    """run(kind, ...): see `gradient_square`; twice the stride, and 1 less where no channel is missing."""
-    bodies = []
-    for stride in (1, 2):
-        for care in (SAFE, MASKED):
-            name = f"squares_{v.suffix}_{stride}_{care}"
-            bodies.append((name, lambda b, args, s=stride, c=care: gradient_square(v, b, s, c, args)))
-    return chosen(7, bodies)
+def square_part(v: Vectors, stride: int) -> Part:
+    """A square tile of the gradient, with each kind of care."""
+    bodies = [
+        (f"squares{stride}_{care}", lambda b, args, c=care: gradient_square(v, b, stride, c, args))
+        for care in (SAFE, MASKED)
+    ]
+    return cases("masked, frame, vectors, strip, to, x, g, column", bodies)
 
 
 def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[Any]) -> None:

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import reduce
 from typing import Any
-
-from llvmlite import ir
 
 from ...algorithms.cook_toom import matrices
 from ..emit import I64, Vectors, fetch, i64
 from ..flow import anew
-from ..parts import Part, part
+from ..parts import Part, cases
 from ..target import Target
 from .lines import Rows, linear, planar, transposed
 from .shape import FORMS
 
 #: What the kernels call them with, but for the outputs.
-TILES = "to, to_next, to_step, source, next, step_h, step_w, far, count, two"
-OUTPUTS = "to, step_h, step_w, source, step, bias, bounds, seen, count, two"
+TILES = "two, to, to_next, to_step, source, next, step_h, step_w, far, count"
+OUTPUTS = "two, to, step_h, step_w, source, step, bias, bounds, seen, count"
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Part]:
     """B^T for x, A for g, G for w, G^T for dw, and A^T for y; forms of as many inputs share the first."""
     v = Vectors(dtype, target.width)
     made: dict[str, Part] = {}
+
+    def tiles(name: str, rows: Rows, ahead: bool = False) -> None:
+        made[name] = _tiles(v, name, rows, ahead)
+
     for m, r in FORMS:
         form = matrices(m, r)
-        made[f"inputs_{m + r - 1}"] = _tiles(v, form.BT, ahead=True)
-        made[f"slopes_{m}_{r}"] = _tiles(v, transposed(form.AT), ahead=True)
-        made[f"weights_{m}_{r}"] = _tiles(v, form.G)
-        made[f"kernel_{m}_{r}"] = _tiles(v, transposed(form.G))
-        made[f"outputs_{m}_{r}"] = _outputs(v, form.AT)
+        tiles(f"inputs_{m + r - 1}", form.BT, ahead=True)
+        tiles(f"slopes_{m}_{r}", transposed(form.AT), ahead=True)
+        tiles(f"weights_{m}_{r}", form.G)
+        tiles(f"kernel_{m}_{r}", transposed(form.G))
+        made[f"outputs_{m}_{r}"] = _outputs(v, f"outputs_{m}_{r}", form.AT)
     return made
 
 
-def _tiles(v: Vectors, rows: Rows, *, ahead: bool = False) -> Part:
+def _tiles(v: Vectors, name: str, rows: Rows, ahead: bool) -> Part:
     """`count` vectors of tiles times the matrix.
 
     The vectors of a tile are `step_h` and `step_w` apart, what becomes of them `to_step`; the next tile follows `to_next`
-    and `next` bytes later. The matrix is applied along the width, and if `two` along the height before. With `ahead`, the
+    and `next` bytes later. The matrix is applied along the width, and if `two` is 1 along the height before. With `ahead`, the
     tile that lies `far` bytes away is brought into the cache, but for its first two rows and columns, which were read before.
     """
     n, r = len(rows), len(rows[0])
 
     def flat(b: Any, a: list[Any]) -> None:
-        to, to_next, to_step, source, following, _, step, far, count, _ = a
+        to, to_next, to_step, source, following, _, step, far, count = a
 
         def one(to: Any, source: Any) -> None:
             if ahead:
@@ -59,7 +60,7 @@ def _tiles(v: Vectors, rows: Rows, *, ahead: bool = False) -> Part:
         _repeated(b, count, (to, source), (to_next, following), one)
 
     def square(b: Any, a: list[Any]) -> None:
-        to, to_next, to_step, source, following, step_h, step_w, far, count, _ = a
+        to, to_next, to_step, source, following, step_h, step_w, far, count = a
 
         def one(to: Any, source: Any) -> None:
             # with sixteen registers LLVM would rather keep vectors on the stack
@@ -81,10 +82,10 @@ def _tiles(v: Vectors, rows: Rows, *, ahead: bool = False) -> Part:
 
         _repeated(b, count, (to, source), (to_next, following), one)
 
-    return part(TILES)(lambda b, a: _either(b, a, square, flat))
+    return cases(TILES, [(f"{name}_flat", flat), (f"{name}_square", square)])
 
 
-def _outputs(v: Vectors, rows: Rows) -> Part:
+def _outputs(v: Vectors, name: str, rows: Rows) -> Part:
     """`count` vectors of a tile of sums times the matrix, each with its bias, kept between `bounds`."""
     width, m, n = v.width, len(rows), len(rows[0])
 
@@ -96,7 +97,7 @@ def _outputs(v: Vectors, rows: Rows) -> Part:
         v.store(b, v.fma(b, reduce(b.fadd, values), v.constant(0.0), v.load(b, seen)), seen)
 
     def flat(b: Any, a: list[Any]) -> None:
-        to, _, step_w, source, step, bias, bounds, seen, count, _ = a
+        to, _, step_w, source, step, bias, bounds, seen, count = a
 
         def one(to: Any, source: Any, bias: Any) -> None:
             values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(n)])
@@ -105,7 +106,7 @@ def _outputs(v: Vectors, rows: Rows) -> Part:
         _repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
 
     def square(b: Any, a: list[Any]) -> None:
-        to, step_h, step_w, source, step, bias, bounds, seen, count, _ = a
+        to, step_h, step_w, source, step, bias, bounds, seen, count = a
 
         def one(to: Any, source: Any, bias: Any) -> None:
             def row(i: int, values: list[Any]) -> None:
@@ -116,25 +117,7 @@ def _outputs(v: Vectors, rows: Rows) -> Part:
 
         _repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
 
-    return part(OUTPUTS)(lambda b, a: _either(b, a, square, flat))
-
-
-Body = Callable[[Any, list[Any]], None]
-
-
-def _either(b: Any, arguments: list[Any], square: Body, flat: Body) -> None:
-    """One of two functions of their own, by the last argument: inside one, LLVM keeps dozens of addresses on the stack."""
-    with b.if_else(b.icmp_signed("!=", arguments[-1], i64(0))) as (then, otherwise):
-        for where, name, body in ((then, "square", square), (otherwise, "flat", flat)):
-            kind = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
-            made = ir.Function(b.module, kind, b.module.get_unique_name(name))
-            made.linkage = "internal"
-            made.attributes.add("noinline")
-            inside = ir.IRBuilder(made.append_basic_block())
-            body(inside, list(made.args))
-            inside.ret_void()
-            with where:
-                b.call(made, arguments)
+    return cases(OUTPUTS, [(f"{name}_flat", flat), (f"{name}_square", square)])
 
 
 def _repeated(b: Any, count: Any, starts: tuple[Any, ...], steps: tuple[Any, ...], body: Any) -> None:

@@ -101,7 +101,7 @@ def outer_kernel(v: Vectors) -> Callable[..., Any]:
             for c in range(many):
                 to = back_at + c * plane_taps * columns * width
                 back(
-                    transform, to, width, columns * width, held_sums + c * m_row, width, n_w * m_step, m_step, 0, these, n_h > 1,
+                    transform, n_h > 1, to, width, columns * width, held_sums + c * m_row, width, n_w * m_step, m_step, 0, these,
                 )  # fmt: skip
             corner = dw + first * w_c + panel * columns * lanes * w_o
             places = tap_places + 8 * tap * plane_taps

@@ -62,18 +62,8 @@ def reader(v: Vectors) -> Any:
                     for c in range(0, pixel, row):
                         vectors = (min(row, pixel - c) + width - 1) // width
                         apply(
-                            transform,
-                            at,
-                            width,
-                            to_step,
-                            source + c,
-                            width,
-                            step_h,
-                            step_w,
-                            m_w * step_w,
-                            vectors,
-                            n_h > 1,
-                        )
+                            transform, n_h > 1, at, width, to_step, source + c, width, step_h, step_w, m_w * step_w, vectors,
+                        )  # fmt: skip
                         at += row + jump
                     to += row
                     source += step_d
@@ -105,9 +95,9 @@ def writer(v: Vectors) -> Any:
         if columns == m and (rows == m or not two):
             full = vectors - (count < lanes)
             if full:
-                back(transform, to, step_h, step_w, source, step, bias, bounds, seen, full, two)
+                back(transform, two, to, step_h, step_w, source, step, bias, bounds, seen, full)
         for j in range(full, vectors):
-            back(transform, spare, m * width, width, source + j * width, step, bias + j * width, bounds, seen, 1, two)
+            back(transform, two, spare, m * width, width, source + j * width, step, bias + j * width, bounds, seen, 1)
             held = count if j == vectors - 1 else lanes
             for r in range(rows):
                 for c in range(columns):

@@ -76,7 +76,7 @@ def bringer(v: Vectors) -> Any:
                     for b in range(taps_w):
                         for j in range(whole):
                             prefetch(w + (c + AHEAD) * w_c + a * w_h + b * w_w + j * w_j)
-                across(transform, to + c * row, vector, step, w + c * w_c, w_j, w_h, w_w, 0, whole, n_h > 1)
+                across(transform, n_h > 1, to + c * row, vector, step, w + c * w_c, w_j, w_h, w_w, 0, whole)
         for j in range(whole, these):
             valid = last if j == these - 1 else lanes
             at = to + j * vector
@@ -105,7 +105,7 @@ def bringer(v: Vectors) -> Any:
                                 for i in range(valid):
                                     copy_one(place + i * size, tap + i * w_o)
                     source, step_c, step_h, step_w = held, 0, side_w * width, width
-                across(transform, at, row, step, source, step_c, step_h, step_w, 0, many, n_h > 1)
+                across(transform, n_h > 1, at, row, step, source, step_c, step_h, step_w, 0, many)
                 at += many * row
 
     return bring
