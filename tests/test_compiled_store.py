@@ -193,6 +193,36 @@ def test_a_warm_store_needs_no_numba_and_damage_is_mended(folder):
 
 
 @needs_jit
+def test_a_part_that_is_gone_is_made_again(folder):
+    """A kernel is kept without the parts that it calls, and with their names."""
+    assert outcome(start(folder)) == ("", "True")
+    parts = list(folder.glob("products-*.o"))
+    assert parts
+    for entry in parts:
+        entry.unlink()
+    assert outcome(start(folder)) == ("", "True")
+    assert sorted(folder.glob("products-*.o")) == sorted(parts)
+    assert outcome(start(folder)) == ("", "False")
+
+
+@needs_jit
+def test_what_was_freed_hides_nothing():
+    """Libraries come and go while a module is linked, and a new one may lie where another was."""
+    from npconv.compiled import build
+
+    class Library(build.Texts):
+        def __init__(self):
+            self.texts, self.called = [""], []
+
+    seen = []
+    for _ in range(50):
+        library = Library()
+        assert len(list(build._modules(library, seen))) == 1
+        assert list(build._modules(library, seen)) == []
+        del library
+
+
+@needs_jit
 def test_eight_processes_find_an_empty_store_at_once(folder):
     processes = [start(folder) for _ in range(8)]
     assert [outcome(process)[0] for process in processes] == [""] * 8
