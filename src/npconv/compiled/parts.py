@@ -38,11 +38,6 @@ class Part:
         return str(module)
 
 
-def part(arguments: str) -> Callable[[Callable[[Any, list[Any]], None]], Part]:
-    """A part from the function (builder, arguments) that emits its body."""
-    return lambda body: Part(tuple(arguments.replace(",", " ").split()), body)
-
-
 def cases(arguments: str, bodies: Bodies, first: int = 0) -> Part:
     """A part of several bodies, of which its first argument says one; they are counted from `first`."""
 
@@ -55,7 +50,8 @@ def cases(arguments: str, bodies: Bodies, first: int = 0) -> Part:
         return whole
 
     whole = [(name, taking_all(body)) for name, body in bodies]
-    return part(arguments)(lambda b, a: choice(b, b.sub(a[0], i64(first)), whole, a))
+    names = tuple(arguments.replace(",", " ").split())
+    return Part(names, lambda b, a: choice(b, b.sub(a[0], i64(first)), whole, a))
 
 
 def _kind(count: int) -> Any:
