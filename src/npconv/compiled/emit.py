@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .panels import TILE_ROWS
+from .panels import TILE_ROWS, registers
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 PTR = ir.PointerType()
@@ -132,8 +132,8 @@ class Vectors:
 
     @property
     def registers(self) -> int:
-        """Vector registers: AVX-512 and NEON have 32, AVX2 has 16."""
-        return 16 if self.width == 32 else 32
+        """How many there are of them."""
+        return registers(self.width)
 
     # ------------------------------------------------------------------ building blocks, inside an intrinsic
     def load(self, b: Any, address: Any, offset: int = 0) -> Any:

@@ -33,6 +33,11 @@ NONE = 2
 LINE = 64
 
 
+def registers(width: int) -> int:
+    """Vector registers of `width` bytes: AVX-512 and NEON have 32, AVX2 has 16."""
+    return 16 if width == 32 else 32
+
+
 def whole_lines(size: int) -> int:
     """`size` bytes in whole cache lines."""
     return ceil_div(size, LINE) * LINE

@@ -14,7 +14,7 @@ from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, 
 from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
-from ..panels import CHUNK, LINE, vector_bytes, whole_lines
+from ..panels import CHUNK, LINE, registers, vector_bytes, whole_lines
 from .sizes import FRAME_WORDS, WIDE, Tile, gradient_square, gradient_tiles, tiles
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
@@ -244,23 +244,21 @@ def _square(axes: Axes, of: Grouping) -> int:
     stride = axes.moves[2]
     plain = axes.kernel[1:] == (3, 3) and axes.fars[1:] == (1, 1) and axes.moves[1] == stride in (1, 2)
     short = 9 * axes.kernel[0] * of.stacked <= CHUNK
-    return stride if plain and short and of.lanes.wide == 1 and vector_bytes() != 32 else 0
+    return stride if plain and short and of.lanes.wide == 1 and registers(vector_bytes()) == 32 else 0
 
 
 def _tile(axes: Axes, of: Grouping, quads: Quads | None = None) -> tuple[Tile, int, int]:
     """The register tile, the rows of outputs it computes and the rows of inputs it reads, in a plane."""
     square, wide = _square(axes, of), of.lanes.wide
-    there = {(tile.Q, tile.slide, tile.stride, tile.quads): tile for tile in tiles(_registers(), of.lanes.lanes)}
+    there = {
+        (tile.Q, tile.slide, tile.stride, tile.quads): tile for tile in tiles(registers(vector_bytes()), of.lanes.lanes)
+    }
     if quads:
         return there[1, 0, 0, quads.kernel[1]], 1, quads.kernel[0]
     if square:
         return there[1, 0, square, 0], 2, square + 3
     slide = axes.moves[2] if wide == axes.fars[2] == 1 else 0
     return there.get((wide, slide, 0, 0)) or there[wide, 0, 0, 0], 1, axes.kernel[1]
-
-
-def _registers() -> int:
-    return 16 if vector_bytes() == 32 else 32
 
 
 def _part(name: str, size: int) -> int:
@@ -290,7 +288,7 @@ def plan_gradient(
     packs_g = of.outputs != at.wide or of.repeat_g > 1 or (g_strides[1] != size and geometry.out_channels > 1)
     width = axes.outs[2]
     spans = ceil_div(width, SLAB)
-    those = [tile for tile in gradient_tiles(_registers(), at.lanes) if at.wide == tile.Q]
+    those = [tile for tile in gradient_tiles(registers(vector_bytes()), at.lanes) if at.wide == tile.Q]
     tile = those[-1 if geometry.taps % 9 and geometry.taps < 6 else 0]
     taps = ceil_div(geometry.taps, tile.taps) * tile.taps
     pixel, square = at.lanes * size, _square(axes, of)
