@@ -9,9 +9,14 @@ from llvmlite import ir
 
 from .build import inner
 from .emit import I32, Vectors, emitted, word
+from .panels import LINE
 
 #: Channels up to which elements are moved one by one: a block of so few is mostly empty.
 FEW = 4
+#: Pixels of which one channel after the other is written: so many rows of channels stay in a first-level cache.
+AT_ONCE = 128
+#: Bytes of a way of a first-level cache: planes that are multiples of it apart meet in one set, of eight ways or more.
+WAY = 4096
 #: Numbers between neighbours, at most, that whole vectors are read with and taken apart.
 CLOSE = (2, 3, 4)
 
@@ -79,10 +84,11 @@ def turned(v: Vectors, few: bool = False) -> Any:
 
     @inner
     def blocks(to: int, to_step: int, source: int, step: int, rows: int, columns: int) -> None:
-        for c in range(0, columns, lanes):
-            deep = min(lanes, columns - c)
-            for r in range(0, rows, lanes):
-                wide = min(lanes, rows - r)
+        across = step % WAY == 0  # then what is read of a few rows stays in the cache until all of it was used
+        for i in range(0, rows if across else columns, lanes):
+            for j in range(0, columns if across else rows, lanes):
+                r, c = (i, j) if across else (j, i)
+                wide, deep = min(lanes, rows - r), min(lanes, columns - c)
                 place, at = to + c * to_step + r * size, source + r * step + c * size
                 if wide == lanes and deep == lanes:
                     transpose(place, to_step, at, step)
@@ -125,11 +131,56 @@ def turned(v: Vectors, few: bool = False) -> Any:
 
 
 @cache
+def spreader(v: Vectors) -> Any:
+    """spread(y, step_c, step_p, from, row, pixels, channels): rows of channels to channels of pixels.
+
+    Pixels may lie side by side or, as in the phases of a transposed convolution, every other one; else it takes longer.
+
+    Planes often lie a multiple of a cache's way apart (64 x 64, 128 x 128, 224 x 224). Lines that are written in two
+    parts would leave the cache between them: so vectors begin where lines do, and go to half as many planes in turn.
+    """
+    size, lanes, transpose, transpose_edge, transpose_apart = v.size, v.lanes, v.transpose, v.transpose_edge, v.transpose_apart
+    half = lanes // 2 if lanes > 8 else lanes
+    transpose_narrow, copy_one = v.transpose_narrow if lanes > 8 else transpose, v.copy_one
+
+    @inner
+    def spread(y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int) -> None:
+        if step_p != size and step_p != 2 * size:
+            for p in range(pixels):
+                for c in range(channels):
+                    copy_one(y + p * step_p + c * step_c, source + p * row + c * size)
+            return
+        beside = step_p == size
+        block = half if beside and step_c % WAY == 0 else lanes
+        ahead = -y % LINE // size if beside and step_c % LINE == 0 else 0
+        while pixels > 0:
+            now = min(pixels, ahead + AT_ONCE)
+            for c in range(0, channels, block):
+                deep = min(block, channels - c)
+                to, at, left = y + c * step_c, source + c * size, now
+                run = min(left, ahead if ahead else lanes)
+                while left > 0:
+                    if not beside:
+                        transpose_apart(to, step_c, at, row, run, deep)
+                    elif run == lanes and deep == lanes:
+                        transpose(to, step_c, at, row)
+                    elif run == lanes and deep == half:
+                        transpose_narrow(to, step_c, at, row)
+                    else:
+                        transpose_edge(to, step_c, at, row, run, deep, run)
+                    to, at, left = to + run * step_p, at + run * row, left - run
+                    run = min(left, lanes)
+            y, source, pixels, ahead = y + now * step_p, source + now * row, pixels - now, 0
+
+    return spread
+
+
+@cache
 def boxes(v: Vectors) -> tuple[Any, Any]:
     """(pack_box, spread)."""
-    size, lanes, width = v.size, v.lanes, v.width
+    size, width = v.size, v.width
     copy, clear, copy_one, clear_one = v.copy, v.clear, v.copy_one, v.clear_one
-    transpose, transpose_edge, transpose_apart, turn = v.transpose, v.transpose_edge, v.transpose_apart, turned(v)
+    turn, spread_run = turned(v), spreader(v)
 
     @inner
     def pack_row(
@@ -218,25 +269,14 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
         """Tile rows (pixels, channels) to y: pixel p at offsets[p], channels `step_o` apart."""
         p = 0
         while p < pixels:
-            run = min(lanes, pixels - p)
-            begin = word(offsets, p)
+            begin, run = word(offsets, p), 1
             if (step_p == size or step_p == 2 * size) and channels > FEW:
-                most, run = run, 1
-                while run < most and word(offsets, p + run) - begin == run * step_p:
+                while p + run < pixels and word(offsets, p + run) - begin == run * step_p:
                     run += 1
-                for c in range(0, channels, lanes):
-                    deep = min(lanes, channels - c)
-                    place, start = y + begin + c * step_o, source + p * row + c * size
-                    if step_p != size:  # a phase of a strided transposition
-                        transpose_apart(place, step_o, start, row, run, deep)
-                    elif run == lanes and deep == lanes:
-                        transpose(place, step_o, start, row)
-                    else:
-                        transpose_edge(place, step_o, start, row, run, deep, run)
+                spread_run(y + begin, step_o, step_p, source + p * row, row, run, channels)
             else:
                 for c in range(channels):
-                    for i in range(run):
-                        copy_one(y + word(offsets, p + i) + c * step_o, source + (p + i) * row + c * size)
+                    copy_one(y + begin + c * step_o, source + p * row + c * size)
             p += run
 
     return pack_box, spread

@@ -14,7 +14,6 @@ from .. import packing, products, weights
 from ..emit import Vectors, word
 from ..panels import HALVED, NONE
 from ..target import Target
-from ..winograd.tiles import spreader
 from .records import CORNER, RECORD
 
 (
@@ -27,7 +26,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass and two ways to bring weights in order."""
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
-    (pack_box, _), pack_panel, spread = packing.boxes(v), weights.panel(v), spreader(v)
+    (pack_box, _), pack_panel, spread = packing.boxes(v), weights.panel(v), packing.spreader(v)
     multiply = products.multiply(v, "bounded")
     multiply_narrow = products.multiply(v, "narrow") if width == HALVED else multiply
     copy, transpose, transpose_edge = v.copy, v.transpose, v.transpose_edge
@@ -127,21 +126,12 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         k += depth
                     tap += many
                 if not direct:
-                    spare, p = mine + at_weights - lanes * width, 0
+                    p = 0
                     while p < pixels:
                         begin, run = word(places + table, p), 1
                         while p + run < pixels and word(places + table, p + run) - begin == run * y_step_p:
                             run += 1
-                        spread(
-                            to + begin,
-                            step_o,
-                            y_step_p,
-                            staged + p * pitch,
-                            pitch,
-                            run,
-                            (these - 1) * lanes + held,
-                            spare,
-                        )
+                        spread(to + begin, step_o, y_step_p, staged + p * pitch, pitch, run, (these - 1) * lanes + held)
                         p += run
 
     def pack(

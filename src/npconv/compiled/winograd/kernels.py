@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import products
+from .. import packing, products
 from ..emit import Vectors, word
 from ..target import Target
-from .tiles import reader, spreader, teller, writer
+from .tiles import reader, teller, writer
 from .weights import bringer, no_weights, weights
 
 
@@ -36,7 +36,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
     """The three steps, task by task."""
     size, lanes, width, read, write = v.size, v.lanes, v.width, reader(v), writer(v)
-    multiply, spread, tell, clear = products.multiply(v, "ahead"), spreader(v), teller(v), v.clear
+    multiply, spread, tell, clear = products.multiply(v, "ahead"), packing.spreader(v), teller(v), v.clear
 
     def forward(
         lo: int, hi: int, thread: int,
@@ -142,10 +142,10 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
                         if not direct:
                             held = (these - 1) * lanes + (last_count if final else lanes)
                             if many_w == out_w and y_h == out_w * y_w:
-                                spread(corner, y_c, y_w, staged, step, many_h * many_w, held, spare)
+                                spread(corner, y_c, y_w, staged, step, many_h * many_w, held)
                             else:
                                 for i in range(many_h):
-                                    spread(corner + i * y_h, y_c, y_w, staged + i * step_h, step, many_w, held, spare)
+                                    spread(corner + i * y_h, y_c, y_w, staged + i * step_h, step, many_w, held)
                     t += count
         tell(seen, found)
 

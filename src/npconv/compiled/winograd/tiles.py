@@ -116,36 +116,3 @@ def teller(v: Vectors) -> Any:
             b.store(i64(1), pointer(b, a[1]), align=8)
 
     return tell
-
-
-def spreader(v: Vectors) -> Any:
-    """spread(y, step_c, step_p, from, row, pixels, channels, spare): rows of channels to channels of pixels.
-
-    Pixels may lie side by side or, as in the phases of a transposed convolution, every other one; else it takes longer.
-    """
-    size, lanes, width, transpose, copy_one = v.size, v.lanes, v.width, v.transpose, v.copy_one
-    copy_first, copy_apart = v.copy_first, v.copy_apart
-
-    @inner
-    def spread(y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int, spare: int) -> None:
-        if step_p != size and step_p != 2 * size:
-            for p in range(pixels):
-                for c in range(channels):
-                    copy_one(y + p * step_p + c * step_c, source + p * row + c * size)
-            return
-        for c in range(0, channels, lanes):
-            held = min(lanes, channels - c)
-            for p in range(0, pixels, lanes):
-                run = min(lanes, pixels - p)
-                to, at = y + c * step_c + p * step_p, source + p * row + c * size
-                if step_p == size and run == lanes and held == lanes:
-                    transpose(to, step_c, at, row)
-                    continue
-                transpose(spare, width, at, row)
-                for i in range(held):
-                    if step_p == size:
-                        copy_first(to + i * step_c, spare + i * width, run)
-                    else:
-                        copy_apart(to + i * step_c, spare + i * width, run)
-
-    return spread
