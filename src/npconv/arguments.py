@@ -23,6 +23,8 @@ USUAL = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 #: The types of options whose values are looked up; 1, 1.0 and True are equal, but only the first is an int.
 PLAIN = frozenset({int, str, bool, float, complex, type(None), tuple})
 FLAT = PLAIN - {tuple}
+#: Numbers in an array of integers, at most, that is looked up like a tuple.
+SMALL = 64
 EXACT_IN_FLOAT64 = 2**53
 EXACT_IN_INT64 = 2**63
 
@@ -80,11 +82,29 @@ def remembered(read: F) -> F:
     def look_up(op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None) -> Any:
         values = tuple(options.values())
         types = _plain_types(values)
-        if types is None:
+        if types is None:  # as lists, or as NumPy's integers
+            values = tuple(map(_frozen, values))
+            types = _plain_types(values)
+            try:
+                if types is not None:
+                    return once(op, x_shape, w_shape, rank, tuple(options), values, types)
+            except (TypeError, ValueError):
+                pass  # it says what the caller wrote
             return read(op, x_shape, w_shape, options, rank)
         return once(op, x_shape, w_shape, rank, tuple(options), values, types)
 
     return look_up  # type: ignore[return-value]
+
+
+def _frozen(value: Any) -> Any:
+    """Tuples for lists and small arrays of integers, and integers for NumPy's."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_frozen, value))
+    if isinstance(value, np.integer):
+        return int(value)
+    if type(value) is np.ndarray and value.dtype.kind in "iu" and value.ndim > 0 and value.size <= SMALL:
+        return _frozen(value.tolist())
+    return value
 
 
 def _plain_types(values: tuple[Any, ...]) -> tuple[type, ...] | None:

@@ -25,8 +25,9 @@ from .base import Cost, ErrorBound, Multiplying, scattered, streamed
 
 #: The cycles that packing takes: to begin with, and for each vector into its place.
 LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
-#: Cycles to bring a vector of weights in order in the middle of a kernel: copied, transposed, one by one.
-COPY_CYCLES, TRANSPOSE_CYCLES, GATHER_CYCLES = 3, 8, 40
+#: Cycles to bring a vector of weights in order in the middle of a kernel: copied, transposed, one by one; and those of a
+#: chunk's taps of one channel, few columns of a square.
+COPY_CYCLES, TRANSPOSE_CYCLES, GATHER_CYCLES, EDGE_CYCLES = 3, 8, 40, 50
 #: Bytes between rows of weights above which they are not read in place: too many would share a line of the cache.
 PLACE_BYTES = 1024
 #: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
@@ -150,7 +151,8 @@ def _borrows(geometry: ConvGeometry, strides: Ints, size: int, workers: int) -> 
     n, (c, o) = geometry.batch * geometry.groups, geometry.per_group
     p = panels(o, size)
     kernel, dilation, stride = (three_axes(a, 1) for a in (geometry.kernel, geometry.dilation, geometry.stride))
-    if _in_place(strides, geometry, p, tasks.chunks(kernel, dilation, c)[0], size):
+    merged, chunk_taps, _ = tasks.chunks(kernel, dilation, c)
+    if _in_place(strides, geometry, p, merged, size):
         return True
     outputs = three_axes(geometry.out_shape, 1)
     effective = tuple(effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True))
@@ -158,8 +160,14 @@ def _borrows(geometry: ConvGeometry, strides: Ints, size: int, workers: int) -> 
     boxes, parts, cuts = tasks.split(outputs, effective, stride, geometry.taps, c * size, n, p, packs, 0, True, workers)
     times = geometry.batch * cuts * total([ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True)])
     _, step_o, step_c, *_ = strides
-    along = order_of(step_c, tap_steps(strides, geometry.kernel), size)[1]
-    each = COPY_CYCLES if step_o == size else TRANSPOSE_CYCLES if along or step_c == size else GATHER_CYCLES
+    run, along = order_of(step_c, tap_steps(strides, geometry.kernel), size)
+    many = merged * chunk_taps
+    if step_o == size:
+        each = COPY_CYCLES
+    elif step_c == size or (run and many == geometry.taps):
+        each = TRANSPOSE_CYCLES
+    else:
+        each = EDGE_CYCLES * ceil_div(many, p.lanes) // many if along else GATHER_CYCLES
     vectors = geometry.groups * p.vectors * geometry.terms
     busy = min(workers, geometry.groups * parts * times)
     return vectors * times * each // busy < LAUNCH_CYCLES + vectors * PACK_CYCLES // workers

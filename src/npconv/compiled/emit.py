@@ -336,6 +336,27 @@ class Vectors:
         return transpose_edge
 
     @cached_property
+    def transpose_every_other(self) -> Any:
+        """transpose_every_other(to, to_step, from, from_step, rows, columns, wide): as `transpose_edge`, of every other column."""
+
+        @by_itself(7, f"transpose_every_other_{self.suffix}")
+        def transpose_every_other(b: Any, a: Any) -> None:
+            to, to_step, source, step, rows, columns, wide = a
+            n, last, span = self.lanes, b.sub(rows, i64(1)), b.sub(b.shl(columns, i64(1)), i64(1))
+            first, second = self.mask(b, span), self.mask(b, b.sub(span, i64(n)))
+            picked, loaded = ir.Constant(ir.VectorType(I32, n), list(range(0, 2 * n, 2))), []
+            for r in range(n):
+                at = b.add(source, b.mul(step, b.select(b.icmp_signed("<", i64(r), last), i64(r), last)))
+                pair = self.masked_load(b, first, at), self.masked_load(b, second, at, self.width)
+                loaded.append(b.shuffle_vector(*pair, picked))
+            written = self.mask(b, wide)
+            for i, row in enumerate(self.transposed(b, loaded)):
+                with b.if_then(b.icmp_signed("<", i64(i), columns)):
+                    self.masked_store(b, row, written, b.add(to, b.mul(to_step, i64(i))))
+
+        return transpose_every_other
+
+    @cached_property
     def transpose_apart(self) -> Any:
         """transpose_apart(to, to_step, from, from_step, rows, columns): as `transpose_edge`, to every other place."""
 

@@ -178,9 +178,9 @@ def spreader(v: Vectors) -> Any:
 @cache
 def boxes(v: Vectors) -> tuple[Any, Any]:
     """(pack_box, spread)."""
-    size, width = v.size, v.width
+    size, lanes, width = v.size, v.lanes, v.width
     copy, clear, copy_one, clear_one = v.copy, v.clear, v.copy_one, v.clear_one
-    turn, spread_run = turned(v), spreader(v)
+    turn, spread_run, transpose_every_other = turned(v), spreader(v), v.transpose_every_other
 
     @inner
     def pack_row(
@@ -212,13 +212,26 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
                     at += size
                     source += size
         else:
-            blocks = channels if step_w == size and channels > FEW else 0
-            turn(at, row, x + first * size, step_c, blocks, pixels)
-            for c in range(blocks, channels):
-                source = x + first * step_w + c * step_c
-                place = at + c * size
-                for p in range(pixels):
-                    copy_one(place + p * row, source + p * step_w)
+            source, many = x + first * step_w, channels > FEW
+            if step_w == size and many:
+                turn(at, row, source, step_c, channels, pixels)
+            elif step_w == 2 * size and many:  # a phase of a strided convolution
+                for p in range(0, pixels, lanes):
+                    for c in range(0, channels, lanes):
+                        wide = min(lanes, channels - c)
+                        transpose_every_other(
+                            at + p * row + c * size, row, source + p * step_w + c * step_c, step_c, wide,
+                            min(lanes, pixels - p), wide,
+                        )  # fmt: skip
+            elif many:
+                for begin in range(0, channels, lanes):  # of so few at once, what is read of each stays in the cache
+                    for p in range(pixels):
+                        for c in range(begin, min(channels, begin + lanes)):
+                            copy_one(at + p * row + c * size, source + p * step_w + c * step_c)
+            else:
+                for c in range(channels):
+                    for p in range(pixels):
+                        copy_one(at + p * row + c * size, source + p * step_w + c * step_c)
             at += pixels * row
         end = at + after * row
         while at + width <= end:

@@ -109,10 +109,24 @@ def sweep(v: Vectors) -> Any:
 def forward(v: Vectors) -> Any:
     """The forward pass."""
     size, lanes, width = v.size, v.lanes, v.width
-    pack_box, spread = packing.boxes(v)
+    (pack_box, spread), spread_run = packing.boxes(v), packing.spreader(v)
     pack_groups, spread_groups = gapped(v)
     pack_repeated = repeating(v)
     scan, pack_vector = sweep(v), weights(v)
+
+    @inner
+    def spread_quads(
+        y: int, step_o: int, step_h: int, step_w: int, source: int, row: int, at_h: int, high: int, rows: int,
+        at_w: int, broad: int, columns: int, channels: int,
+    ) -> None:  # fmt: skip
+        """`high` rows of `broad` outputs, of which the first would be at (at_h, at_w): those within rows x columns."""
+        begin, end = max(0, -at_w), min(broad, columns - at_w)
+        first, last, together = max(0, -at_h), min(high, rows - at_h), 1
+        if end - begin == broad and step_h == broad * step_w:
+            together = last - first
+        for r in range(first, last, max(1, together)):
+            spread_run(y + r * step_h + begin * step_w, step_o, step_w, source + (r * broad + begin) * row, row,
+                       together * (end - begin), channels)  # fmt: skip
 
     def forward(
         lo: int, hi: int, thread: int,
@@ -199,8 +213,8 @@ def forward(v: Vectors) -> Any:
                         source, column, width_in = packed, 0, box_w
                     target, y_line, y_pixel = y_image + first * width, y_step_h, y_step_w
                     if stages:
-                        target, y_pixel = staged, width
-                        y_line = out_w * y_pixel
+                        target, y_pixel = staged, 2 * width if y_rows else width
+                        y_line = out_w * y_pixel * (2 if y_rows else 1)
                     factors = w + first * each
                     if fresh:
                         factors = frame + fresh_at + ((first - begin) * each if across else 0)
@@ -239,7 +253,10 @@ def forward(v: Vectors) -> Any:
                              chunk_taps, -first_w if y_rows else 0,
                              first_w + 2 * out_w - y_columns if y_rows else 0)  # fmt: skip
                     if stages:
-                        if gaps:
+                        if y_rows:
+                            spread_quads(y_image + first * lanes * step_o, step_o, y_step_h // 2, y_step_w // 2, staged, width,
+                                         first_h + 2 * first_row, 2 * tall, y_rows, first_w, 2 * out_w, y_columns, here)  # fmt: skip
+                        elif gaps:
                             spread_groups(y_image, step_o, places, staged, width, tall * out_w, here,
                                           first * lanes, wide, groups, outputs)  # fmt: skip
                         else:

@@ -3,7 +3,7 @@
 Each phase is a launch of the forward kernel, and `bundle` runs them all. Blocks of one place follow each other, so what
 they read and write is still in the cache.
 
-Of stride 2, depthwise and with channels innermost, they are one launch of tiles of all four (`quads`).
+Of stride 2 and depthwise, in two dimensions, they are one launch of tiles of all four (`quads`).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def quad_launch(
 ) -> tuple[Single, int] | None:
     """All phases in one sweep of x, and where its weights begin in those that `packings` leave; None: they are apart."""
     found, size = quads(joint), dtype.itemsize
-    if found is None or (joint.geometry.in_channels > 1 and {x_strides[1], y_strides[1]} != {size}):
+    if found is None:
         return None
     g = joint.geometry
     y_steps = (*y_strides[:2], *[2 * step for step in y_strides[2:]])
