@@ -184,6 +184,18 @@ class Vectors:
         store = function(b, f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), [self.vector, PTR, I32, bits])
         b.call(store, [value, pointer(b, address, offset), ir.Constant(I32, self.size), mask])
 
+    def rows(self, b: Any, at: Any, step: Any, rows: Any, columns: Any) -> list[tuple[Any, Any]]:
+        """(mask, address) of each row of a block of which rows x columns exist; those that do not stay at the first.
+
+        Not a lane of those is touched, but where nothing is mapped, to find that out takes hundreds of cycles.
+        """
+        row, none = self.mask(b, columns), ir.Constant(ir.VectorType(I1, self.lanes), None)
+        there = [b.icmp_signed("<", i64(r), rows) for r in range(self.lanes)]
+        return [
+            (b.select(exists, row, none), b.select(exists, b.add(at, b.mul(step, i64(r))), at))
+            for r, exists in enumerate(there)
+        ]
+
     def between(self, b: Any, value: Any, bounds: Any) -> Any:
         """The value, but no less than the first and no more than the second number at `bounds`; a NaN stays."""
         low, high = self.broadcast(b, bounds), self.broadcast(b, bounds, self.size)

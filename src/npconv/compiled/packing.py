@@ -139,7 +139,13 @@ def spreader(v: Vectors) -> Any:
     Planes often lie a multiple of a cache's way apart (64 x 64, 128 x 128, 224 x 224). Lines that are written in two
     parts would leave the cache between them: so vectors begin where lines do, and go to half as many planes in turn.
     """
-    size, lanes, transpose, transpose_edge, transpose_apart = v.size, v.lanes, v.transpose, v.transpose_edge, v.transpose_apart
+    size, lanes, transpose, transpose_edge, transpose_apart = (
+        v.size,
+        v.lanes,
+        v.transpose,
+        v.transpose_edge,
+        v.transpose_apart,
+    )
     half = lanes // 2 if lanes > 8 else lanes
     transpose_narrow, copy_one = v.transpose_narrow if lanes > 8 else transpose, v.copy_one
 

@@ -254,8 +254,9 @@ def forward(v: Vectors) -> Any:
                              first_w + 2 * out_w - y_columns if y_rows else 0)  # fmt: skip
                     if stages:
                         if y_rows:
-                            spread_quads(y_image + first * lanes * step_o, step_o, y_step_h // 2, y_step_w // 2, staged, width,
-                                         first_h + 2 * first_row, 2 * tall, y_rows, first_w, 2 * out_w, y_columns, here)  # fmt: skip
+                            spread_quads(y_image + first * lanes * step_o, step_o, y_step_h // 2, y_step_w // 2, staged,
+                                         width, first_h + 2 * first_row, 2 * tall, y_rows, first_w, 2 * out_w, y_columns,
+                                         here)  # fmt: skip
                         elif gaps:
                             spread_groups(y_image, step_o, places, staged, width, tall * out_w, here,
                                           first * lanes, wide, groups, outputs)  # fmt: skip

@@ -204,7 +204,9 @@ def plan(
     table_at = whole_lines(8 * FRAME_WORDS)
     packed_at = table_at + whole_lines(8 * 2 * many)
     staged_at = packed_at + (whole_lines(total(axes.box(band)) * pixel * of.stacked) if packs else 0)
-    fresh_at = staged_at + (whole_lines(band * width * pixel * (4 if quads else 1)) if stages else 0) + (LINE if quads else 0)
+    fresh_at = (
+        staged_at + (whole_lines(band * width * pixel * (4 if quads else 1)) if stages else 0) + (LINE if quads else 0)
+    )
     together = ceil_div(at.vectors, parts) if across else 1
     fresh = taps * at.wide * pixel * together if steps else 0
     step_g, step_o, step_c, *tap_steps = steps or (0,) * (3 + geometry.rank)

@@ -9,10 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from llvmlite import ir
-
 from ..build import inner
-from ..emit import I1, Vectors, emitted, i64, word
+from ..emit import Vectors, emitted, i64, word
 from .lines import lines
 
 #: Where the words of a tensor begin: steps, channels, sizes, low pads, tile steps, tile counts, filled extents.
@@ -35,22 +33,13 @@ def partial(v: Vectors) -> tuple[Any, Any, Any, Any, Any]:
         """The first a[2] elements at a[1] to a[0]."""
         v.masked_store(b, v.load(b, a[1]), v.mask(b, a[2]), a[0])
 
-    def places(b: Any, at: Any, step: Any, rows: Any, columns: Any) -> list[tuple[Any, Any]]:
-        """The address and the mask of each row; those that do not exist stay on memory that does, or they would be slow."""
-        row, none = v.mask(b, columns), ir.Constant(ir.VectorType(I1, v.lanes), None)
-        there = [b.icmp_signed("<", i64(r), rows) for r in range(v.lanes)]
-        return [
-            (b.select(exists, b.add(at, b.mul(step, i64(r))), at), b.select(exists, row, none))
-            for r, exists in enumerate(there)
-        ]
-
     def read(b: Any, a: Any) -> list[Any]:
         """A transposed block of which a[4] rows of a[5] elements exist."""
-        return v.transposed(b, [v.masked_load(b, mask, at) for at, mask in places(b, *a[2:])])
+        return v.transposed(b, [v.masked_load(b, *row) for row in v.rows(b, *a[2:])])
 
     def write(b: Any, block: list[Any], where: list[tuple[Any, Any]]) -> None:
-        for row, (at, mask) in zip(block, where, strict=True):
-            v.masked_store(b, row, mask, at)
+        for row, place in zip(block, where, strict=True):
+            v.masked_store(b, row, *place)
 
     @emitted(6)
     def block_in(b: Any, a: Any) -> None:
@@ -61,13 +50,13 @@ def partial(v: Vectors) -> tuple[Any, Any, Any, Any, Any]:
     @emitted(6)
     def block_flip(b: Any, a: Any) -> None:
         """The same, but just the a[5] rows that hold data are written, each whole."""
-        write(b, read(b, a), places(b, a[0], a[1], a[5], i64(v.lanes)))
+        write(b, read(b, a), v.rows(b, a[0], a[1], a[5], i64(v.lanes)))
 
     @emitted(6)
     def block_out(b: Any, a: Any) -> None:
         """Transpose a whole block; a[4] rows of a[5] elements of it are written."""
         block = v.transposed(b, [v.load(b, b.add(a[2], b.mul(a[3], i64(r)))) for r in range(v.lanes)])
-        write(b, block, places(b, a[0], a[1], a[4], a[5]))
+        write(b, block, v.rows(b, a[0], a[1], a[4], a[5]))
 
     return load_part, store_part, block_in, block_flip, block_out
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from llvmlite import ir
-
 from ..build import inner
-from ..emit import I64, Vectors, emitted, i64, word
+from ..emit import Vectors, emitted, i64, word
 from .layout import RECORD
 
 (
@@ -52,28 +50,22 @@ def words_for(v: Vectors) -> tuple[Any, ...]:
         value = b.fadd(old(b, a[0], a[2], a[3]), v.load(b, a[1]))
         v.masked_store(b, value, v.mask(b, a[2]), a[0])
 
-    def some(b: Any, i: int, rows: Any, count: Any) -> Any:
-        """The mask of row i: `count` lanes if there is such a row."""
-        return v.mask(b, b.select(b.icmp_signed(">", rows, i64(i)), count, ir.Constant(I64, 0)))
-
     @emitted(6)
     def turn_part(b: Any, a: Any) -> None:
         """turn_part(to, to_step, from, from_step, rows, count): `count` whole vectors, zeros after `rows` lanes."""
         to, to_step, source, step, rows, count = a
-        read = [v.masked_load(b, some(b, i, rows, count), b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
-        for i, row in enumerate(v.transposed(b, read)):
-            v.masked_store(b, row, some(b, i, count, i64(v.lanes)), b.add(to, b.mul(to_step, i64(i))))
+        read = [v.masked_load(b, *row) for row in v.rows(b, source, step, rows, count)]
+        for row, place in zip(v.transposed(b, read), v.rows(b, to, to_step, count, i64(v.lanes)), strict=True):
+            v.masked_store(b, row, *place)
 
     @emitted(7)
     def turn_put(b: Any, a: Any) -> None:
         """turn_put(to, to_step, from, from_step, rows, count, more): `count` rows of a block; all of `from` can be read."""
         to, to_step, source, step, rows, count, more = a
         read = [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(v.lanes)]
-        before = b.mul(rows, more)
-        for i, row in enumerate(v.transposed(b, read)):
-            place = b.add(to, b.mul(to_step, i64(i)))
-            row = b.fadd(v.masked_load(b, some(b, i, count, before), place), row)
-            v.masked_store(b, row, some(b, i, count, rows), place)
+        before, places = v.rows(b, to, to_step, count, b.mul(rows, more)), v.rows(b, to, to_step, count, rows)
+        for row, old, place in zip(v.transposed(b, read), before, places, strict=True):
+            v.masked_store(b, b.fadd(v.masked_load(b, *old), row), *place)
 
     return copy_part, add, put, put_part, turn_part, turn_put
 
@@ -125,8 +117,8 @@ def packing(v: Vectors) -> Any:
             for j in range(columns):  # one vector of channels after the other: few streams through memory at once
                 rows = min(lanes, channels - j * lanes)
                 for p in range(0, pixels, lanes):
-                    at, place = source + p * size + j * lanes * step_c, to + p * pitch + j * width
                     count = min(lanes, pixels - p)
+                    at, place = source + p * size + j * lanes * step_c, to + p * pitch + j * width
                     if rows == lanes and count == lanes:
                         transpose(place, pitch, at, step_c)
                     else:

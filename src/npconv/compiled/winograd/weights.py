@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..build import inner
-from ..emit import Vectors, emitted, fetch, i64, word
+from ..emit import Vectors, emitted, fetch, word
 from ..parts import invoke
 
 #: Input channels that are brought into the cache ahead: one after the other they lie too far apart for hardware to see.
@@ -142,12 +142,7 @@ def _gather(v: Vectors) -> Any:
     @emitted(5)
     def gather(b: Any, a: Any) -> None:
         to, source, step, count_rows, count = a
-        mask = v.mask(b, count)
-        nothing = v.mask(b, i64(0))
-        rows = []
-        for r in range(v.lanes):
-            some = b.select(b.icmp_signed("<", i64(r), count_rows), mask, nothing)
-            rows.append(v.masked_load(b, some, b.add(source, b.mul(step, i64(r)))))
+        rows = [v.masked_load(b, *row) for row in v.rows(b, source, step, count_rows, count)]
         for q, row in enumerate(v.transposed(b, rows)):
             v.store(b, row, to, q * v.width)
 
