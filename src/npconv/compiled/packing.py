@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from .build import inner
-from .emit import I32, Vectors, emitted, word
+from .emit import I32, Vectors, emitted, fetch, word
 from .panels import LINE
 
 #: Channels up to which elements are moved one by one: a block of so few is mostly empty.
@@ -17,6 +17,8 @@ FEW = 4
 AT_ONCE = 128
 #: Bytes of a way of a first-level cache: planes that are multiples of it apart meet in one set, of eight ways or more.
 WAY = 4096
+#: Bytes of a box of short runs up to which all of it is brought into the cache before it is turned.
+FETCHED = 32 << 10
 #: Numbers between neighbours, at most, that whole vectors are read with and taken apart.
 CLOSE = (2, 3, 4)
 
@@ -181,6 +183,12 @@ def spreader(v: Vectors) -> Any:
     return spread
 
 
+@emitted(1)
+def bring(b: Any, a: Any) -> None:
+    """bring(at): have a line brought into the cache."""
+    fetch(b, a[0])
+
+
 @cache
 def boxes(v: Vectors) -> tuple[Any, Any]:
     """(pack_box, spread)."""
@@ -272,6 +280,12 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
         stop = max(first, min(in_w, box_w - lo_w))
         before = min(box_w, max(0, lo_w))
         after = box_w - before - (stop - first)
+        top = max(0, -lo_h)
+        rows = (min(in_h, box_h - lo_h) - top) * step_h  # bytes of a channel
+        if step_w == size and step_c != size and 0 < channels * rows <= FETCHED and box_d == 1 and 0 <= -lo_d < in_d:
+            for c in range(channels):  # many short runs: hardware does not see what comes next
+                for at in range(0, rows, LINE):
+                    bring(x + top * step_h - lo_d * step_d + c * step_c + at)
         for d in range(box_d):
             for h in range(box_h):
                 at = to + (d * box_h + h) * row

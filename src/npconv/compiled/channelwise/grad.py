@@ -202,8 +202,10 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                     gs = g + n * g_batch_step + od * g_step_d + first_row * g_step_h
                     if packs_g:
                         g_pixel = here * size
+                        tall = 1 if g_step_h == out_w * g_step_w else rows  # of rows that follow each other
+                        broad = out_w * rows // tall
                         pack(frame + packed_g_at, gs, g_step_c, 0, g_step_h, g_step_w, here, first * lanes, wide, groups, outputs,
-                             repeat_g, 1, rows, out_w, 1, rows, out_w, 0, 0, 0)  # fmt: skip
+                             repeat_g, 1, tall, broad, 1, tall, broad, 0, 0, 0)  # fmt: skip
                         gs, g_line = frame + packed_g_at, out_w * g_pixel
                     else:
                         gs, g_line, g_pixel = gs + first * width, g_step_h, g_step_w
