@@ -12,7 +12,8 @@ from typing import Any
 
 from .. import packing, products, weights
 from ..emit import Vectors, word
-from ..panels import HALVED, NONE
+from ..packing import bring
+from ..panels import HALVED, LINE, NONE
 from ..target import Target
 from .records import CORNER, RECORD
 
@@ -20,6 +21,9 @@ from .records import CORNER, RECORD
     PHASE, COLUMNS, COUNT, TAPS, MERGED, DEEP, CHUNK_TAPS, CHUNK_DEPTH, TAP_AT, W_AT, CHUNK_AT, BIAS_AT, Y_AT, FROM, FROM_AT,
     KERNEL, TO_AT,
 ) = range(len(RECORD))  # fmt: skip
+
+#: Input channels whose weights are brought into the cache ahead.
+AHEAD = 4
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
@@ -168,6 +172,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             valid, row, table = min(lanes, outputs - j * lanes), word(steps, j), places + 8 * j * taps
             for c in range(channels * cut // cuts, channels * (cut + 1) // cuts):
                 source, at = w + group * w_g + j * lanes * w_o + c * w_c, to + group * w_group + c * row
+                for line in range(0, lanes * w_o, LINE):  # short runs, far apart
+                    bring(source + AHEAD * w_c + line)
                 for t in range(0, taps, lanes):
                     many = min(lanes, taps - t)
                     if valid == lanes and many == lanes:
