@@ -7,6 +7,7 @@ from typing import Any
 
 from ..build import inner
 from ..emit import Vectors, emitted, fetch, word
+from ..panels import LINE
 from ..parts import invoke
 
 #: Input channels that are brought into the cache ahead: one after the other they lie too far apart for hardware to see.
@@ -84,6 +85,8 @@ def bringer(v: Vectors) -> Any:
                 many = min(together, channels - c)
                 source = w + j * w_j + c * w_c
                 if run:
+                    for line in range(0, lanes * w_o if w_o == run * size else 0, LINE):  # those of an input gradient
+                        prefetch(source + AHEAD * w_c + line)
                     for q in range(0, many * run, lanes):
                         gather(held + q * width, source + lowest + q * size, w_o, valid, many * run - q)
                     source, step_c, step_h, step_w = held - lowest * lanes, run * width, w_h * lanes, w_w * lanes
