@@ -33,7 +33,7 @@ class Settings:
     """How long a row may take: rounds of `seconds` per candidate, no new one after `row_seconds`; a first call.
 
     While others use more than the share `quiet` of the processors, a row is timed again, at most `patience` times; a
-    candidate too, while its threads do not have a core each.
+    candidate too, while its threads do not have a core each. `layout`: the one that all take, else each takes its best.
     """
 
     rounds: int = 3
@@ -42,6 +42,7 @@ class Settings:
     build_seconds: float = 20.0
     patience: int = 3
     quiet: float = 0.04
+    layout: str | None = None
 
 
 class PeerLostError(Exception):
@@ -198,6 +199,7 @@ def contenders(lanes: list[Lane]) -> list[Lane]:
 def race(workers: dict[str, Worker], row: Row, direction: str, settings: Settings) -> dict[str, Any]:
     """The times of every library, by layout and kind of call; its problems; the share that others had of the machine."""
     lanes, problems = build(workers, row, direction, settings.build_seconds)
+    lanes = [lane for lane in lanes if settings.layout in (None, lane.layout)]
     attempts = []
     for attempt in range(settings.patience):
         time.sleep(attempt)

@@ -52,7 +52,9 @@ def start(options: argparse.Namespace, threads: int) -> dict[str, Worker]:
 
 def run(options: argparse.Namespace, threads: int, out: dict[str, Any]) -> None:
     """Time all rows at one number of threads; print as they come."""
-    settings = Settings(options.rounds, options.seconds, options.row_seconds, patience=options.patience)
+    settings = Settings(
+        options.rounds, options.seconds, options.row_seconds, patience=options.patience, layout=options.layout
+    )
     workers = start(options, threads)
     out["versions"] = {peer: worker.version for peer, worker in workers.items()}
     for direction in options.direction:
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a choice of rows")
     parser.add_argument("--group", nargs="+", choices=GROUPS, metavar="GROUP", help="; ".join(GROUPS))
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name contains one of these")
+    parser.add_argument("--layout", choices=("channels_first", "channels_last"), help="one for all, not each its best")
     parser.add_argument("--direction", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
     parser.add_argument("--threads", nargs="+", type=int, default=[2])
     parser.add_argument("--peers", nargs="+", choices=NAMES, default=list(NAMES))

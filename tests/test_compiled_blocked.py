@@ -115,6 +115,49 @@ def test_nothing_but_the_output_is_written() -> None:
                 assert (frame == 7.0).all()
 
 
+def plain(stride: int, dilation: int, padding: int) -> dict:
+    """The options of two equal axes."""
+    return {"stride": (stride,) * 2, "dilation": (dilation,) * 2, "padding": ((padding,) * 2,) * 2}
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 15, 16])
+@pytest.mark.parametrize("channels", [3, 8, 24, 37])
+def test_planes_that_meet_in_one_set_of_the_cache(channels: int, first: int) -> None:
+    """Planes 4 KiB apart that begin anywhere in a line: turned in another order, exactly, and nothing around them."""
+    rng = np.random.default_rng(channels)
+    x = rng.integers(-9, 10, (2, channels, 32, 32)).astype("f4")
+    for name, kernel, stride in (("blocked", 1, 1), ("blocked", 3, 1), ("fused_winograd_f2", 3, 1), ("auto", 3, 2)):
+        options = plain(stride, 1, kernel // 2)
+        w = rng.integers(-3, 4, (channels, channels, kernel, kernel)).astype("f4") * 4  # halves of halves are exact
+        y = reference.conv(x, w, **options)
+        for operation, operands, extra, shape in (
+            (npconv.conv, (x, w), {}, y.shape),
+            (npconv.conv_input_grad, (y.astype("f4"), w), {"input_shape": x.shape}, x.shape),
+        ):
+            frame = np.full(np.prod(shape) + 64, 7.0, "f4")
+            out = frame[first : first + np.prod(shape)].reshape(shape)
+            operation(*operands, algorithm=name, out=out, **extra, **options)
+            right = y if operation is npconv.conv else reference.conv_input_grad(y, w, x.shape, **options)
+            assert np.array_equal(out, right), (name, kernel, operation)
+            out[...] = 7.0
+            assert (frame == 7.0).all()
+
+
+@pytest.mark.parametrize("name", ["blocked", "fused_winograd_f2"])
+@pytest.mark.parametrize("apart", [1, 2, 3])
+def test_rows_whose_numbers_lie_apart(name: str, apart: int) -> None:
+    """Every other or third number of a row, to its very end; for Winograd, of strides and dilations too."""
+    rng = np.random.default_rng(apart)
+    for channels in (4, 5, 16, 33):
+        for width in (9, 32, 47):
+            wide = rng.integers(-9, 10, (1, channels, 3, (width - 1) * apart + 1)).astype("f4")
+            x = wide[..., ::apart]
+            w = rng.integers(-3, 4, (20, channels, 3, 3)).astype("f4") * 4
+            for options in (plain(2, 1, 1), plain(1, 2, 1), plain(1, 1, 1)):
+                found = npconv.conv(x, w, algorithm=name, **options)
+                assert np.array_equal(found, reference.conv(x, w, **options)), (channels, width, options)
+
+
 def test_inputs_are_only_read() -> None:
     g = SHAPES["odd everything"]
     rng = np.random.default_rng(3)

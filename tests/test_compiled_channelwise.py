@@ -301,15 +301,15 @@ def test_four_phases_in_one_sweep(dtype: str, monkeypatch) -> None:
         assert of is not None
         assert phases.quads(of) is not None, whole
         run, flat = ChannelwisePhases(of), input_grad_weights(w, c)
-        y = np.empty(whole.x_shape, dtype)
+        first = np.empty(whole.x_shape, dtype)
         with monkeypatch.context() as apart:
             apart.setattr(phases, "quad_launch", lambda *arguments: None)
             ready = run.prepare(flat, of.geometry, kind)
-            bound = run.bind(ready, of.geometry, g.strides, y.strides, kind)
+            bound = run.bind(ready, of.geometry, g.strides, first.strides, kind)
             assert isinstance(bound, phases.Bundle)
-            bound.run(address(g), address(y))
-        found = [y.copy()]
-        for x, y in ((g, y), (last(g), last(y)), (last(g), y), (g, last(y))):
+            bound.run(address(g), address(first))
+        found = [first.copy()]
+        for x, y in ((g, first), (last(g), last(first)), (last(g), first), (g, last(first))):
             for count in (1, 2, 3):
                 with threads.num_threads(count):
                     for ready in (run.prepare(flat, of.geometry, kind), run.borrow(flat, of.geometry, kind)):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import npconv
+from npconv import conv_arguments
 from npconv.compiled import catalogue
 
 RNG = np.random.default_rng(0)
@@ -138,6 +139,21 @@ def test_a_refusal_is_not_remembered_as_an_answer(call):
         with pytest.raises(ValueError, match="groups"):
             call(groups=5)
     call()
+
+
+@pytest.mark.parametrize("padding", [[1, 2], [[1, 1], (2, 2)], np.array([1, 2]), (np.int64(1), np.uint8(2))])
+def test_lists_and_integers_of_numpy_are_read_once(padding, monkeypatch):
+    """They took ten times as long as tuples; a list that cannot be taken is still shown as one."""
+    read, seen = conv_arguments._check_channels, []
+    monkeypatch.setattr(conv_arguments, "_check_channels", lambda *values: (seen.append(values), read(*values)))
+    x, w = np.ones((1, 5, 6, 7)), np.ones((3, 5, 2, 2))
+    right = npconv.conv(x, w, padding=(1, 2))
+    for _ in range(3):
+        assert np.array_equal(npconv.conv(x, w, padding=padding), right)
+    assert len(seen) <= 2
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"stride.*\[1, 2, 3\]"):
+            npconv.conv(x, w, stride=[1, 2, 3])
 
 
 def test_nan_is_a_padding_value_like_any_other():
