@@ -17,7 +17,7 @@ import numpy as np
 
 from ..compiled import catalogue, tasks, threads
 from ..compiled.calls import Bound, Launch, Words, address
-from ..compiled.ordered import SPARE_BYTES, Brought, order_of, packing_of, tap_steps
+from ..compiled.ordered import SPARE_BYTES, Brought, narrow, order_of, packing_of, tap_steps
 from ..compiled.panels import CHUNK, LINE, SPARE, UNBOUNDED, Panels, bounds, panels, weight_steps, whole_lines
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
 from ..records import dataclass, replace
@@ -266,7 +266,7 @@ def plan(
         "direct": int(direct), "taps": len(taps), "merged": merged, "chunk_taps": len(some), "chunk_depth": depth,
         "w_row": w_row, "panel_step": panel_step, "group_step": group_step,
         "fresh": int(fresh), "w_g": w_g, "w_o": w_o, "w_c": w_c, "w_run": int(run and len(some) == len(taps)),
-        "w_along": along, "at_weights": at_weights,
+        "w_along": along, "at_weights": at_weights, "narrow": narrow(p, size),
         "scratch_step": whole_lines(at_weights + (len(some) * depth * wide if fresh else 0) + 256),
     }  # fmt: skip
     words = Words(catalogue.kernel("blocked", "forward", f"f{size}"), values, arrays)

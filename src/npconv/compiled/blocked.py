@@ -19,7 +19,7 @@ from typing import Any
 
 from . import packing, products, weights
 from .emit import Vectors, word
-from .panels import HALVED, NONE
+from .panels import NONE
 from .target import Target
 
 
@@ -28,8 +28,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
     (pack_box, spread), pack_panel = packing.boxes(v), weights.panel(v)
-    multiply = products.multiply(v, "bounded")
-    multiply_narrow = products.multiply(v, "narrow") if width == HALVED else multiply
+    multiply, invoke = products.multiply(v, "bounded"), products.INVOKED
 
     def forward(
         lo: int, hi: int, thread: int, x: int, w: int, bias: int, bounds: int, adds: int, y: int, scratch: int, scratch_step: int,
@@ -41,12 +40,12 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         packs: int, direct: int, rows: int, places: int, staged_rows: int, corners: int,
         taps: int, merged: int, tap_offsets: int, w_offsets: int, chunk_taps: int, chunk_depth: int, w_row: int,
         panel_step: int, group_step: int, fresh: int, w_g: int, w_o: int, w_c: int, w_taps: int, w_run: int, w_along: int,
-        chunk_offsets: int, at_weights: int,
+        chunk_offsets: int, at_weights: int, narrow: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of batch x boxes x groups x parts (runs of panels) x cuts (runs of pixels), the last innermost.
 
         `merged` taps lie side by side in x and count as one tap of so many times the channels. `adds` is 2 where the
-        outputs are added to what is there.
+        outputs are added to what is there. `narrow`: the address of the products with half of a last vector, if they serve.
         """
         depths = merged * channels
         mine = scratch + thread * scratch_step
@@ -90,8 +89,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 else:
                     c, c_rows = staged, staged_rows + 8 * table
                     count = lanes
-                narrow = width == HALVED and final and 2 * last_count <= lanes
-                if narrow:
+                halved = final and narrow != 0
+                if halved:
                     count = min(count, lanes // 2)
                 row_step = w_row if w_row else row
                 started = adds + (1 if bias else 0)
@@ -115,10 +114,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         else:
                             at = w + group * group_step + panel * panel_step + k * row_step
                             offsets = w_offsets + 8 * (tap + (taps if final else 0))
-                        if narrow:
-                            multiply_narrow(
-                                these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
-                                many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
+                        if halved:
+                            invoke(
+                                narrow, these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets,
+                                row_step, many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
                             )  # fmt: skip
                         else:
                             multiply(

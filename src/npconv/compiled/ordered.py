@@ -10,7 +10,7 @@ from ..geometry import ConvGeometry, Ints, ceil_div
 from ..records import dataclass
 from . import catalogue, threads
 from .calls import Bound, Words, address, aligned
-from .panels import panels
+from .panels import Panels, panels
 
 #: Bytes of scratch for one thread that packs weights: a square of vectors.
 SPARE_BYTES = 1024
@@ -68,6 +68,11 @@ def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Packin
     }  # fmt: skip
     words = Words(catalogue.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
     return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
+
+
+def narrow(p: Panels, size: int) -> int:
+    """The address of the products that take half of the last vector of such panels; 0: it is needed whole."""
+    return catalogue.kernel("products", "narrow", f"f{size}").address if p.halved else 0
 
 
 def tap_steps(strides: Ints, kernel: Ints) -> np.ndarray:

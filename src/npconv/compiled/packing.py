@@ -8,7 +8,8 @@ from typing import Any
 from llvmlite import ir
 
 from .build import inner
-from .emit import I32, Vectors, emitted, fetch, word
+from .emit import I32, Vectors, by_itself, emitted, fetch, i64, word
+from .flow import Loop
 from .panels import LINE
 
 #: Channels up to which elements are moved one by one: a block of so few is mostly empty.
@@ -153,14 +154,19 @@ def spreader(v: Vectors) -> Any:
 
     @inner
     def spread(y: int, step_c: int, step_p: int, source: int, row: int, pixels: int, channels: int) -> None:
-        if step_p != size and step_p != 2 * size:
+        if step_p == 2 * size and channels > FEW:
+            for p in range(0, pixels, lanes):
+                for c in range(0, channels, lanes):
+                    run, deep = min(lanes, pixels - p), min(lanes, channels - c)
+                    transpose_apart(y + p * step_p + c * step_c, step_c, source + p * row + c * size, row, run, deep)
+            return
+        if step_p != size or channels <= FEW:
             for p in range(pixels):
                 for c in range(channels):
                     copy_one(y + p * step_p + c * step_c, source + p * row + c * size)
             return
-        beside = step_p == size
-        block = half if beside and step_c % WAY == 0 else lanes
-        ahead = -y % LINE // size if beside and step_c % LINE == 0 else 0
+        block = half if step_c % WAY == 0 else lanes
+        ahead = -y % LINE // size if step_c % LINE == 0 else 0
         while pixels > 0:
             now = min(pixels, ahead + AT_ONCE)
             for c in range(0, channels, block):
@@ -168,17 +174,15 @@ def spreader(v: Vectors) -> Any:
                 to, at, left = y + c * step_c, source + c * size, now
                 run = min(left, ahead if ahead else lanes)
                 while left > 0:
-                    if not beside:
-                        transpose_apart(to, step_c, at, row, run, deep)
-                    elif run == lanes and deep == lanes:
+                    if run == lanes and deep == lanes:
                         transpose(to, step_c, at, row)
                     elif run == lanes and deep == half:
                         transpose_narrow(to, step_c, at, row)
                     else:
                         transpose_edge(to, step_c, at, row, run, deep, run)
-                    to, at, left = to + run * step_p, at + run * row, left - run
+                    to, at, left = to + run * size, at + run * row, left - run
                     run = min(left, lanes)
-            y, source, pixels, ahead = y + now * step_p, source + now * row, pixels - now, 0
+            y, source, pixels, ahead = y + now * size, source + now * row, pixels - now, 0
 
     return spread
 
@@ -187,6 +191,20 @@ def spreader(v: Vectors) -> Any:
 def bring(b: Any, a: Any) -> None:
     """bring(at): have a line brought into the cache."""
     fetch(b, a[0])
+
+
+@by_itself(4, "bring_all")
+def bring_all(b: Any, a: Any) -> None:
+    """bring_all(at, step, rows, size): the lines of `rows` runs of `size` bytes, neither of them 0."""
+    at, step, rows, size = a
+    row = Loop(b, "row", [at, rows])
+    begin, left = row.state
+    line = Loop(b, "line", [i64(0)])
+    fetch(b, b.add(begin, line.state[0]))
+    behind = b.add(line.state[0], i64(LINE))
+    line.close([behind], b.icmp_signed("<", behind, size))
+    left = b.sub(left, i64(1))
+    row.close([b.add(begin, step), left], b.icmp_signed(">", left, i64(0)))
 
 
 @cache
@@ -283,17 +301,17 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
         top = max(0, -lo_h)
         rows = (min(in_h, box_h - lo_h) - top) * step_h  # bytes of a channel
         if step_w == size and step_c != size and 0 < channels * rows <= FETCHED and box_d == 1 and 0 <= -lo_d < in_d:
-            for c in range(channels):  # many short runs: hardware does not see what comes next
-                for at in range(0, rows, LINE):
-                    bring(x + top * step_h - lo_d * step_d + c * step_c + at)
+            # many short runs: hardware does not see what comes next
+            bring_all(x + top * step_h - lo_d * step_d, step_c, channels, rows)
         for d in range(box_d):
             for h in range(box_h):
                 at = to + (d * box_h + h) * row
                 i, j = d - lo_d, h - lo_h
-                if 0 <= i < in_d and 0 <= j < in_h:
-                    pack_row(at, x + i * step_d + j * step_h, step_c, step_w, channels, first, stop, before, after)
-                else:
-                    pack_row(at, x, step_c, step_w, channels, 0, 0, box_w, 0)
+                exists = 0 <= i < in_d and 0 <= j < in_h  # if not, the row is zeros
+                pack_row(
+                    at, x + i * step_d + j * step_h, step_c, step_w, channels, first, stop if exists else first,
+                    before if exists else box_w, after if exists else 0,
+                )  # fmt: skip
 
     @inner
     def spread(
@@ -303,13 +321,9 @@ def boxes(v: Vectors) -> tuple[Any, Any]:
         p = 0
         while p < pixels:
             begin, run = word(offsets, p), 1
-            if (step_p == size or step_p == 2 * size) and channels > FEW:
-                while p + run < pixels and word(offsets, p + run) - begin == run * step_p:
-                    run += 1
-                spread_run(y + begin, step_o, step_p, source + p * row, row, run, channels)
-            else:
-                for c in range(channels):
-                    copy_one(y + begin + c * step_o, source + p * row + c * size)
+            while p + run < pixels and word(offsets, p + run) - begin == run * step_p:
+                run += 1
+            spread_run(y + begin, step_o, step_p, source + p * row, row, run, channels)
             p += run
 
     return pack_box, spread

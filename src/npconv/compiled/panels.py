@@ -65,13 +65,18 @@ class Panels:
     lanes: int
 
     @property
+    def halved(self) -> bool:
+        """Whether half of the last vector is enough, and products have a kind for that."""
+        return vector_bytes() == HALVED and 2 * self.rest <= self.lanes
+
+    @property
     def vectors(self) -> int:
         return self.columns * (self.count - 1) + self.last
 
     @property
     def computed(self) -> int:
         """Channels that are computed, with those that nobody wants."""
-        spared = self.lanes // 2 if vector_bytes() == HALVED and 2 * self.rest <= self.lanes else 0
+        spared = self.lanes // 2 if self.halved else 0
         return self.vectors * self.lanes - spared
 
 

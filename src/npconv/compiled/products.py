@@ -8,7 +8,7 @@ from .emit import Vectors, i64
 from .flow import Bodies, stepped
 from .micro_kernel import micro_kernel
 from .panels import REST
-from .parts import Part, cases, shared
+from .parts import Part, cases, invoke, shared
 from .target import Target
 
 ARGUMENTS = "a rows a_offsets a_step w w_offsets w_step batch depth c c_rows pixels count start bias bounds"
@@ -19,6 +19,8 @@ KINDS = {
     "bounded": {"bounded": True},
     "narrow": {"narrow": True, "bounded": True},
 }
+#: invoke(address, columns, a, rows, ...): products whose kind is known when a call is planned.
+INVOKED = invoke(1 + len(ARGUMENTS.split()))
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Part]:

@@ -13,7 +13,7 @@ from typing import Any
 from .. import packing, products, weights
 from ..emit import Vectors, word
 from ..packing import bring
-from ..panels import HALVED, LINE, NONE
+from ..panels import LINE, NONE
 from ..target import Target
 from .records import CORNER, RECORD
 
@@ -31,8 +31,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
     (pack_box, _), pack_panel, spread = packing.boxes(v), weights.panel(v), packing.spreader(v)
-    multiply = products.multiply(v, "bounded")
-    multiply_narrow = products.multiply(v, "narrow") if width == HALVED else multiply
+    multiply, invoke = products.multiply(v, "bounded"), products.INVOKED
     copy, transpose, transpose_edge = v.copy, v.transpose, v.transpose_edge
     record_step, corner_step = 8 * len(RECORD), 8 * len(CORNER)
 
@@ -45,11 +44,11 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         box_d: int, box_h: int, box_w: int, y_step_p: int, packs: int, direct: int,
         rows: int, places: int, staged_rows: int, corners: int, records: int, tap_offsets: int, w_offsets: int,
         w_group: int, bias_group: int, fresh: int, w_o: int, w_c: int, along: int, tap_steps: int, chunk_offsets: int,
-        at_weights: int,
+        at_weights: int, narrow: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of batch x boxes x groups x parts (runs of panels) x cuts (runs of pixels), the last innermost.
 
-        `fresh` weights are the caller's, which are brought in order a chunk at a time.
+        `fresh` weights are the caller's, which are brought in order a chunk at a time. `narrow`: see `blocked`.
         """
         mine = scratch + thread * scratch_step
         staged = mine + packs
@@ -91,8 +90,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 c, c_rows = to, places + table
                 if not direct:
                     c, c_rows, count = staged, staged_rows + table, lanes
-                narrow = width == HALVED and 2 * held <= lanes
-                if narrow:
+                halved = narrow != 0 and 2 * held <= lanes
+                if halved:
                     count = min(count, lanes // 2)
                 start, first_bias = 0, bias + group * bias_group + word(record, BIAS_AT)
                 if bias:
@@ -116,10 +115,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                                 (these - 1) * lanes + held, 0, along, at - lanes * width,
                             )  # fmt: skip
                             at_w = chunk_offsets + 8 * word(record, CHUNK_AT)
-                        if narrow:
-                            multiply_narrow(
-                                these, source + k * size, rows + table, offsets, size, at, at_w, row, many, depth, c, c_rows,
-                                pixels, count, start, first_bias, limits,
+                        if halved:
+                            invoke(
+                                narrow, these, source + k * size, rows + table, offsets, size, at, at_w, row, many, depth, c,
+                                c_rows, pixels, count, start, first_bias, limits,
                             )  # fmt: skip
                         else:
                             multiply(

@@ -11,6 +11,7 @@ from ...geometry import ConvGeometry, Ints, Joint, ceil_div, effective_kernel, t
 from ...records import dataclass, replace
 from .. import catalogue, tasks
 from ..calls import Launch, Words
+from ..ordered import narrow
 from ..panels import LINE, SPARE, Panels, panels, vector_bytes, whole_lines
 from .records import RECORD
 
@@ -237,7 +238,7 @@ def forward_launch(
         "in_d": inputs[0], "in_h": inputs[1], "in_w": inputs[2], "lo_d": low[0], "lo_h": low[1], "lo_w": low[2],
         "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": of_y[2], "packs": pack_bytes, "direct": int(direct),
         "w_group": laid.elements * size, "bias_group": laid.vectors * width, "fresh": int(fresh), "w_o": 0, "w_c": 0,
-        "along": 0, "at_weights": whole_lines(pack_bytes + staged) + SPARE_BYTES,
+        "along": 0, "at_weights": whole_lines(pack_bytes + staged) + SPARE_BYTES, "narrow": narrow(laid.p, size),
     }  # fmt: skip
     w_steps = [0]
     if w_strides is not None:
