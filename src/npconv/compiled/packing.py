@@ -140,7 +140,7 @@ def spreader(v: Vectors) -> Any:
     Pixels may lie side by side or, as in the phases of a transposed convolution, every other one; else it takes longer.
 
     Planes often lie a multiple of a cache's way apart (64 x 64, 128 x 128, 224 x 224). Lines that are written in two
-    parts would leave the cache between them: so vectors begin where lines do, and go to half as many planes in turn.
+    parts would leave the cache between them: so no vector lies across two, and they go to half as many planes in turn.
     """
     size, lanes, transpose, transpose_edge, transpose_apart = (
         v.size,
@@ -149,7 +149,7 @@ def spreader(v: Vectors) -> Any:
         v.transpose_edge,
         v.transpose_apart,
     )
-    half = lanes // 2 if lanes > 8 else lanes
+    half, width = lanes // 2 if lanes > 8 else lanes, v.width
     transpose_narrow, copy_one = v.transpose_narrow if lanes > 8 else transpose, v.copy_one
 
     @inner
@@ -166,7 +166,7 @@ def spreader(v: Vectors) -> Any:
                     copy_one(y + p * step_p + c * step_c, source + p * row + c * size)
             return
         block = half if step_c % WAY == 0 else lanes
-        ahead = -y % LINE // size if step_c % LINE == 0 else 0
+        ahead = -y % width // size if step_c % width == 0 else 0  # fewer than lanes
         while pixels > 0:
             now = min(pixels, ahead + AT_ONCE)
             for c in range(0, channels, block):
