@@ -92,6 +92,12 @@ def by_itself(count: int, name: str) -> Callable[[Any], Any]:
     return decorate
 
 
+@emitted(1)
+def prefetch(b: Any, a: Any) -> None:
+    """prefetch(at): `fetch`, in a kernel."""
+    fetch(b, a[0])
+
+
 @emitted(2, P)
 def word(b: Any, a: Any) -> Any:
     """The i-th 64-bit word at an address."""
@@ -335,15 +341,9 @@ class Vectors:
         @by_itself(7, f"transpose_edge_{self.suffix}")
         def transpose_edge(b: Any, a: Any) -> None:
             to, to_step, source, step, rows, columns, wide = a
-            there, last = self.mask(b, columns), b.sub(rows, i64(1))
-            loaded = []
-            for r in range(self.lanes):
-                at = b.select(b.icmp_signed("<", i64(r), last), i64(r), last)
-                loaded.append(self.masked_load(b, there, b.add(source, b.mul(step, at))))
-            written = self.mask(b, wide)
-            for i, row in enumerate(self.transposed(b, loaded)):
-                with b.if_then(b.icmp_signed("<", i64(i), columns)):
-                    self.masked_store(b, row, written, b.add(to, b.mul(to_step, i64(i))))
+            there = self.mask(b, columns)
+            loaded = [self.masked_load(b, there, at) for at in self._repeated(b, source, step, rows)]
+            self._write_columns(b, loaded, to, to_step, columns, self.mask(b, wide))
 
         return transpose_edge
 
@@ -354,17 +354,13 @@ class Vectors:
         @by_itself(7, f"transpose_every_other_{self.suffix}")
         def transpose_every_other(b: Any, a: Any) -> None:
             to, to_step, source, step, rows, columns, wide = a
-            n, last, span = self.lanes, b.sub(rows, i64(1)), b.sub(b.shl(columns, i64(1)), i64(1))
+            n, span = self.lanes, b.sub(b.shl(columns, i64(1)), i64(1))
             first, second = self.mask(b, span), self.mask(b, b.sub(span, i64(n)))
             picked, loaded = ir.Constant(ir.VectorType(I32, n), list(range(0, 2 * n, 2))), []
-            for r in range(n):
-                at = b.add(source, b.mul(step, b.select(b.icmp_signed("<", i64(r), last), i64(r), last)))
+            for at in self._repeated(b, source, step, rows):
                 pair = self.masked_load(b, first, at), self.masked_load(b, second, at, self.width)
                 loaded.append(b.shuffle_vector(*pair, picked))
-            written = self.mask(b, wide)
-            for i, row in enumerate(self.transposed(b, loaded)):
-                with b.if_then(b.icmp_signed("<", i64(i), columns)):
-                    self.masked_store(b, row, written, b.add(to, b.mul(to_step, i64(i))))
+            self._write_columns(b, loaded, to, to_step, columns, self.mask(b, wide))
 
         return transpose_every_other
 
@@ -375,26 +371,27 @@ class Vectors:
         @by_itself(6, f"transpose_apart_{self.suffix}")
         def transpose_apart(b: Any, a: Any) -> None:
             to, to_step, source, step, rows, columns = a
-            there, last = self.mask(b, columns), b.sub(rows, i64(1))
-            loaded = []
-            for r in range(self.lanes):
-                at = b.select(b.icmp_signed("<", i64(r), last), i64(r), last)
-                loaded.append(self.masked_load(b, there, b.add(source, b.mul(step, at))))
+            there = self.mask(b, columns)
+            loaded = [self.masked_load(b, there, at) for at in self._repeated(b, source, step, rows)]
             for i, row in enumerate(self.transposed(b, loaded)):
                 with b.if_then(b.icmp_signed("<", i64(i), columns)):
                     self.store_apart(b, row, rows, b.add(to, b.mul(to_step, i64(i))))
 
         return transpose_apart
 
-    @cached_property
-    def copy_apart(self) -> Any:
-        """copy_apart(to, from, count): the first elements of a vector to every other place; those between stay."""
+    def _repeated(self, b: Any, source: Any, step: Any, rows: Any) -> list[Any]:
+        """Where the rows of a square begin; those past `rows` are the last one."""
+        last = b.sub(rows, i64(1))
+        return [
+            b.add(source, b.mul(step, b.select(b.icmp_signed("<", i64(r), last), i64(r), last)))
+            for r in range(self.lanes)
+        ]
 
-        @emitted(3)
-        def copy_apart(b: Any, a: Any) -> None:
-            self.store_apart(b, self.load(b, a[1]), a[2], a[0])
-
-        return copy_apart
+    def _write_columns(self, b: Any, loaded: list[Any], to: Any, to_step: Any, columns: Any, written: Any) -> None:
+        """The first columns of a square as rows, under a mask."""
+        for i, row in enumerate(self.transposed(b, loaded)):
+            with b.if_then(b.icmp_signed("<", i64(i), columns)):
+                self.masked_store(b, row, written, b.add(to, b.mul(to_step, i64(i))))
 
     def store_apart(self, b: Any, values: Any, count: Any, to: Any) -> None:
         """The first `count` elements to every other place; those between stay."""

@@ -142,13 +142,8 @@ def spreader(v: Vectors) -> Any:
     Planes often lie a multiple of a cache's way apart (64 x 64, 128 x 128, 224 x 224). Lines that are written in two
     parts would leave the cache between them: so no vector lies across two, and they go to half as many planes in turn.
     """
-    size, lanes, transpose, transpose_edge, transpose_apart = (
-        v.size,
-        v.lanes,
-        v.transpose,
-        v.transpose_edge,
-        v.transpose_apart,
-    )
+    size, lanes = v.size, v.lanes
+    transpose, transpose_edge, transpose_apart = v.transpose, v.transpose_edge, v.transpose_apart
     half, width = lanes // 2 if lanes > 8 else lanes, v.width
     transpose_narrow, copy_one = v.transpose_narrow if lanes > 8 else transpose, v.copy_one
 
@@ -185,12 +180,6 @@ def spreader(v: Vectors) -> Any:
             y, source, pixels, ahead = y + now * size, source + now * row, pixels - now, 0
 
     return spread
-
-
-@emitted(1)
-def bring(b: Any, a: Any) -> None:
-    """bring(at): have a line brought into the cache."""
-    fetch(b, a[0])
 
 
 @by_itself(4, "bring_all")

@@ -117,8 +117,8 @@ def packing(v: Vectors) -> Any:
             for j in range(columns):  # one vector of channels after the other: few streams through memory at once
                 rows = min(lanes, channels - j * lanes)
                 for p in range(0, pixels, lanes):
-                    count = min(lanes, pixels - p)
                     at, place = source + p * size + j * lanes * step_c, to + p * pitch + j * width
+                    count = min(lanes, pixels - p)
                     if rows == lanes and count == lanes:
                         transpose(place, pitch, at, step_c)
                     else:

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import packing, products, weights
-from ..emit import Vectors, word
-from ..packing import bring
+from ..emit import Vectors, prefetch, word
 from ..panels import LINE, NONE
 from ..target import Target
 from .records import CORNER, RECORD
@@ -30,7 +29,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     """The forward pass and two ways to bring weights in order."""
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
-    (pack_box, _), pack_panel, spread = packing.boxes(v), weights.panel(v), packing.spreader(v)
+    (pack_box, spread), pack_panel = packing.boxes(v), weights.panel(v)
     multiply, invoke = products.multiply(v, "bounded"), products.INVOKED
     copy, transpose, transpose_edge = v.copy, v.transpose, v.transpose_edge
     record_step, corner_step = 8 * len(RECORD), 8 * len(CORNER)
@@ -129,13 +128,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         k += depth
                     tap += many
                 if not direct:
-                    p = 0
-                    while p < pixels:
-                        begin, run = word(places + table, p), 1
-                        while p + run < pixels and word(places + table, p + run) - begin == run * y_step_p:
-                            run += 1
-                        spread(to + begin, step_o, y_step_p, staged + p * pitch, pitch, run, (these - 1) * lanes + held)
-                        p += run
+                    spread(to, step_o, places + table, staged, pitch, pixels, (these - 1) * lanes + held, y_step_p)
 
     def pack(
         lo: int, hi: int, thread: int, to: int, w: int, w_g: int, w_o: int, w_c: int, channels: int,
@@ -172,7 +165,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             for c in range(channels * cut // cuts, channels * (cut + 1) // cuts):
                 source, at = w + group * w_g + j * lanes * w_o + c * w_c, to + group * w_group + c * row
                 for line in range(0, lanes * w_o, LINE):  # short runs, far apart
-                    bring(source + AHEAD * w_c + line)
+                    prefetch(source + AHEAD * w_c + line)
                 for t in range(0, taps, lanes):
                     many = min(lanes, taps - t)
                     if valid == lanes and many == lanes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..build import inner
-from ..emit import Vectors, emitted, fetch, word
+from ..emit import Vectors, emitted, prefetch, word
 from ..panels import LINE
 from ..parts import invoke
 
@@ -121,12 +121,6 @@ def no_weights(
     together: int, n_h: int, held: int,
 ) -> None:  # fmt: skip
     """In the place of `bring` where weights are prepared: a kernel takes seconds to compile, and a third of it is that."""
-
-
-@emitted(1)
-def prefetch(b: Any, a: Any) -> None:
-    """Have the line of an address brought into the cache; any address will do."""
-    fetch(b, a[0])
 
 
 def _take(v: Vectors) -> Any:
