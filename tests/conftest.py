@@ -29,6 +29,17 @@ def narrower(request: pytest.FixtureRequest) -> dict[str, str]:
     return {**os.environ, "NPCONV_VECTOR_BYTES": width, "NPCONV_KERNELS": path}
 
 
+@pytest.fixture(params=["from cache", "from memory"])
+def where_inputs_lie(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Kernels as for small inputs, and as for those so large that they bring what they read into the cache ahead."""
+    from npconv.compiled import calls, panels
+
+    calls.forget()
+    monkeypatch.setattr(panels, "AHEAD_BYTES", 1 << 60 if request.param == "from cache" else -1)
+    yield request.param
+    calls.forget()
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """One browser for the tests of a module."""

@@ -68,6 +68,7 @@ def taps_first(w: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.usefixtures("where_inputs_lie")
 def test_against_the_loops_in_every_layout_and_on_any_number_of_threads(name: str, dtype: str) -> None:
     g = SHAPES[name]
     rng = np.random.default_rng(len(name))
@@ -94,6 +95,22 @@ def test_against_the_loops_in_every_layout_and_on_any_number_of_threads(name: st
             for of_y, ys in layouts(np.full(g.y_shape, np.nan, kind)):
                 algorithm.forward(xs, algorithm.borrow(ws, g, kind), g, ys)
                 assert np.array_equal(ys, y), (of_x, of_w, of_y)
+
+
+@pytest.mark.parametrize(("channels_last", "groups", "k"), [(True, 1, 1), (True, 2, 3), (False, 1, 1), (False, 2, 3)])
+@pytest.mark.parametrize("o", [48, 72])
+def test_inputs_from_memory_are_brought_ahead(channels_last, groups, k, o, where_inputs_lie) -> None:
+    """Products that bring their rows, by the first of several panels; half of the last vector is a kind of its own."""
+    g = geometry(2, 64 * groups, o * groups, (9, 9), (k, k), pads=(k // 2, k // 2), groups=groups)
+    x = np.empty(g.x_shape, np.float32)
+    if channels_last:
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    launch = blocked.plan(g, x.strides, np.empty(g.y_shape, np.float32).strides, None, np.dtype("f4"), 2)
+    address = lambda name: catalogue.kernel("products", name, "f4").address  # noqa: E731
+    last = "narrow" if panels(o, 4).halved else "bounded"
+    ahead = "_ahead" if where_inputs_lie == "from memory" else ""
+    expected = [address("bounded" + ahead), address(last + ahead), address("bounded"), address(last)]
+    assert launch.words.arrays["kinds"].tolist() == expected
 
 
 def test_nothing_but_the_output_is_written() -> None:

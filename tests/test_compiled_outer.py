@@ -73,8 +73,24 @@ def checked(g: ConvGeometry, dtype: str, rng: np.random.Generator) -> None:
             assert np.array_equal(out, first), (count, xs.strides, gs.strides, out.strides)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_operands_from_memory_are_brought_ahead(channels_last: bool, where_inputs_lie: str) -> None:
+    """Where pixels are read one after the other, each of them apart from the next; planes are runs that hardware sees."""
+    g = ConvGeometry(2, 32, 48, (9, 9), (1, 1), (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    x, grad = np.empty(g.x_shape, np.float32), np.empty(g.y_shape, np.float32)
+    if channels_last:
+        x, grad = (np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1) for a in (x, grad))
+    launches, *_ = outer_launch.plan(g, x.strides, grad.strides, np.empty(g.w_shape, "f4").strides, np.dtype("f4"))
+    ahead = catalogue.kernel("products", "both_ahead", "f4").address
+    for launch in launches:
+        words = launch.multiply
+        expected = ahead if channels_last and where_inputs_lie == "from memory" else 0
+        assert words.words[words.at["ahead"]] == expected
+
+
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.usefixtures("where_inputs_lie")
 def test_random_problems_in_random_layouts(seed: int, dtype: str) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(26):

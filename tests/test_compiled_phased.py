@@ -35,6 +35,7 @@ def run(algorithm: Phased, x: np.ndarray, w: np.ndarray, y: np.ndarray, bias: np
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.usefixtures("where_inputs_lie")
 def test_integers_come_out_as_one_by_one(seed):
     """Any rank, groups, dilation, cropping and both layouts; weights prepared and fresh; a result full of NaN before."""
     rng = np.random.default_rng([seed, 7])

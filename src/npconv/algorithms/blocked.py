@@ -17,8 +17,20 @@ import numpy as np
 
 from ..compiled import catalogue, tasks, threads
 from ..compiled.calls import Bound, Launch, Words, address
-from ..compiled.ordered import SPARE_BYTES, Brought, narrow, order_of, packing_of, tap_steps
-from ..compiled.panels import CHUNK, LINE, SPARE, UNBOUNDED, Panels, bounds, panels, weight_steps, whole_lines
+from ..compiled.ordered import SPARE_BYTES, Brought, kinds, order_of, packing_of, tap_steps
+from ..compiled.panels import (
+    CHUNK,
+    LINE,
+    SPARE,
+    UNBOUNDED,
+    Panels,
+    bounds,
+    from_memory,
+    panels,
+    rows_ahead,
+    weight_steps,
+    whole_lines,
+)
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
 from ..records import dataclass, replace
 from .base import Cost, ErrorBound, Multiplying, scattered, streamed
@@ -33,6 +45,8 @@ PLACE_BYTES = 1024
 #: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
 #: one panel, a row of a group, and a group of one image.
 STORE_FLOPS, TAP_FLOPS, PIXEL_FLOPS, ROW_FLOPS, PLANE_FLOPS = 8, 10, 425, 2_100, 36_000
+#: Bytes of a pixel up to which hardware sees what comes next of images that are packed.
+RUN_BYTES = 256
 #: How often elements are moved that are scattered over cache lines.
 SCATTERED = 2
 #: How much longer a product takes in a panel of 1 or 2 vectors, which loads more for each, the last one partly filled.
@@ -134,6 +148,20 @@ class Blocked(Multiplying):
             return None
         found = launch.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)), adds=0)
         return found if fresh else Brought(found, packing_of(geometry, steps, dtype), dtype)
+
+
+def _far_step(packs: bool, step_c: int, step_w: int, geometry: ConvGeometry, size: int) -> int:
+    """Bytes from what a step of a product brings into the cache ahead to what the next one brings; 0: nothing.
+
+    Pixels of which a group reads a part are brought one by one, those of a plane a line of each plane, others in one run.
+    Where a box is much work, or hardware sees where it lies, that would only be in the way.
+    """
+    grouped = geometry.groups > 1
+    if not packs or (step_c == size and not grouped):
+        return LINE // 2 if not packs or geometry.in_channels * size > RUN_BYTES else 0
+    if step_c == size:
+        return step_w
+    return step_c if grouped or geometry.taps == 1 else 0
 
 
 def _in_place(strides: Ints, geometry: ConvGeometry, p: Panels, merged: int, size: int) -> bool:
@@ -243,11 +271,15 @@ def plan(
         panel_step = deep * wide * len(taps)
         group_step = panel_step * (p.count - 1) + deep * last * len(taps)
     some = taps[:chunk_taps] * depth
+    pixel, far_step = steps[2] * stride[2], 0
+    if from_memory(total(geometry.x_shape) * size):
+        far_step = _far_step(packs, x_strides[1], steps[2], geometry, size)
     arrays = {
         "tap_offsets": np.array(offsets, np.int64),
         "w_offsets": w_offsets,
         "chunk_offsets": np.concatenate([some * wide, some * last]),
         "w_taps": w_taps,
+        "kinds": kinds(p, size, far_step > 0),
         **tables,
     }
     pack_bytes = whole_lines(total(box) * row) + LINE if packs else 0
@@ -266,7 +298,9 @@ def plan(
         "direct": int(direct), "taps": len(taps), "merged": merged, "chunk_taps": len(some), "chunk_depth": depth,
         "w_row": w_row, "panel_step": panel_step, "group_step": group_step,
         "fresh": int(fresh), "w_g": w_g, "w_o": w_o, "w_c": w_c, "w_run": int(run and len(some) == len(taps)),
-        "w_along": along, "at_weights": at_weights, "narrow": narrow(p, size),
+        "w_along": along, "at_weights": at_weights, "halved": int(p.halved),
+        "far": rows_ahead(p.columns, depth * len(some)) * pixel, "far_row": pixel, "far_step": far_step,
+        "boxes": n * group * total(counts), "workers": workers,
         "scratch_step": whole_lines(at_weights + (len(some) * depth * wide if fresh else 0) + 256),
     }  # fmt: skip
     words = Words(catalogue.kernel("blocked", "forward", f"f{size}"), values, arrays)

@@ -28,7 +28,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
     (pack_box, spread), pack_panel = packing.boxes(v), weights.panel(v)
-    multiply, invoke = products.multiply(v, "bounded"), products.INVOKED
+    invoke = products.INVOKED
 
     def forward(
         lo: int, hi: int, thread: int, x: int, w: int, bias: int, bounds: int, adds: int, y: int, scratch: int, scratch_step: int,
@@ -40,13 +40,17 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         packs: int, direct: int, rows: int, places: int, staged_rows: int, corners: int,
         taps: int, merged: int, tap_offsets: int, w_offsets: int, chunk_taps: int, chunk_depth: int, w_row: int,
         panel_step: int, group_step: int, fresh: int, w_g: int, w_o: int, w_c: int, w_taps: int, w_run: int, w_along: int,
-        chunk_offsets: int, at_weights: int, narrow: int,
+        chunk_offsets: int, at_weights: int, kinds: int, halved: int,
+        boxes: int, workers: int, far: int, far_row: int, far_step: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of batch x boxes x groups x parts (runs of panels) x cuts (runs of pixels), the last innermost.
 
         `merged` taps lie side by side in x and count as one tap of so many times the channels. `adds` is 2 where the
-        outputs are added to what is there. `narrow`: the address of the products with half of a last vector, if they serve.
+        outputs are added to what is there. `kinds`: see `ordered.kinds`; `halved`: half of a last vector is enough.
+        What `kinds` bring ahead lies `far` from a task's first pixel, or it is the box which this thread will have next
+        if all `workers` are alike.
         """
+        area = boxes_d * boxes_h * boxes_w
         depths = merged * channels
         mine = scratch + thread * scratch_step
         staged = mine + packs
@@ -57,8 +61,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             rest = task // (cuts * parts)
             group = rest % groups
             box = rest // groups
-            corner = box % (boxes_d * boxes_h * boxes_w)
-            n = box // (boxes_d * boxes_h * boxes_w)
+            corner = box % area
+            n = box // area
             bw = corner % boxes_w
             bh = corner // boxes_w % boxes_h
             bd = corner // (boxes_w * boxes_h)
@@ -74,8 +78,13 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     )  # fmt: skip
                     packed = box * groups + group
                 base = mine
+                following = min((task + workers) // (cuts * parts), boxes - 1)
+                box = following // groups
+                coming = x + box // area * batch_step + following % groups * channels * step_c
+                coming += word(corners, box % area * cuts * 4 + 2)
             else:
                 base += word(corners, corner + 2)
+                coming = base + word(rows, table) + far
             target = y + n * y_batch_step + word(corners, corner + 3) + group * outputs * step_o
             first_panel = panels * part // parts
             last_panel = panels * (part + 1) // parts
@@ -89,9 +98,9 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 else:
                     c, c_rows = staged, staged_rows + 8 * table
                     count = lanes
-                halved = final and narrow != 0
-                if halved:
+                if final and halved:
                     count = min(count, lanes // 2)
+                product = word(kinds, (2 if panel > first_panel else 0) + (1 if final else 0))
                 row_step = w_row if w_row else row
                 started = adds + (1 if bias else 0)
                 first_bias = bias + (group * panels + panel) * columns * width
@@ -114,16 +123,11 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         else:
                             at = w + group * group_step + panel * panel_step + k * row_step
                             offsets = w_offsets + 8 * (tap + (taps if final else 0))
-                        if halved:
-                            invoke(
-                                narrow, these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets,
-                                row_step, many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
-                            )  # fmt: skip
-                        else:
-                            multiply(
-                                these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
-                                many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
-                            )  # fmt: skip
+                        invoke(
+                            product, these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
+                            many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
+                            coming + k * step_c, far_row, far_step,
+                        )  # fmt: skip
                         started = 2
                         k += depth
                     tap += many

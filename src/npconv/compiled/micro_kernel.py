@@ -12,21 +12,26 @@ from .flow import Loop
 
 
 def micro_kernel(
-    v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahead: bool
+    v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahead: str
 ) -> Callable[[Any, list[Any]], None]:
     """What emits the batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
 
         C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
 
     Arguments, addresses and byte strides: (a, a_rows, a_offsets, a_step, b, b_offsets, b_step, batch, depth, c, c_rows,
-    count, start, bias, bounds, turn). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and b + b_offsets[i]; k
-    advances by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has `count` elements. `start`
-    is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal rows are allowed: all
-    results are read before any is written, so a tile is filled up by repeating its last row.
+    count, start, bias, bounds, far, far_step). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and
+    b + b_offsets[i]; k advances by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has
+    `count` elements. `start` is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal
+    rows are allowed: all results are read before any is written, so a tile is filled up by repeating its last row.
     A narrow tile takes half a vector at the end of each row: no more than that is summed, read and written there.
-    What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there. With `ahead` each step
-    brings a vector into the cache of what follows these columns in memory, the one at `turn` in its row: tiles that take
-    turns have brought the next columns when it is their time, of so many that they come from the last cache or from memory.
+    What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there.
+
+    What comes from the last cache or from memory is brought `ahead`, a little in each step, as hardware does not see it come:
+
+    - "columns": of what follows these columns in memory the vector at `far` in its row. Tiles that take turns have brought
+      the next columns when it is their time.
+    - "rows": the line at `far`, in the next step at `far_step` more, and so again in every batch item.
+    - "both": `far` bytes behind the element of the last row, and `far_step` bytes behind the columns.
 
     Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
     """
@@ -36,7 +41,7 @@ def micro_kernel(
 
     def block(b: Any, arguments: list[Any]) -> None:
         a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, *others = arguments
-        c, c_rows, count, start, bias, bounds, turn = others
+        c, c_rows, count, start, bias, bounds, far, far_step = others
         # opaque, or the optimizer keeps a running pointer for every row
         rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
         begin = b.select(b.trunc(start, I1), bias, zeros(b, NV * v.width))
@@ -47,12 +52,19 @@ def micro_kernel(
         row_at = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
         first = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
         length = b.mul(b_step, depth)
-        end, next_columns = b.add(first, length), b.add(length, turn)
-        inner = Loop(b, "depth", [first, row_at, *sums])
-        column, row_at, *sums = inner.state
+        end, next_columns = b.add(first, length), b.add(length, far)
+        inner = Loop(b, "depth", [first, row_at, far, *sums])
+        column, row_at, line, *sums = inner.state
         weights = [kind.load(b, column, j * v.width) for j, kind in enumerate(kinds)]
-        if ahead:
+        if ahead == "columns":
             fetch(b, b.add(column, next_columns))
+        elif ahead == "rows":
+            fetch(b, line)
+            line = b.add(line, far_step)
+        elif ahead == "both":
+            fetch(b, b.add(b.add(rows[-1], row_at), far))
+            for j in range(NV):
+                fetch(b, b.add(column, far_step), j * v.width)
         n = 0
         for row in rows:
             whole = splat.broadcast(b, b.add(row, row_at))
@@ -60,7 +72,7 @@ def micro_kernel(
                 sums[n] = kind.fma(b, whole if kind is splat else kind.low(b, whole), weight, sums[n])
                 n += 1
         column = b.add(column, b_step)
-        inner.close([column, b.add(row_at, a_step), *sums], b.icmp_signed("!=", column, end))
+        inner.close([column, b.add(row_at, a_step), line, *sums], b.icmp_signed("!=", column, end))
         following = b.add(i, i64(1))
         each.close([following, *sums], b.icmp_signed("<", following, batch))
         results = [sums[n : n + NV] for n in range(0, MR * NV, NV)]

@@ -70,9 +70,15 @@ def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Packin
     return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
 
 
-def narrow(p: Panels, size: int) -> int:
-    """The address of the products that take half of the last vector of such panels; 0: it is needed whole."""
-    return catalogue.kernel("products", "narrow", f"f{size}").address if p.halved else 0
+def kinds(p: Panels, size: int, ahead: bool = False) -> np.ndarray:
+    """The addresses of the products that such panels take: all but the last, the last; then those for other panels than
+    the first that reads its rows, which is the one to bring them `ahead`.
+    """  # fmt: skip
+    found = []
+    for first in (ahead, False):
+        for name in ("bounded", "narrow" if p.halved else "bounded"):
+            found.append(catalogue.kernel("products", name + "_ahead" * first, f"f{size}").address)
+    return np.array(found, np.int64)
 
 
 def tap_steps(strides: Ints, kernel: Ints) -> np.ndarray:

@@ -29,6 +29,11 @@ SPARE = 16
 UNBOUNDED = (-np.inf, np.inf)
 #: Where in a table of bounds, [least, most, -inf, inf], those are that bound nothing.
 NONE = 2
+#: Bytes above which what comes next is brought into the cache ahead: hardware does not see where it lies, and what the last
+#: cache holds comes soon enough.
+AHEAD_BYTES = 4 << 20
+#: Vector multiplications in the time that memory takes to answer, and register tiles ahead at most.
+AHEAD_PRODUCTS, AHEAD_TILES = 1600, 8
 #: Bytes of a cache line: a vector that lies across two is loaded twice.
 LINE = 64
 
@@ -106,6 +111,17 @@ def widest() -> int:
 def tile_rows(columns: int) -> int:
     """Rows of the register tile that is `columns` vectors wide."""
     return TILE_ROWS[vector_bytes()][columns - 1]
+
+
+def from_memory(size: int) -> bool:
+    """Whether so many bytes are read from memory, so that what comes next had better be brought into the cache ahead."""
+    return size > AHEAD_BYTES
+
+
+def rows_ahead(columns: int, depth: int) -> int:
+    """How many rows ahead a product of this depth brings what it will read: early enough, in whole tiles."""
+    tall = tile_rows(columns)
+    return tall * min(AHEAD_TILES, ceil_div(AHEAD_PRODUCTS, tall * columns * depth))
 
 
 @lru_cache(maxsize=1024)

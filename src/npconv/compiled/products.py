@@ -12,15 +12,23 @@ from .parts import Part, cases, invoke, shared
 from .target import Target
 
 ARGUMENTS = "a rows a_offsets a_step w w_offsets w_step batch depth c c_rows pixels count start bias bounds"
-#: What tiles may do besides, see `micro_kernel`.
-KINDS = {
+#: Those that take each other's place when a call is planned have three more: see `micro_kernel`; with rows ahead, what is
+#: fetched moves by `far_row` from row to row.
+FAR = "far far_row far_step"
+#: What tiles may do besides.
+KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "ahead": {"ahead": True},
+    "columns_ahead": {"ahead": "columns"},
+    "both_ahead": {"ahead": "both"},
     "bounded": {"bounded": True},
     "narrow": {"narrow": True, "bounded": True},
+    "bounded_ahead": {"bounded": True, "ahead": "rows"},
+    "narrow_ahead": {"narrow": True, "bounded": True, "ahead": "rows"},
 }
-#: invoke(address, columns, a, rows, ...): products whose kind is known when a call is planned.
-INVOKED = invoke(1 + len(ARGUMENTS.split()))
+#: The kinds that kernels call by name.
+OFTEN = ("plain", "columns_ahead")
+#: invoke(address, columns, a, rows, ..., far, far_row, far_step): products whose kind is known when a call is planned.
+INVOKED = invoke(1 + len(f"{ARGUMENTS} {FAR}".split()))
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Part]:
@@ -36,26 +44,31 @@ def multiply(v: Vectors, kind: str = "plain") -> Any:
     return shared("products", kind, v.dtype, 1 + len(ARGUMENTS.split()))
 
 
-def _products(v: Vectors, name: str, *, narrow: bool = False, bounded: bool = False, ahead: bool = False) -> Part:
+def _products(v: Vectors, name: str, *, narrow: bool = False, bounded: bool = False, ahead: str = "") -> Part:
     """All rows of a box with one panel, of as many vectors as `columns` says."""
     walks: Bodies = []
     for n in range(1, v.widest + 1):
         walks.append((f"walk_{name}_{n}", lambda b, a, n=n: _walk(b, a, v, n, narrow, bounded, ahead)))
-    return cases(f"columns {ARGUMENTS}", walks, first=1)
+    arguments = ARGUMENTS if name in OFTEN else f"{ARGUMENTS} {FAR}"
+    return cases(f"columns {arguments}", walks, first=1)
 
 
-def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: bool) -> None:
+def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: str) -> None:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
-    a, rows, *matrices, c, c_rows, pixels, count, start, bias, bounds = arguments
+    a, rows, *matrices, c, c_rows, pixels, count, start, bias, bounds = arguments[: len(ARGUMENTS.split())]
+    far, far_row, far_step = arguments[len(ARGUMENTS.split()) :] or [i64(0)] * 3
     tall, last = v.tile_rows(columns), i64((columns - 1) * v.width)
 
     def tile(state: list[Any], height: int) -> list[Any]:
-        left, rows, c_rows, turn = state
+        left, rows, c_rows, far = state
         block = micro_kernel(v, height, columns, narrow, bounded, ahead)
-        block(b, [a, rows, *matrices, c, c_rows, count, start, bias, bounds, turn])
-        turn = b.select(b.icmp_signed("<", turn, last), b.add(turn, i64(v.width)), i64(0))
-        return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), turn]
+        block(b, [a, rows, *matrices, c, c_rows, count, start, bias, bounds, far, far_step])
+        if ahead == "columns":
+            far = b.select(b.icmp_signed("<", far, last), b.add(far, i64(v.width)), i64(0))
+        elif ahead == "rows":
+            far = b.add(far, b.mul(far_row, i64(height)))
+        return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), far]
 
-    state = [pixels, rows, c_rows, i64(0)]
+    state = [pixels, rows, c_rows, far]
     state = stepped(b, state, tall - REST + 1, lambda state, _: tile(state, tall))
     stepped(b, state, 1, lambda state, _: tile(state, REST))

@@ -14,7 +14,7 @@ from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, 
 from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
-from ..panels import CHUNK, LINE, registers, vector_bytes, whole_lines
+from ..panels import CHUNK, LINE, from_memory, registers, vector_bytes, whole_lines
 from .sizes import FRAME_WORDS, WIDE, Tile, gradient_square, gradient_tiles, tiles
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
@@ -34,9 +34,6 @@ MANY_TAPS = 20
 ADDED = 64
 #: Pixels of such a slab, and of a span of a row, however long it is.
 SLAB = ADDED * CHUNK
-#: Bytes of x above which rows are brought into the cache ahead, of x and g, or of x and y in the forward pass at stride 1:
-#: hardware does not see where they lie, and what the last cache holds comes soon enough.
-AHEAD_BYTES = 4 << 20
 #: Bytes of x up to which the vectors of a slab are taken apart: more should be read in the order of memory.
 SLAB_BYTES = 256 << 10
 
@@ -224,7 +221,7 @@ def plan(
         "y_batch_step": y_strides[0], "step_o": y_strides[1], "chunk_rows": many if square else chunk_rows,
         "chunk_taps": chunk_taps, "packs": int(packs), "repeat": of.repeat, "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
-        "ahead": int(not packs and _square(axes, of) == 1 and x_bytes > AHEAD_BYTES),
+        "ahead": int(not packs and _square(axes, of) == 1 and from_memory(x_bytes)),
         "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(steps)), "fresh_at": fresh_at,
         "w_step_g": step_g, "w_step_o": step_o, "w_step_c": step_c,
         **axes.words(band, step=three_axes(x_strides[2:], 0), y_step=y_steps),
@@ -313,7 +310,7 @@ def plan_gradient(
         "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
         "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK, "repeat": of.repeat,
         "spans": spans, "span": SLAB,
-        "ahead": int(square and not packs and width >= 2 * WIDE and total(geometry.x_shape) * size > AHEAD_BYTES),
+        "ahead": int(square and not packs and width >= 2 * WIDE and from_memory(total(geometry.x_shape) * size)),
         "scratch_step": packed_g_at + (whole_lines(band * width * pixel) if packs_g else 0) + 64,
         **axes.words(band, step=three_axes(x_strides[2:], 0), g_step=three_axes(g_strides[2:], 0)),
     }  # fmt: skip

@@ -26,6 +26,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
     multiply, pack_piece, deliver = products.multiply(v), packing.packing(v), packing.delivering(v)
+    invoke = products.INVOKED
     _, add, *_ = packing.words_for(v)
 
     def pack(lo: int, hi: int, thread: int, a_record: int, a: int, a_to: int, b_record: int, b: int, b_to: int) -> None:
@@ -45,11 +46,12 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         rows: int, places: int, staged_rows: int, a_offsets: int, b_offsets: int, b_last_offsets: int,
         tap_offsets: int, tap_places: int, steps: int, step_count: int,
         a_step: int, b_step: int, b_last_step: int, a_group: int, b_group: int, b_panel: int,
-        out_group: int, out_panel: int, step_lane: int,
+        out_group: int, out_panel: int, step_lane: int, ahead: int, far_a: int, far_b: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of parts (of the pixels) x groups x taps x panels x blocks (of rows), the last innermost.
 
         Sums go to their place at once where lanes lie side by side; `more` adds to what is there, in the same order.
+        `ahead`: the address of the products that fetch what lies `far_a` and `far_b` further in the operands, or 0.
         """
         pitch = columns * width
         direct = parts == 1 and step_lane == size and (more == 0 or step_count == 1)
@@ -79,25 +81,19 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 goal, goal_rows, begin = to, places + table, 2 * more
             for step in range(first, stop):
                 at = 8 * word(steps, 3 * step)
-                multiply(
-                    these,
-                    left,
-                    rows + table,
-                    a_offsets + at,
-                    a_step,
-                    right,
-                    right_offsets + at,
-                    right_step,
-                    word(steps, 3 * step + 1),
-                    word(steps, 3 * step + 2),
-                    goal,
-                    goal_rows,
-                    here,
-                    last_count if final and direct else lanes,
-                    begin if step == first else 2,
-                    0,
-                    0,
-                )
+                count = last_count if final and direct else lanes
+                started = begin if step == first else 2
+                many, depth = word(steps, 3 * step + 1), word(steps, 3 * step + 2)
+                if ahead:
+                    invoke(
+                        ahead, these, left, rows + table, a_offsets + at, a_step, right, right_offsets + at, right_step, many,
+                        depth, goal, goal_rows, here, count, started, 0, 0, far_a, 0, far_b,
+                    )  # fmt: skip
+                else:
+                    multiply(
+                        these, left, rows + table, a_offsets + at, a_step, right, right_offsets + at, right_step, many,
+                        depth, goal, goal_rows, here, count, started, 0, 0,
+                    )  # fmt: skip
             if parts == 1 and not direct:
                 deliver(to, step_lane, places + table, sums, pitch, here, channels, more)
 

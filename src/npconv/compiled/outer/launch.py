@@ -12,7 +12,7 @@ from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue, threads
 from ..calls import Words, address, shared
-from ..panels import SPARE, tile_rows, vector_bytes, whole_lines
+from ..panels import AHEAD_PRODUCTS, LINE, SPARE, from_memory, tile_rows, vector_bytes, whole_lines
 from .arrange import arrange, shape, sums
 from .layout import SKEW
 
@@ -132,10 +132,11 @@ def plan(
     if not total(geometry.y_shape) or not total(geometry.w_shape):
         return (), 0, 0
     found = []
+    streams = from_memory((total(geometry.x_shape) + total(geometry.y_shape)) * dtype.itemsize)
     for image, start, part in _chunks(geometry, dtype):
         x_begin = image * x_strides[0]
         g_begin = image * g_strides[0] + sum(a * step for a, step in zip(start, g_strides[2:], strict=True))
-        found.append(_launch(part, x_strides, g_strides, out_strides, dtype, x_begin, g_begin))
+        found.append(_launch(part, x_strides, g_strides, out_strides, dtype, x_begin, g_begin, streams))
     fixed = 128 + max(sum(one.places[:2]) + one.places[2] * one.tasks * (not one.per_thread) for one in found)
     return tuple(found), fixed, max(one.places[2] * one.per_thread for one in found)
 
@@ -165,6 +166,7 @@ def _launch(
     dtype: np.dtype,
     x_begin: int,
     g_begin: int,
+    streams: bool,
 ) -> Launch:
     size = dtype.itemsize
     way = arrange(geometry, x_strides, g_strides, out_strides, dtype)
@@ -188,6 +190,9 @@ def _launch(
         "b_last_offsets": walk.offsets[2],
         "steps": walk.steps,
     }
+    kind, packs = f"f{size}", int(a.table[0] + b.table[0])
+    ahead = streams and not a.table[0] and walk.inner[0] >= LINE  # else they lie as they are read
+    pixels = AHEAD_PRODUCTS // (tile_rows(panels.columns) * panels.columns)
     shared = {
         "blocks": blocks, "panels": panels.count, "taps": len(way.taps), "groups": groups, "parts": cut.parts,
         "row_count": row_count, "block_rows": block_rows, "block_table": block_rows + SPARE, "columns": panels.columns,
@@ -198,9 +203,9 @@ def _launch(
     inner = {
         "step_count": len(walk.steps), "a_step": walk.inner[0], "b_step": walk.inner[1], "b_last_step": walk.inner[2],
         "a_group": a.group_step, "b_group": b.group_step, "b_panel": b.panel_step,
+        "ahead": catalogue.kernel("products", "both_ahead", kind).address if ahead else 0,
+        "far_a": pixels * walk.inner[0], "far_b": 0 if b.table[0] else pixels * walk.inner[1],
     }  # fmt: skip
-    kind = f"f{size}"
-    packs = int(a.table[0] + b.table[0])
     records = {"a_record": a.table, "b_record": b.table}
     return Launch(
         x_begin + way.x_begin,

@@ -30,7 +30,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     v = Vectors(dtype, target.width)
     size, lanes, width = v.size, v.lanes, v.width
     (pack_box, spread), pack_panel = packing.boxes(v), weights.panel(v)
-    multiply, invoke = products.multiply(v, "bounded"), products.INVOKED
+    invoke = products.INVOKED
     copy, transpose, transpose_edge = v.copy, v.transpose, v.transpose_edge
     record_step, corner_step = 8 * len(RECORD), 8 * len(CORNER)
 
@@ -43,11 +43,11 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         box_d: int, box_h: int, box_w: int, y_step_p: int, packs: int, direct: int,
         rows: int, places: int, staged_rows: int, corners: int, records: int, tap_offsets: int, w_offsets: int,
         w_group: int, bias_group: int, fresh: int, w_o: int, w_c: int, along: int, tap_steps: int, chunk_offsets: int,
-        at_weights: int, narrow: int,
+        at_weights: int, kinds: int, halved: int, far: int, far_row: int, far_step: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of batch x boxes x groups x parts (runs of panels) x cuts (runs of pixels), the last innermost.
 
-        `fresh` weights are the caller's, which are brought in order a chunk at a time. `narrow`: see `blocked`.
+        `fresh` weights are the caller's, which are brought in order a chunk at a time. `kinds`: see `blocked`.
         """
         mine = scratch + thread * scratch_step
         staged = mine + packs
@@ -73,7 +73,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     )  # fmt: skip
                     packed = box * groups + group
                 base = mine
-            for panel in range(panels * part // parts, panels * (part + 1) // parts):
+            first_panel = panels * part // parts
+            for panel in range(first_panel, panels * (part + 1) // parts):
                 record = records + record_step * panel
                 about = corners + corner_step * ((word(record, PHASE) * boxes + corner) * cuts + cut)
                 pixels, table = word(about, 0), 8 * word(about, 1)
@@ -89,9 +90,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 c, c_rows = to, places + table
                 if not direct:
                     c, c_rows, count = staged, staged_rows + table, lanes
-                halved = narrow != 0 and 2 * held <= lanes
-                if halved:
+                short = halved != 0 and 2 * held <= lanes
+                if short:
                     count = min(count, lanes // 2)
+                product = word(kinds, (2 if panel > first_panel else 0) + (1 if short else 0))
                 start, first_bias = 0, bias + group * bias_group + word(record, BIAS_AT)
                 if bias:
                     start = 1
@@ -114,16 +116,11 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                                 (these - 1) * lanes + held, 0, along, at - lanes * width,
                             )  # fmt: skip
                             at_w = chunk_offsets + 8 * word(record, CHUNK_AT)
-                        if halved:
-                            invoke(
-                                narrow, these, source + k * size, rows + table, offsets, size, at, at_w, row, many, depth, c,
-                                c_rows, pixels, count, start, first_bias, limits,
-                            )  # fmt: skip
-                        else:
-                            multiply(
-                                these, source + k * size, rows + table, offsets, size, at, at_w, row, many, depth, c, c_rows,
-                                pixels, count, start, first_bias, limits,
-                            )  # fmt: skip
+                        invoke(
+                            product, these, source + k * size, rows + table, offsets, size, at, at_w, row, many, depth, c,
+                            c_rows, pixels, count, start, first_bias, limits,
+                            source + k * size + word(rows, table >> 3) + far, far_row, far_step,
+                        )  # fmt: skip
                         start = 2
                         k += depth
                     tap += many

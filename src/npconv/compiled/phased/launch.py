@@ -11,8 +11,8 @@ from ...geometry import ConvGeometry, Ints, Joint, ceil_div, effective_kernel, t
 from ...records import dataclass, replace
 from .. import catalogue, tasks
 from ..calls import Launch, Words
-from ..ordered import narrow
-from ..panels import LINE, SPARE, Panels, panels, vector_bytes, whole_lines
+from ..ordered import kinds
+from ..panels import LINE, SPARE, Panels, from_memory, panels, rows_ahead, vector_bytes, whole_lines
 from .records import RECORD
 
 #: Bytes of scratch for one thread that packs weights: a square of vectors.
@@ -238,7 +238,8 @@ def forward_launch(
         "in_d": inputs[0], "in_h": inputs[1], "in_w": inputs[2], "lo_d": low[0], "lo_h": low[1], "lo_w": low[2],
         "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": of_y[2], "packs": pack_bytes, "direct": int(direct),
         "w_group": laid.elements * size, "bias_group": laid.vectors * width, "fresh": int(fresh), "w_o": 0, "w_c": 0,
-        "along": 0, "at_weights": whole_lines(pack_bytes + staged) + SPARE_BYTES, "narrow": narrow(laid.p, size),
+        "along": 0, "at_weights": whole_lines(pack_bytes + staged) + SPARE_BYTES, "halved": int(laid.p.halved),
+        "far": rows_ahead(laid.p.columns, c) * steps[2], "far_row": steps[2], "far_step": LINE // 2,
     }  # fmt: skip
     w_steps = [0]
     if w_strides is not None:
@@ -253,6 +254,7 @@ def forward_launch(
     arrays = {
         **{name: np.concatenate(parts_of) for name, parts_of in tables.items()},
         "records": records, "tap_offsets": np.array(offsets, np.int64), "w_offsets": np.array(laid.w_offsets, np.int64),
+        "kinds": kinds(laid.p, size, not packs and from_memory(total(whole.x_shape) * size)),
         "chunk_offsets": np.array(laid.chunk_offsets, np.int64), "tap_steps": np.array(w_steps, np.int64),
     }  # fmt: skip
     words = Words(catalogue.kernel("phased", "forward", f"f{size}"), values, arrays)

@@ -36,7 +36,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
     """The three steps, task by task."""
     size, lanes, width, read, write = v.size, v.lanes, v.width, reader(v), writer(v)
-    multiply, spread, tell, clear = products.multiply(v, "ahead"), packing.spreader(v), teller(v), v.clear
+    multiply, spread, tell, clear = products.multiply(v, "columns_ahead"), packing.spreader(v), teller(v), v.clear
 
     def forward(
         lo: int, hi: int, thread: int,
