@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from npconv.algorithms.base import input_grad_weights
 from npconv.algorithms.channelwise import ChannelwisePhases
 from npconv.compiled import catalogue, threads
 from npconv.compiled.calls import address
-from npconv.compiled.channelwise import launch, phases
+from npconv.compiled.channelwise import phases
 from npconv.execution import parts
 from npconv.geometry import ConvGeometry, joint
 
@@ -137,22 +136,10 @@ def test_random_problems_in_any_layout_and_on_any_number_of_threads(seed: int, d
                 assert np.array_equal(computed(what, g, a, b, out), first), (g, count)
 
 
-@pytest.fixture
-def fetching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
-    """With True, tiles fetch the rows below however small the arrays are."""
-    if request.param:
-        monkeypatch.setattr(launch, "AHEAD_BYTES", 0)
-    for cached in (launch.plan, launch.plan_gradient):
-        cached.cache_clear()
-    yield request.param
-    for cached in (launch.plan, launch.plan_gradient):
-        cached.cache_clear()
-
-
-@pytest.mark.parametrize("fetching", [False, True], indirect=True)
+@pytest.mark.usefixtures("where_inputs_lie")
 @pytest.mark.parametrize("what", ["forward", "weight_grad"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_squares_of_three_taps_in_both_layouts(dtype: str, what: str, fetching: bool) -> None:
+def test_squares_of_three_taps_in_both_layouts(dtype: str, what: str) -> None:
     """Tiles of two rows, what they leave at the end of rows and columns, and the borders: the same bits everywhere."""
     rng = np.random.default_rng(11)
     last = lambda a: np.moveaxis(np.array(np.moveaxis(a, 1, -1), order="C"), -1, 1)  # noqa: E731

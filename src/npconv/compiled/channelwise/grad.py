@@ -21,15 +21,16 @@ from .pack import gapped, repeating
 from .sizes import WIDE, Taps
 from .squares import (
     AHEAD,
-    COLUMN_MOVE,
+    ANY,
     COUNT,
-    G_MOVE,
     G_PIXEL,
     G_ROW,
     LIMITS,
+    ONE_ROW,
     ROWS,
     TO_MOVE,
-    X_MOVE,
+    TWO_ROWS,
+    WHOLE,
     X_PIXEL,
     ZEROS,
 )
@@ -153,8 +154,8 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
         Rows are cut into `spans` of `span` pixels, each with sums of its own.
 
         `repeat` groups that follow each other read one channel of x, or `repeat_g` of g.
-        `square`: 3 x 3 taps of that stride, in tiles of two rows; else, and for what these leave, pixel by pixel. `ahead`:
-        such tiles bring what the next ones read into the cache.
+        `square`: 3 x 3 taps of that stride, in tiles of two rows; else pixel by pixel. `ahead`: such tiles bring what the
+        next ones read into the cache.
         """
         frame = (scratch + LINE - 1) // LINE * LINE + thread * scratch_step
         offsets = frame + table_at
@@ -180,7 +181,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                         together -= 1  # the last one has fewer channels
                 here = min(together * lanes, used - first * lanes)
                 count = here - (together - 1) * lanes
-                mask_care = 1 if count == lanes else 2
+                kind = WHOLE if count == lanes else ANY
                 target = start + first * taps * wide * width
                 for unit in range(units * slab // slabs, units * (slab + 1) // slabs):
                     first_row = unit % bands * band
@@ -222,27 +223,30 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                     put(frame + LIMITS, lines + 8 * many_lines)
                     put(frame + ZEROS, zeros)
                     put(frame + COUNT, count)
-                    put(frame + X_MOVE, WIDE * move_w * pixel)
-                    put(frame + G_MOVE, WIDE * g_pixel)
-                    put(frame + COLUMN_MOVE, WIDE * move_w)
                     put(frame + TO_MOVE, taps * width)
                     put(frame + AHEAD, ahead)
-                    row, covered = 0, 0
+                    row = 0
+                    while square and row < rows:
+                        top, two = corner_h + row * move_h, row + 2 <= rows
+                        needed = many_lines if two else 3
+                        for kd in range(taps_d):
+                            d = corner_d + kd * far_d
+                            for k in range(needed):
+                                real = 0 <= d < in_d and 0 <= top + k < in_h
+                                put(lines + 8 * k, kd * far_d * plane + k * line)
+                                put(lines + 8 * (many_lines + k), width_in if real or packs else 0)
+                            p = 0
+                            while p < out_w:
+                                some, moved, these = min(strips - p // WIDE, most), WIDE, kind
+                                if not two or some <= 0:  # what squares leave, pixel by pixel
+                                    some, moved, these = min(out_w - p, chunk // 2), 1, TWO_ROWS if two else ONE_ROW
+                                squares(square_tile, these, frame, together, some, target + p // span * every + kd * 9 * width,
+                                        source + row * move_h * line + p * move_w * pixel, gs + row * g_line + p * g_pixel,
+                                        column + p * move_w)  # fmt: skip
+                                p += some * moved
+                        row += 2 if two else 1
                     while row < rows:
                         top = corner_h + row * move_h
-                        if strips and row >= covered and row + 2 <= rows:
-                            covered = row + 2
-                            for kd in range(taps_d):
-                                d = corner_d + kd * far_d
-                                for k in range(many_lines):
-                                    real = 0 <= d < in_d and 0 <= top + k < in_h
-                                    put(lines + 8 * k, kd * far_d * plane + k * line)
-                                    put(lines + 8 * (many_lines + k), width_in if real or packs else 0)
-                                for p in range(0, strips * WIDE, most * WIDE):
-                                    squares(square_tile, mask_care - 1, frame, together, min(most, strips - p // WIDE),
-                                            target + p // span * every + kd * 9 * width,
-                                            source + row * move_h * line + p * move_w * pixel,
-                                            gs + row * g_line + p * g_pixel, column + p * move_w)  # fmt: skip
                         # packed or not, the sums are cut alike, so that memory layout does not show in the result
                         inside = (
                             top >= 0
@@ -251,9 +255,7 @@ def weight_grad(v: Vectors) -> Callable[..., Any]:
                             and corner_d + (taps_d - 1) * far_d < in_d
                         )
                         many, p = 1, 0
-                        if row < covered:
-                            p = strips * WIDE
-                        elif inside:
+                        if inside:
                             many = min(rows - row, (in_h - 1 - (taps_h - 1) * far_h - top) // move_h + 1)
                         if p < out_w and not inside and not packs:
                             for tap in range(taps):

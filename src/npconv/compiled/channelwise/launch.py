@@ -15,7 +15,7 @@ from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
 from ..panels import CHUNK, LINE, from_memory, registers, vector_bytes, whole_lines
-from .sizes import FRAME_WORDS, WIDE, Tile, gradient_square, gradient_tiles, tiles
+from .sizes import BELOW, BESIDE, FRAME_WORDS, NOTHING, WIDE, Tile, gradient_square, gradient_tiles, tiles
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
 BLOCKS = 8
@@ -299,6 +299,9 @@ def plan_gradient(
     packed_g_at = packed_at + (whole_lines(total(axes.box(band)) * pixel) if packs else 0)
     last = WindowAxis(axes.ins[2], axes.kernel[2], axes.moves[2], axes.fars[2], axes.lows[2], 0, width)
     edge_lo, edge_hi = last.inner
+    ahead = NOTHING
+    if square and not packs and from_memory(total(geometry.x_shape) * size):
+        ahead = BELOW if width >= 2 * WIDE else BESIDE
     runs = min(at.vectors, ceil_div(BLOCKS, slabs)) if square and not (packs or packs_g) else at.vectors
     shared = {"taps": taps, "wide": at.wide, "vectors": at.vectors, "slabs": slabs, "groups": of.groups,
               "inputs": of.inputs, "outputs": of.outputs, "repeat_g": of.repeat_g}  # fmt: skip
@@ -310,7 +313,7 @@ def plan_gradient(
         "packs": int(packs), "packs_g": int(packs_g), "packed_at": packed_at, "packed_g_at": packed_g_at,
         "edge_lo": edge_lo, "edge_hi": edge_hi, "chunk": CHUNK, "repeat": of.repeat,
         "spans": spans, "span": SLAB,
-        "ahead": int(square and not packs and width >= 2 * WIDE and from_memory(total(geometry.x_shape) * size)),
+        "ahead": ahead,
         "scratch_step": packed_g_at + (whole_lines(band * width * pixel) if packs_g else 0) + 64,
         **axes.words(band, step=three_axes(x_strides[2:], 0), g_step=three_axes(g_strides[2:], 0)),
     }  # fmt: skip
@@ -334,8 +337,8 @@ def _slabs(geometry: ConvGeometry, axes: Axes, of: Grouping, size: int, flops: i
     if square:
         wanted = max(wanted, min(BLOCKS, ceil_div(total(geometry.x_shape) * size, SLAB_BYTES)))
     band = axes.band(ceil_div(wanted, slices), at.lanes * size, True)
-    if square:  # a sum in memory is added to once for two rows, and for each row by what squares leave
-        often = ceil_div(width // WIDE, CHUNK // (2 * WIDE)) + 2 * (width % WIDE > 0)
+    if square:  # a sum in memory is added to once for two rows, and once by what squares leave
+        often = ceil_div(width // WIDE, CHUNK // (2 * WIDE)) + (width % WIDE > 0)
         band = max(2, min(band + band % 2, 2 * ADDED // often // 2 * 2))
         added = band // 2 * often
     else:  # once for each row at the edges above and below; for others once at the left, in the middle and at the right

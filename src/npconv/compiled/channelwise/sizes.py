@@ -6,6 +6,9 @@ from ...records import dataclass
 
 #: Pixels of a square tile of the gradient, in each of its two rows.
 WIDE = 7
+#: What squares bring into the cache ahead: nothing, what the rows below read, or the vectors after the next of the same
+#: pixels, where an image is no wider than a square.
+NOTHING, BELOW, BESIDE = range(3)
 #: Words of the frame of a forward tile.
 FRAME_WORDS = 30
 #: How wide the kernels are that have tiles for a transposition of stride 2.

@@ -10,19 +10,16 @@ from ...geometry import covered_size
 from ..emit import I64, Vectors, fetch, i64, pointer
 from ..flow import Loop, anew
 from ..parts import Part, cases
-from .sizes import WIDE
+from .sizes import BELOW, BESIDE, WIDE
 from .tiles import FRAME, MASKED, SAFE, between, framed, in_order, store
 
 #: The words of a square tile of the gradient: from pixel to pixel of x and g, from row to row of g; where rows of x lie,
-#: and how wide they are; zeros to read beyond them; channels in the vector; how far x, g and columns move from tile to
-#: tile, and weights from vector to vector; whether rows are brought into the cache ahead.
-WORDS = (
-    *("x_pixel", "g_pixel", "g_row", "rows", "limits", "zeros", "count"),
-    *("x_move", "g_move", "column_move", "to_move", "ahead"),
-)
-X_PIXEL, G_PIXEL, G_ROW, ROWS, LIMITS, ZEROS, COUNT, X_MOVE, G_MOVE, COLUMN_MOVE, TO_MOVE, AHEAD = range(
-    0, 8 * len(WORDS), 8
-)
+#: and how wide they are; zeros to read beyond them; channels in the vector; how far weights move from vector to vector;
+#: what is brought into the cache ahead.
+WORDS = ("x_pixel", "g_pixel", "g_row", "rows", "limits", "zeros", "count", "to_move", "ahead")
+X_PIXEL, G_PIXEL, G_ROW, ROWS, LIMITS, ZEROS, COUNT, TO_MOVE, AHEAD = range(0, 8 * len(WORDS), 8)
+#: The kinds of tiles: squares of whole vectors, or of any; then pixels of one row, or of two.
+WHOLE, ANY, ONE_ROW, TWO_ROWS = range(4)
 
 
 def fetch_below(b: Any, x: Any, rows: Any, right: Any, stride: int, pixels: int) -> None:
@@ -99,15 +96,21 @@ def square_tile(v: Vectors, b: Any, pixels: int, stride: int, care: int, argumen
 
 
 def square_part(v: Vectors, stride: int) -> Part:
-    """A square tile of the gradient, with each kind of care."""
+    """A square tile of the gradient, with each kind of care; then tiles of one pixel for what these leave."""
     bodies = [
         (f"squares{stride}_{care}", lambda b, args, c=care: gradient_square(v, b, stride, c, args))
         for care in (SAFE, MASKED)
     ]
-    return cases("masked, frame, vectors, strip, to, x, g, column", bodies)
+    bodies += [
+        (f"thin{stride}_{rows}", lambda b, args, n=rows: gradient_square(v, b, stride, MASKED, args, n, 1))
+        for rows in (1, 2)
+    ]
+    return cases("kind, frame, vectors, strip, to, x, g, column", bodies)
 
 
-def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[Any]) -> None:
+def gradient_square(
+    v: Vectors, b: Any, stride: int, care: int, arguments: list[Any], rows: int = 2, pixels: int = WIDE
+) -> None:
     """Add the products of `strip` tiles of two rows of outputs to the sums of 3 x 3 taps, vector after vector.
 
     Arguments: the frame; how many vectors; strip; to, (tap, lanes); x, g; the column that x stands at. An input is loaded
@@ -115,9 +118,9 @@ def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[
     """
     frame, vectors, strip, to, x, g, column = arguments
     held = [b.load(pointer(b, frame, 8 * i), typ=I64, align=8) for i in range(len(WORDS))]
-    x_pixel, g_pixel, g_row, rows, limits, zeros, count, x_move, g_move, column_move, to_move, ahead = held
+    x_pixel, g_pixel, g_row, lines, limits, zeros, count, to_move, ahead = held
     mask = v.mask(b, count) if care == MASKED else None
-    lines, each = stride + 3, range(WIDE)
+    many, each = stride * (rows - 1) + 3, range(pixels)
 
     def load(where: Any) -> Any:
         return v.masked_load(b, mask, where) if mask is not None else v.load(b, where)
@@ -127,24 +130,33 @@ def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[
     inner = Loop(b, "strip", [strip, x, g, column, *[ir.Constant(v.vector, None)] * 9])
     left, place, source, here, *sums = inner.state
     factors = [
-        [load(b.add(b.add(source, b.mul(g_row, i64(r))), b.mul(g_pixel, i64(p)))) for p in each] for r in range(2)
+        [load(b.add(b.add(source, b.mul(g_row, i64(r))), b.mul(g_pixel, i64(p)))) for p in each] for r in range(rows)
     ]
-    with b.if_then(b.icmp_signed("!=", ahead, i64(0))):
+    if pixels == WIDE:
         right, g_down, g_right = (anew(b, step) for step in (x_pixel, g_row, g_pixel))
-        fetch_below(b, place, rows, right, stride, WIDE)
-        for r in range(2):
-            for p in each:
-                fetch(b, b.add(b.add(source, b.mul(g_down, i64(r + 2))), b.mul(g_right, i64(p))))
-    for i in range((lines + 1) // 2):  # rows from both ends, so that no sum waits for itself
-        pair = [i, lines - 1 - i] if 2 * i < lines - 1 else [i]
-        begins = [b.add(place, b.load(pointer(b, rows, 8 * k), typ=I64, align=8)) for k in pair]
+        with b.if_then(b.icmp_signed("==", ahead, i64(BELOW))):
+            fetch_below(b, place, lines, right, stride, WIDE)
+            for r in range(2):
+                for p in each:
+                    fetch(b, b.add(b.add(source, b.mul(g_down, i64(r + 2))), b.mul(g_right, i64(p))))
+        with b.if_then(b.icmp_signed("==", ahead, i64(BESIDE))):
+            for k in range(many):
+                begin = b.add(place, b.load(pointer(b, lines, 8 * k), typ=I64, align=8))
+                for j in range(covered_size(3, stride, pixels)):
+                    fetch(b, b.add(begin, b.mul(right, i64(j))), 2 * v.width)
+            for r in range(2):
+                for p in each:
+                    fetch(b, b.add(b.add(source, b.mul(g_down, i64(r))), b.mul(g_right, i64(p))), 2 * v.width)
+    for i in range((many + 1) // 2):  # rows from both ends, so that no sum waits for itself
+        pair = [i, many - 1 - i] if 2 * i < many - 1 else [i]
+        begins = [b.add(place, b.load(pointer(b, lines, 8 * k), typ=I64, align=8)) for k in pair]
         widths = [b.load(pointer(b, limits, 8 * k), typ=I64, align=8) for k in pair]
-        for j in range(covered_size(3, stride, WIDE)):
+        for j in range(covered_size(3, stride, pixels)):
             for k, begin, limit in zip(pair, begins, widths, strict=True):
                 where = b.add(begin, b.mul(x_pixel, i64(j)))
                 value = load(b.select(b.icmp_unsigned("<", b.add(here, i64(j)), limit), where, zeros))
                 done = []
-                for r in range(2):
+                for r in range(rows):
                     for p in each:
                         kh, kw = k - stride * r, j - stride * p
                         if 0 <= kh < 3 and 0 <= kw < 3:
@@ -153,8 +165,9 @@ def gradient_square(v: Vectors, b: Any, stride: int, care: int, arguments: list[
                             done.append(n)
                 in_order(v, b, sums, done)
     left = b.sub(left, i64(1))
-    state = [left, b.add(place, x_move), b.add(source, g_move), b.add(here, column_move), *sums]
-    inner.close(state, b.icmp_signed(">", left, i64(0)))
+    moves = b.mul(x_pixel, i64(stride * pixels)), b.mul(g_pixel, i64(pixels)), i64(stride * pixels)
+    further = [b.add(at, move) for at, move in zip((place, source, here), moves, strict=True)]
+    inner.close([left, *further, *sums], b.icmp_signed(">", left, i64(0)))
     for i, value in enumerate(sums):
         v.store(b, b.fadd(v.load(b, to, i * v.width), value), to, i * v.width)
     vectors = b.sub(vectors, i64(1))
