@@ -281,6 +281,23 @@ def test_nothing_but_the_output_is_written(name: str) -> None:
             assert (frame == 7.0).all()
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_outputs_to_memory_are_brought_ahead(groups: int, where_inputs_lie: str) -> None:
+    """Where they are written in place, and not if groups lie between them; the outputs are those of `blocked`."""
+    g = ConvGeometry(1, 32, 64, (18, 19), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+    rng, last = np.random.default_rng(5), lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+    x, w = (rng.integers(-3, 4, shape).astype(np.float32) for shape in (g.x_shape, g.w_shape))
+    y, expected = (last(np.full(g.y_shape, np.nan, np.float32)) for _ in range(2))
+    for name, out in (("fused_winograd_f4", y), ("blocked", expected)):
+        algorithm = named(name)
+        algorithm.forward(last(x), algorithm.prepare(w, g, x.dtype), g, out)
+    assert np.allclose(y, expected, rtol=0, atol=1e-3)
+    launch = winograd_launch.forward_launch(g, 6, 2, last(x).strides, None, y.strides, x.dtype, 1)
+    assert launch is not None
+    far = launch.words.words[launch.words.at["far"]]
+    assert far == (2 * 4 * 64 * 4 if groups == 1 and where_inputs_lie == "from memory" else 0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bias(name: str) -> None:
     algorithm, rng, g = named(name), np.random.default_rng(4), SHAPES["groups"]

@@ -40,12 +40,11 @@ def function(b: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return found or ir.Function(b.module, ir.FunctionType(result, arguments), name)
 
 
-def fetch(b: Any, address: Any, offset: int = 0) -> None:
+def fetch(b: Any, address: Any, offset: int = 0, to_write: bool = False) -> None:
     """Have the line of an address brought into the cache; any address will do."""
     wanted = function(b, "llvm.prefetch.p0", ir.VoidType(), [PTR, I32, I32, I32])
-    b.call(
-        wanted, [pointer(b, address, offset), *(ir.Constant(I32, value) for value in (0, 3, 1))]
-    )  # to read, keep, data
+    how = (int(to_write), 3, 1)  # to read or to write, keep, data
+    b.call(wanted, [pointer(b, address, offset), *(ir.Constant(I32, value) for value in how)])
 
 
 def emitted(count: int, result: Any = types.void) -> Callable[[Any], Any]:

@@ -15,7 +15,7 @@ from .shape import FORMS
 
 #: What the kernels call them with, but for the outputs.
 TILES = "two, to, to_next, to_step, source, next, step_h, step_w, far, count"
-OUTPUTS = "two, to, step_h, step_w, source, step, bias, bounds, seen, count"
+OUTPUTS = "two, to, step_h, step_w, far, source, step, bias, bounds, seen, count"
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Part]:
@@ -86,7 +86,10 @@ def _tiles(v: Vectors, name: str, rows: Rows, ahead: bool) -> Part:
 
 
 def _outputs(v: Vectors, name: str, rows: Rows) -> Part:
-    """`count` vectors of a tile of sums times the matrix, each with its bias, kept between `bounds`."""
+    """`count` vectors of a tile of sums times the matrix, each with its bias, kept between `bounds`.
+
+    Unless it is 0, the tile that lies `far` bytes away is brought into the cache, to be written.
+    """
     width, m, n = v.width, len(rows), len(rows[0])
 
     def finish(b: Any, values: list[Any], addresses: list[Any], bias: Any, bounds: Any, seen: Any) -> None:
@@ -96,19 +99,29 @@ def _outputs(v: Vectors, name: str, rows: Rows) -> Part:
             v.store(b, v.between(b, value, bounds), address)
         v.store(b, v.fma(b, reduce(b.fadd, values), v.constant(0.0), v.load(b, seen)), seen)
 
+    def bring(b: Any, to: Any, step_h: Any, step_w: Any, far: Any, rows: int) -> None:
+        with b.if_then(b.icmp_signed("!=", far, i64(0))):
+            begin, h, w = b.add(to, far), anew(b, step_h), anew(b, step_w)
+            for i in range(rows):
+                for j in range(m):
+                    fetch(b, b.add(begin, b.add(b.mul(h, i64(i)), b.mul(w, i64(j)))), to_write=True)
+
     def flat(b: Any, a: list[Any]) -> None:
-        to, _, step_w, source, step, bias, bounds, seen, count = a
+        to, _, step_w, far, source, step, bias, bounds, seen, count = a
 
         def one(to: Any, source: Any, bias: Any) -> None:
+            bring(b, to, i64(0), step_w, far, 1)
             values = linear(v, b, rows, [v.load(b, b.add(source, b.mul(step, i64(i)))) for i in range(n)])
             finish(b, values, [b.add(to, b.mul(step_w, i64(i))) for i in range(m)], bias, bounds, seen)
 
         _repeated(b, count, (to, source, bias), (i64(width),) * 3, one)
 
     def square(b: Any, a: list[Any]) -> None:
-        to, step_h, step_w, source, step, bias, bounds, seen, count = a
+        to, step_h, step_w, far, source, step, bias, bounds, seen, count = a
 
         def one(to: Any, source: Any, bias: Any) -> None:
+            bring(b, to, step_h, step_w, far, m)
+
             def row(i: int, values: list[Any]) -> None:
                 begin = b.add(to, b.mul(step_h, i64(i)))
                 finish(b, values, [b.add(begin, b.mul(step_w, i64(j))) for j in range(m)], bias, bounds, seen)

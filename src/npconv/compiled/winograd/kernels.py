@@ -51,7 +51,7 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
         entries: int, taps: int, together_taps: int,
         piece: int, pieces: int, v_piece: int, panels: int, columns: int, last_columns: int, last_count: int,
         u_panel: int, u_group: int, u_step: int, u_last: int,
-        late: int, w_taps: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
+        far: int, late: int, w_taps: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int,
         side_h: int, side_w: int, lowest: int, run_taps: int, together: int, at_u: int, late_step: int, at_held: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of groups x depth blocks x runs of tiles x parts (runs of panels).
@@ -135,7 +135,7 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
                             source = sums + ((t - first + i) * depths + d) * m_row
                             valid = min(m_w, many_w - i * m_w)
                             write(
-                                output_transform, m_w, to, step_h, step_w, source, m_step, n_h > 1, many_h, valid, these,
+                                output_transform, m_w, to, step_h, step_w, far, source, m_step, n_h > 1, many_h, valid, these,
                                 last_count if direct and final else lanes, added, bounds, seen, spare,
                             )  # fmt: skip
                             to += m_w * step_w

@@ -6,11 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
+from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue
 from ..calls import Launch, Words
-from ..panels import SPARE, odd_lines, whole_lines
+from ..panels import SPARE, from_memory, odd_lines, whole_lines
 from .shape import LONGEST, TASKS, Axes, Cut, axes, cut, empty, image_table, position_taps, transform
 
 #: What `forward` is told of weights that it transforms.
@@ -124,6 +124,9 @@ def forward_launch(
     span = c.n_w if in_place else covered_size(c.n_w, m, across)
     at_out = at_box + whole_lines(per_phase * c.n_h * span * channels * size + width)
     at_u = whole_lines(at_out + (0 if direct else (c.m_h * m * across + c.lanes) * c.m_row))
+    # the tile after the next; stores wait for the last cache less than loads, and pixels of many groups meet in one set
+    many = from_memory(total(geometry.y_shape) * size // 2) and geometry.groups == 1
+    far = 2 * m * y_steps[2] if direct and many else 0
     late = dict.fromkeys(LATE, 0)
     end = at_u
     if w_strides is not None:
@@ -148,7 +151,7 @@ def forward_launch(
         "runs": c.runs, "deep": c.deep, "parts": c.parts, "channels": channels, "outputs": outputs,
         "in_d": a.planes_in, "lo_d": a.plane_low, "out_d": a.planes_out, "x_c": x_strides[1], "y_c": y_strides[1],
         **{f"{of}_{axis}": step for of, steps in (("x", x_steps), ("y", y_steps)) for axis, step in zip("dhw", steps, strict=True)},
-        "packs": int(not in_place), "direct": int(direct), "v_row": c.v_row, "v_step": c.v_step, "m_row": c.m_row,
+        "packs": int(not in_place), "direct": int(direct), "far": far, "v_row": c.v_row, "v_step": c.v_step, "m_row": c.m_row,
         "m_step": c.m_step, "at_seen": at_seen, "at_v": at_v, "at_m": at_m, "at_box": at_box, "at_out": at_out,
         "piece": c.piece, "pieces": c.pieces, "v_piece": c.v_piece, "together_taps": max(1, LONGEST // c.piece),
         "scratch_step": whole_lines(end), **late,

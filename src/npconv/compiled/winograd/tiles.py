@@ -78,26 +78,28 @@ def reader(v: Vectors) -> Any:
 
 
 def writer(v: Vectors) -> Any:
-    """write(transform, m, to, step_h, step_w, from, from_step, two, rows, columns, vectors, count, bias, bounds, seen, spare).
+    """write(transform, m, to, step_h, step_w, far, from, from_step, two, rows, columns, vectors, count, bias, bounds, seen, spare).
 
     A^T M A + bias, kept between `bounds`. Of a tile of m x m outputs (or m, if not `two`), `rows` x `columns` are written,
     `vectors` of each, the first `count` channels of the last one. Where an output was not finite before it was bounded,
     the vector at `seen` has a NaN afterwards.
     """
-    width, lanes, copy_first, back = v.width, v.lanes, v.copy_first, invoke(10)
+    width, lanes, copy_first, back = v.width, v.lanes, v.copy_first, invoke(11)
 
     @inner
     def write(
-        transform: int, m: int, to: int, step_h: int, step_w: int, source: int, step: int, two: bool, rows: int, columns: int,
-        vectors: int, count: int, bias: int, bounds: int, seen: int, spare: int,
+        transform: int, m: int, to: int, step_h: int, step_w: int, far: int, source: int, step: int, two: bool,
+        rows: int, columns: int, vectors: int, count: int, bias: int, bounds: int, seen: int, spare: int,
     ) -> None:  # fmt: skip
         full = 0
         if columns == m and (rows == m or not two):
             full = vectors - (count < lanes)
             if full:
-                back(transform, two, to, step_h, step_w, source, step, bias, bounds, seen, full)
+                back(transform, two, to, step_h, step_w, far, source, step, bias, bounds, seen, full)
         for j in range(full, vectors):
-            back(transform, two, spare, m * width, width, source + j * width, step, bias + j * width, bounds, seen, 1)
+            back(
+                transform, two, spare, m * width, width, 0, source + j * width, step, bias + j * width, bounds, seen, 1
+            )
             held = count if j == vectors - 1 else lanes
             for r in range(rows):
                 for c in range(columns):
