@@ -112,6 +112,7 @@ def poisoned(shape, dtype) -> np.ndarray:
     return np.full(shape, np.nan, dtype)
 
 
+@pytest.mark.usefixtures("where_inputs_lie")
 @pytest.mark.parametrize("start", range(0, 320, 20))
 def test_maxima(start, monkeypatch, ran):
     for seed in range(start, start + 20):
@@ -137,6 +138,7 @@ def test_maxima(start, monkeypatch, ran):
         assert len(ran) >= done + 2, f"no kernel ran for {seed}"
 
 
+@pytest.mark.usefixtures("where_inputs_lie")
 @pytest.mark.parametrize("start", range(0, 320, 20))
 def test_means(start, monkeypatch, ran):
     for seed in range(start, start + 20):
@@ -211,6 +213,30 @@ def test_the_number_of_threads_changes_no_bit(kernel, options, dtype, layout):
             assert [array.tobytes() for array in everything()] == alone
 
 
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("indices", [False, True])
+def test_inputs_from_memory_are_brought_ahead(layout, indices, where_inputs_lie, monkeypatch):
+    """The kernel is told how far, and how much; with the tables of the small call, it finds the same."""
+    told, run = [], pools_launch.Launch.run
+
+    def noted(self, *arrays):
+        told.append({name: self.words[i] for i, name in enumerate(self.entry.arguments) if name in ("far", "fresh")})
+        return run(self, *arrays)
+
+    monkeypatch.setattr(pools_launch.Launch, "run", noted)
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((3, 20, 33, 40) if layout == "channels_first" else (3, 33, 40, 20), dtype=np.float32)
+    options = {"stride": 2, "padding": 1, "layout": layout}
+    got = npconv.max_pool(x, 3, return_indices=indices, **options)
+    expected = by_numpy(monkeypatch, npconv.max_pool, x, 3, return_indices=indices, **options)
+    for a, b in zip(got, expected, strict=True) if indices else [(got, expected)]:
+        assert np.array_equal(a, b)
+    # a row of outputs begins two rows of 40 numbers further, a pixel two pixels of 20 channels
+    fresh = -(-33 * 40 * 4 // 17) if layout == "channels_first" else 2 * 20 * 4
+    assert told == [{"far": 4096 if where_inputs_lie == "from memory" else 0, "fresh": fresh}]
+
+
+@pytest.mark.usefixtures("where_inputs_lie")
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("k", [2, 3])
 def test_against_the_loops(k, layout, ran):

@@ -14,6 +14,7 @@ from .setting import (
     CACHED,
     Setting,
     Shares,
+    ahead,
     named_strides,
     number_tables,
     one_window,
@@ -33,7 +34,7 @@ from .tables import padded
 
 def reduce(s: Setting, shares: Shares | None) -> Launch | None:
     """x to y: the means, with what to divide by, or the maxima."""
-    values = {"sums": int(shares is not None), "channels": s.shape[1], **per_axis("out", s.outs)}
+    values = {"sums": int(shares is not None), "channels": s.shape[1], **per_axis("out", s.outs), **ahead(s)}
     values |= named_strides("x", s.x) | named_strides("y", s.y) | tap_steps(s)
     if one_window(s):
         if pixel(s) != s.dtype.itemsize:
@@ -85,7 +86,7 @@ def winners(s: Setting, numbers: tuple[int, int, Ints]) -> Launch | None:
     along = three(spatial, s.last, 0)
     steps, tables = number_tables(s, along)
     values = {"number_n": n, "number_c": c, "channels": s.shape[1], **per_axis("out", s.outs), **steps}
-    values |= named_strides("x", s.x) | named_strides("y", s.y) | tap_steps(s)
+    values |= named_strides("x", s.x) | named_strides("y", s.y) | tap_steps(s) | ahead(s)
     arrays = window_tables(s) | tables
     if s.last:
         rows = s.shape[0] * s.outs[0] * s.outs[1]

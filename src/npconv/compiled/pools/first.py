@@ -12,6 +12,7 @@ from typing import Any
 
 from ..build import inner
 from ..emit import word
+from ..packing import bring_all
 from ..target import Target
 from .lanes import Lanes, quotient, remainder
 from .rows import FEW, row_words
@@ -136,7 +137,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         out_d: int, out_h: int, out_w: int, x_n: int, x_c: int, step_d: int, step_h: int,
         y_n: int, y_c: int, y_d: int, y_h: int, begin_d: int, begin_h: int, begin_w: int, count_d: int, count_h: int, count_w: int,
         stride: int, dilation: int, low: int, taps: int, margin: int, pitch: int, in_place: int, reach: int,
-        share_d: int, share_h: int, shares: int, inverse: int,
+        share_d: int, share_h: int, shares: int, inverse: int, far: int, fresh: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of planes x parts of their rows of outputs. `stride` 0 reads windows one by one."""
         row = scratch + thread * scratch_step
@@ -155,6 +156,9 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 to = y + n * y_n + c * y_c + i * y_d + j * y_h
                 d, h = word(count_d, i), word(count_h, j)
                 share = word(share_d, i) * word(share_h, j)
+                if far:
+                    bring_all(x + n * x_n + c * x_c + r * fresh + far, 0, 1, fresh)
+                    bring_all(to + far, 0, 1, out_w * size)
                 if not in_place:
                     if sums:
                         down_sum(row, at, 0, end, end, d, h, step_d, step_h)

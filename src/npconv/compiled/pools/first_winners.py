@@ -7,6 +7,7 @@ from typing import Any
 
 from ..build import inner
 from ..emit import word
+from ..packing import bring_all
 from ..target import Target
 from .lanes import Lanes, quotient, remainder
 from .rows import row_words
@@ -119,6 +120,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         y_n: int, y_c: int, y_d: int, y_h: int, begin_d: int, begin_h: int, begin_w: int, count_d: int, count_h: int, count_w: int,
         from_d: int, from_h: int, from_w: int, start_w: int, number_d: int, number_h: int, number_w: int,
         number_n: int, number_c: int, stride: int, dilation: int, low: int, taps: int, margin: int, pitch: int, held: int,
+        far: int, fresh: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of planes x parts of their rows of outputs: maxima and their 64-bit indices."""
         mine = scratch + thread * scratch_step
@@ -130,6 +132,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             for r in range(quotient(rows * part, parts), quotient(rows * (part + 1), parts)):
                 i, j = quotient(r, out_h), remainder(r, out_h)
                 place = n * y_n + c * y_c + i * y_d + j * y_h
+                if far:
+                    bring_all(x + n * x_n + c * x_c + r * fresh + far, 0, 1, fresh)
+                    bring_all(y + place + far, 0, 1, out_w * size)
+                    bring_all(indices + quotient(place, size) * 8 + far, 0, 1, out_w * 8)
                 row_winners(
                     y + place, indices + quotient(place, size) * 8, n * number_n + c * number_c,
                     x + n * x_n + c * x_c + word(begin_d, i) + word(begin_h, j), mine + margin * size, pitch, end,

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..build import inner
 from ..emit import word
+from ..packing import bring_all
 from ..target import Target
 from .lanes import Lanes, quotient, remainder
 from .rows import FEW
@@ -137,7 +138,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         x: int, y: int, sums: int, chunks: int, parts: int, channels: int, out_d: int, out_h: int, out_w: int,
         x_n: int, step_d: int, step_h: int, step_w: int, y_n: int, y_d: int, y_h: int, y_w: int,
         begin_d: int, begin_h: int, begin_w: int, count_d: int, count_h: int, count_w: int,
-        share_d: int, share_h: int, share_w: int,
+        share_d: int, share_h: int, share_w: int, far: int, fresh: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of rows of output pixels x chunks of a row x parts of the channels."""
         vectors = quotient(channels + many - 1, many)
@@ -155,6 +156,9 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             for k in range(quotient(out_w * chunk, chunks), quotient(out_w * (chunk + 1), chunks)):
                 at, to, w = base + word(begin_w, k), target + k * y_w, word(count_w, k)
                 divisor = share * word(share_w, k)
+                if far and h > 0:
+                    bring_all(at + far, step_h, h, fresh)
+                    bring_all(to + far, 0, 1, (stop - start) * size)
                 c = start
                 while c + 4 * many <= stop:
                     if sums:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..emit import word
+from ..packing import bring_all
 from ..target import Target
 from .channels import channel_winner
 from .lanes import Lanes, quotient, remainder
@@ -30,6 +31,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         x_n: int, step_d: int, step_h: int, step_w: int, y_n: int, y_d: int, y_h: int, y_w: int,
         begin_d: int, begin_h: int, begin_w: int, count_d: int, count_h: int, count_w: int,
         from_d: int, from_h: int, from_w: int, number_d: int, number_h: int, number_w: int, number_n: int, number_c: int,
+        far: int, fresh: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of rows of output pixels x chunks of a row: maxima and their 64-bit indices."""
         for block in range(lo, hi):
@@ -43,6 +45,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             for k in range(quotient(out_w * chunk, chunks), quotient(out_w * (chunk + 1), chunks)):
                 at, w = base + word(begin_w, k), word(count_w, k)
                 here = number + word(from_w, k)
+                if far and h > 0:
+                    bring_all(at + far, step_h, h, fresh)
+                    bring_all(y + place + k * y_w + far, 0, 1, channels * size)
+                    bring_all(indices + quotient(place + k * y_w, size) * 8 + far, 0, 1, channels * 8)
                 for c in range(0, channels, many):
                     mask = first(min(many, channels - c))
                     m, code = winner(

@@ -10,9 +10,11 @@ import numpy as np
 from ...geometry import BinAxis, Ints, WindowAxis, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue
-from ..panels import vector_bytes
+from ..panels import LINE, from_memory, vector_bytes
 from .tables import ABSENT, LONGEST, AxisTables, padded
 
+#: How many bytes ahead of a row or a pixel inputs are brought into the cache, if they come from memory.
+FAR = 4096
 Axes = Sequence[WindowAxis | BinAxis]
 #: Counts by which the sum of a window is divided: their product, one per axis.
 Shares = Sequence[Sequence[int]]
@@ -149,6 +151,17 @@ def named_strides(name: str, strides: Ints) -> dict[str, int]:
 
 def tap_steps(s: Setting) -> dict[str, int]:
     return per_axis("step", [stride * t.axis.dilation for stride, t in zip(s.x[2:], s.axes, strict=True)])
+
+
+def ahead(s: Setting) -> dict[str, int]:
+    """How far ahead inputs are brought into the cache, 0 for not at all, and how many bytes of each run at a time.
+
+    For a pixel of outputs where channels lie side by side, else for a row of them: hardware does not see windows come.
+    """
+    (d, h, w), (out_d, out_h, out_w) = s.sizes, s.outs
+    fresh = ceil_div(w * s.x[4], out_w) if s.last else ceil_div(d * h * s.x[3], out_d * out_h)
+    comes = from_memory(total(s.shape) * s.dtype.itemsize) and fresh >= 2 * LINE
+    return {"far": FAR if comes else 0, "fresh": fresh}
 
 
 def work_of(s: Setting) -> float:
