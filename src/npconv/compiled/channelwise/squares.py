@@ -120,7 +120,7 @@ def gradient_square(
     held = [b.load(pointer(b, frame, 8 * i), typ=I64, align=8) for i in range(len(WORDS))]
     x_pixel, g_pixel, g_row, lines, limits, zeros, count, to_move, ahead = held
     mask = v.mask(b, count) if care == MASKED else None
-    many, each = stride * (rows - 1) + 3, range(pixels)
+    many, each = covered_size(3, stride, rows), range(pixels)
 
     def load(where: Any) -> Any:
         return v.masked_load(b, mask, where) if mask is not None else v.load(b, where)

@@ -13,6 +13,7 @@ from .setting import (
     CACHED,
     Setting,
     Shares,
+    ahead,
     five,
     named_strides,
     number_tables,
@@ -61,7 +62,7 @@ def back(s: Setting, into: Setting, shares: Shares | None) -> Launch | None:
 
 def _tiled(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray], given: str) -> Launch | None:
     rows = s.shape[0] * s.outs[0] * s.outs[1]
-    values |= {"chunks": cuts(rows, s.outs[2]), **per_axis("out", s.outs)}
+    values |= {"chunks": cuts(rows, s.outs[2]), **per_axis("out", s.outs), **ahead(s)}
     values["parts"] = cuts(rows * values["chunks"], ceil_div(s.shape[1], s.lanes))
     blocks = rows * values["chunks"] * values["parts"]
     return launched(
@@ -152,6 +153,6 @@ def _first_back(s: Setting, values: dict[str, int], arrays: dict[str, np.ndarray
     scratch = slots * row + 8 * s.lanes * size + 256
     arrays |= {"table_d": boxes[0], "table_h": boxes[1]}
     values |= {"stride": stride, "low": low, "row": row, "slots": slots, "before": before, "scratch_step": scratch}
-    values |= {"boxes_d": len(boxes[0]), "boxes_h": len(boxes[1])}
+    values |= {"boxes_d": len(boxes[0]), "boxes_h": len(boxes[1]), **ahead(s)}
     blocks = s.shape[0] * s.shape[1] * len(boxes[0]) * len(boxes[1])
     return launched("first_back", s.dtype, values, arrays, given, blocks, 3 * work_of(s), scratch)

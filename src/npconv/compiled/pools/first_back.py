@@ -11,6 +11,7 @@ from typing import Any
 
 from ..build import inner
 from ..emit import word
+from ..packing import bring_all
 from ..target import Target
 from .lanes import Lanes, quotient, remainder
 from .rows import row_words
@@ -63,7 +64,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         in_w: int, out_w: int, g_n: int, g_c: int, g_d: int, g_h: int, dx_n: int, dx_c: int, dx_d: int, dx_h: int,
         stride: int, low: int, row: int, slots: int, before: int, remainders: int, reaches: int,
         open_d: int, open_h: int, open_w: int, list_d: int, list_h: int, list_w: int,
-        share_d: int, share_h: int, shares: int, inverse: int,
+        share_d: int, share_h: int, shares: int, inverse: int, far: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of planes x boxes of their rows of inputs.
 
@@ -85,6 +86,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 for j in range(o_h, word(box_h, 3)):
                     at = g + n * g_n + c * g_c + i * g_d + j * g_h
                     share = word(share_d, i) * word(share_h, j)
+                    if far:
+                        bring_all(at + far, 0, 1, out_w * size)
                     for q in range(0, out_w, many):
                         value = load_some(at + q * size, first(out_w - q), zero())
                         store(slot + q * size, divided(value, share, inverse, shares + q * size))
@@ -94,6 +97,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 for j in range(word(box_h, 0), word(box_h, 1)):
                     h0, h1 = word(open_h, j), word(open_h, j + 1)
                     to = dx + n * dx_n + c * dx_c + i * dx_d + j * dx_h
+                    if far:
+                        bring_all(to + far, 0, 1, in_w * size)
                     if stride == 0:
                         for k in range(in_w):
                             s = as_element(0)

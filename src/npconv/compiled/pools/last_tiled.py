@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..emit import word
+from ..packing import bring_all
 from ..target import Target
 from .channels import channel_winner
 from .lanes import Lanes, quotient, remainder
@@ -41,7 +42,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         g_n: int, g_d: int, g_h: int, g_w: int, dx_n: int, places_n: int, places_d: int, places_h: int, places_w: int,
         begin_d: int, begin_h: int, begin_w: int, count_d: int, count_h: int, count_w: int,
         from_d: int, from_h: int, from_w: int, number_d: int, number_h: int, number_w: int,
-        share_d: int, share_h: int, share_w: int,
+        share_d: int, share_h: int, share_w: int, far: int, fresh: int,
     ) -> None:  # fmt: skip
         """Gradients where every input is in one window: that window writes it, whole rows of outputs at a time.
 
@@ -65,6 +66,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 exact = divisor & (divisor - 1) == 0
                 by = splat(as_element(1) / as_element(divisor) if exact else as_element(divisor))
                 number = word(from_d, i) + word(from_h, j) + word(from_w, k)
+                if far and h > 0:
+                    bring_all(dx + n * dx_n + corner + far, step_h, h, fresh)
+                    if mode == 1:
+                        bring_all(x + n * x_n + corner + far, step_h, h, fresh)
                 for c in range(start, stop, many):
                     mask = first(min(many, stop - c))
                     value = load_some(g + n * g_n + i * g_d + j * g_h + k * g_w + c * size, mask, zero())
