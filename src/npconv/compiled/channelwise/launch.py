@@ -188,6 +188,7 @@ def plan(
         2 * slices * height * width * at.vectors * at.lanes * (at.wide * taps + STORE_PRODUCTS * (4 if quads else 1))
     )
     wanted = min(BLOCKS, ceil_div(flops, BLOCK_FLOPS))
+    stride = _square(axes, of)
     parts, square = min(at.vectors, ceil_div(wanted, slices)), step_rows > 1 or quads is not None
     across = not (packs or stages) and (square or at.vectors > width // TILE_PIXELS)
     if across and square and (steps is None or steps[0] == size):
@@ -221,7 +222,7 @@ def plan(
         "y_batch_step": y_strides[0], "step_o": y_strides[1], "chunk_rows": many if square else chunk_rows,
         "chunk_taps": chunk_taps, "packs": int(packs), "repeat": of.repeat, "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
-        "ahead": int(not packs and _square(axes, of) == 1 and from_memory(x_bytes)),
+        "ahead": int(not packs and stride > 0 and from_memory(x_bytes // max(1, stride) ** 2)),
         "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(steps)), "fresh_at": fresh_at,
         "w_step_g": step_g, "w_step_o": step_o, "w_step_c": step_c,
         **axes.words(band, step=three_axes(x_strides[2:], 0), y_step=y_steps),
