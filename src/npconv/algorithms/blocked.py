@@ -157,10 +157,10 @@ def _far_step(packs: bool, step_c: int, step_w: int, geometry: ConvGeometry, siz
     Where a box is much work, or hardware sees where it lies, that would only be in the way.
     """
     grouped = geometry.groups > 1
-    if not packs or (step_c == size and not grouped):
-        return LINE // 2 if not packs or geometry.in_channels * size > RUN_BYTES else 0
+    if not packs:
+        return LINE // 2
     if step_c == size:
-        return step_w
+        return step_w if grouped else LINE // 2 if geometry.in_channels * size > RUN_BYTES else 0
     return step_c if grouped or geometry.taps == 1 else 0
 
 

@@ -70,10 +70,11 @@ def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Packin
     return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
 
 
-def kinds(p: Panels, size: int, ahead: bool = False) -> np.ndarray:
-    """The addresses of the products that such panels take: all but the last, the last; then those for other panels than
-    the first that reads its rows, which is the one to bring them `ahead`.
-    """  # fmt: skip
+def kinds(p: Panels, size: int, ahead: bool) -> np.ndarray:
+    """The addresses of the products for panels but the last, and for the last: of a first panel, then of those after it.
+
+    The first panel that reads some rows is the one to bring those to come `ahead`.
+    """
     found = []
     for first in (ahead, False):
         for name in ("bounded", "narrow" if p.halved else "bounded"):

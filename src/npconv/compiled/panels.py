@@ -118,10 +118,14 @@ def from_memory(size: int) -> bool:
     return size > AHEAD_BYTES
 
 
+def steps_ahead(columns: int) -> int:
+    """How many steps of a product pass before memory answers."""
+    return ceil_div(AHEAD_PRODUCTS, tile_rows(columns) * columns)
+
+
 def rows_ahead(columns: int, depth: int) -> int:
     """How many rows ahead a product of this depth brings what it will read: early enough, in whole tiles."""
-    tall = tile_rows(columns)
-    return tall * min(AHEAD_TILES, ceil_div(AHEAD_PRODUCTS, tall * columns * depth))
+    return tile_rows(columns) * min(AHEAD_TILES, ceil_div(steps_ahead(columns), depth))
 
 
 @lru_cache(maxsize=1024)

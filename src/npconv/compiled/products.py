@@ -55,8 +55,9 @@ def _products(v: Vectors, name: str, *, narrow: bool = False, bounded: bool = Fa
 
 def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: str) -> None:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
-    a, rows, *matrices, c, c_rows, pixels, count, start, bias, bounds = arguments[: len(ARGUMENTS.split())]
-    far, far_row, far_step = arguments[len(ARGUMENTS.split()) :] or [i64(0)] * 3
+    many = len(ARGUMENTS.split())
+    a, rows, *matrices, c, c_rows, pixels, count, start, bias, bounds = arguments[:many]
+    far, far_row, far_step = arguments[many:] or [i64(0)] * 3
     tall, last = v.tile_rows(columns), i64((columns - 1) * v.width)
 
     def tile(state: list[Any], height: int) -> list[Any]:

@@ -12,7 +12,7 @@ from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue, threads
 from ..calls import Words, address, shared
-from ..panels import AHEAD_PRODUCTS, LINE, SPARE, from_memory, tile_rows, vector_bytes, whole_lines
+from ..panels import LINE, SPARE, from_memory, steps_ahead, tile_rows, vector_bytes, whole_lines
 from .arrange import arrange, shape, sums
 from .layout import SKEW
 
@@ -191,8 +191,8 @@ def _launch(
         "steps": walk.steps,
     }
     kind, packs = f"f{size}", int(a.table[0] + b.table[0])
-    ahead = streams and not a.table[0] and walk.inner[0] >= LINE  # else they lie as they are read
-    pixels = AHEAD_PRODUCTS // (tile_rows(panels.columns) * panels.columns)
+    ahead = streams and not a.table[0] and walk.inner[0] >= LINE  # hardware sees shorter steps
+    pixels = steps_ahead(panels.columns)
     shared = {
         "blocks": blocks, "panels": panels.count, "taps": len(way.taps), "groups": groups, "parts": cut.parts,
         "row_count": row_count, "block_rows": block_rows, "block_table": block_rows + SPARE, "columns": panels.columns,
