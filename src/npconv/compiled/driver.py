@@ -53,16 +53,20 @@ from .threads import STATE_BYTES
 ) = range(0, STATE_BYTES, LINE)
 #: Nanoseconds after which a launch returns to Python.
 SLICE = 200_000_000
-#: Polls before a worker sleeps, some 20 to 50 microseconds, and before a caller lets others run.
+#: Polls before who waits for others inside a launch lets others run, some 20 to 50 microseconds.
 SPINS = 2000
-#: Nanoseconds within which the next launch is in a row with the last, and from the how-manieth on workers are woken.
-CLOSE, WOKEN_FROM = 60_000, 4
+#: Nanoseconds that a worker stays awake after a launch, within which the next one is in a row with it; and from the
+#: how-manieth in a row on workers are woken. Python takes up to a hundred microseconds from one launch to the next where
+#: the first has driven it out of the caches.
+AWAKE, WOKEN_FROM = 120_000, 4
+#: Polls from one look at the clock to the next, less one: a poll takes from 10 nanoseconds to 40, by the processor.
+POLLS = 31
 
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE, EVERYONE = 128, 129, 0x7FFFFFFF
 #: Linux's numbers of (futex, sched_yield, sched_setaffinity, sched_getaffinity, getcpu).
 SYSTEM_CALLS = {"x86_64": (202, 24, 203, 204, 309), "aarch64": (98, 124, 122, 123, 168)}
 #: Nanoseconds of sleep after which a worker keeps off the caller's processor.
-NAP = 1_000_000
+NAP = 200_000
 #: Words of a set of processors: where there are more than this holds, sleepers sleep anywhere.
 SET = 16
 MONOTONIC = 1
@@ -189,14 +193,14 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         nap = sets + 8 * 3 * SET
         write(nap + 8, NAP)
         while True:
-            spins = 0
+            spins, until = 0, now() + AWAKE
             ticket = read(state + TICKET)
             while idle(ticket, seen):
                 if read(state + STOP) != 0:
                     return
                 spins += 1
                 pause()
-                if spins > SPINS:
+                if spins & POLLS == 0 and now() > until:
                     add(state + SLEEPERS, 1)
                     if sleep(state, seen, nap) != 0:
                         kept_off = keep_off(read(state + CALLER) & 0xFFFF, sets)
@@ -204,7 +208,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         if kept_off:
                             go_anywhere(sets)
                     add(state + SLEEPERS, -1)
-                    spins = 0
+                    until = now() + AWAKE
                 ticket = read(state + TICKET)
             if swap(state + TICKET, ticket, ticket + 1) == 1:
                 seen = ticket >> 16
@@ -234,7 +238,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         write(state + DEADLINE, deadline)
         write(state + NEXT, begin)
         write(state + CAME, 0)
-        row = read(state + ROW) + 1 if started - read(state + ENDED) < CLOSE else 0
+        row = read(state + ROW) + 1 if started - read(state + ENDED) < AWAKE else 0
         write(state + ROW, row)
         add(state + TICKET, 1 << 16)
         add(state + SEQUENCE, 1)
