@@ -11,7 +11,8 @@ import npconv
 import reference
 from npconv.algorithms import blocked, named, registered
 from npconv.algorithms.base import input_grad_weights, joined
-from npconv.compiled import catalogue, tasks, threads
+from npconv.compiled import calls, catalogue, tasks, threads
+from npconv.compiled import panels as panels_module
 from npconv.compiled.ordered import Brought
 from npconv.compiled.panels import panels
 from npconv.geometry import ConvGeometry, ceil_div
@@ -100,7 +101,7 @@ def test_against_the_loops_in_every_layout_and_on_any_number_of_threads(name: st
 @pytest.mark.parametrize(("channels_last", "groups", "k"), [(True, 1, 1), (True, 2, 3), (False, 1, 1), (False, 2, 3)])
 @pytest.mark.parametrize("o", [48, 72])
 def test_inputs_from_memory_are_brought_ahead(channels_last, groups, k, o, where_inputs_lie) -> None:
-    """Products that bring their rows, by the first of several panels; half of the last vector is a kind of its own."""
+    """Products that bring rows and weights, by every panel; half of the last vector is a kind of its own."""
     g = geometry(2, 64 * groups, o * groups, (9, 9), (k, k), pads=(k // 2, k // 2), groups=groups)
     x = np.empty(g.x_shape, np.float32)
     if channels_last:
@@ -109,8 +110,26 @@ def test_inputs_from_memory_are_brought_ahead(channels_last, groups, k, o, where
     address = lambda name: catalogue.kernel("products", name, "f4").address  # noqa: E731
     last = "narrow" if panels(o, 4).halved else "bounded"
     ahead = "_ahead" if where_inputs_lie == "from memory" else ""
-    expected = [address("bounded" + ahead), address(last + ahead), address("bounded"), address(last)]
-    assert launch.words.arrays["kinds"].tolist() == expected
+    expected = [address("bounded" + ahead), address(last + ahead)]
+    assert launch.words.arrays["kinds"].tolist() == 2 * expected
+
+
+def test_rows_are_brought_ahead_by_the_first_panel_alone(monkeypatch) -> None:
+    """Where inputs come from memory, and weights do not; those of the caller's order lie in the cache when they are read."""
+    calls.forget()
+    monkeypatch.setattr(panels_module, "AHEAD_BYTES", 60_000)
+    try:
+        g = geometry(4, 64, 128, (9, 9), (1, 1))  # x has 82944 bytes, w 32768
+        x, y = (np.moveaxis(np.empty((s[0], *s[2:], s[1]), "f4"), -1, 1) for s in (g.x_shape, g.y_shape))
+        wide = geometry(1, 64, 512, (9, 9), (1, 1))  # 20736 and 131072
+        one = np.moveaxis(np.empty((1, 9, 9, 64), "f4"), -1, 1), np.moveaxis(np.empty((1, 9, 9, 512), "f4"), -1, 1)
+        plain, ahead = (catalogue.kernel("products", name, "f4").address for name in ("bounded", "bounded_ahead"))
+        kinds = lambda g, x, y, w: blocked.plan(g, x.strides, y.strides, w, x.dtype, 2).words.arrays["kinds"].tolist()  # noqa: E731
+        assert kinds(g, x, y, None) == [ahead, ahead, plain, plain]
+        assert kinds(wide, *one, None) == [ahead] * 4
+        assert kinds(wide, *one, (64 * 4, 4, 4, 4)) == [plain] * 4  # brought in order a chunk at a time
+    finally:
+        calls.forget()
 
 
 def test_nothing_but_the_output_is_written() -> None:
@@ -304,11 +323,18 @@ def test_two_threads_share_panels_evenly(pixels):
         assert max(busy) <= 1.1 * sum(busy) / 2, (channels, parts, cuts, busy)
 
 
-def test_boxes_are_not_cut_where_all_weights_would_be_read_again() -> None:
-    """38 MB of weights come from memory for every box; 9 MB stay in the last cache, and boxes in the second."""
-    for channels, whole in ((1024, True), (512, False)):
+@pytest.mark.parametrize("far", [False, True])
+def test_boxes_are_not_cut_where_all_weights_would_be_read_again(far: bool, monkeypatch) -> None:
+    """38 MB of weights come from memory for every box; 9 MB stay in the last cache, and boxes in the second.
+
+    Where the last cache is far away, a box may fill the second.
+    """
+    calls.forget()
+    monkeypatch.setattr(tasks, "FULL_BYTES", 1 << 20 if far else 0)
+    for channels, whole in ((1024, True), (512, far)):
         g = ConvGeometry(1, channels, channels, (10, 10), (3, 3), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
         launch = blocked.plan(g, *(np.empty(s, "f4").strides for s in (g.x_shape, g.y_shape)), None, np.dtype("f4"), 2)
         assert launch is not None
         told = dict(zip(launch.words.kernel.arguments, launch.words.words.tolist(), strict=True))
         assert (told["boxes_h"] * told["boxes_w"] == 1) == whole
+    calls.forget()

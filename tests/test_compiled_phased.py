@@ -61,15 +61,15 @@ def test_integers_come_out_as_one_by_one(seed):
 
 
 def test_inputs_from_memory_are_brought_ahead(where_inputs_lie):
-    """By the products of the first panel, where x is read in place."""
+    """By the products of the first panel, where x is read in place; weights by all."""
     made = ConvGeometry(1, 48, 64, (16, 16), (2, 2), (2, 2), (1, 1), ((0, 0),) * 2, (1, 1))
     whole = joint(execution.parts(made, "input_grad"))
     x, y = (np.moveaxis(np.empty((s[0], *s[2:], s[1]), np.float32), -1, 1) for s in (made.y_shape, made.x_shape))
     launch = forward_launch(whole, (2, 2), x.strides, y.strides, None, x.dtype, 2)
     first, _, later, _ = launch.words.arrays["kinds"]
-    addresses = {name: catalogue.kernel("products", name, "f4").address for name in ("bounded", "bounded_ahead")}
-    assert first == addresses["bounded_ahead" if where_inputs_lie == "from memory" else "bounded"]
-    assert later == addresses["bounded"]
+    name = "bounded_ahead" if where_inputs_lie == "from memory" else "bounded"
+    assert first == later == catalogue.kernel("products", name, "f4").address
+    assert bool(launch.words.words[launch.words.at["far_step"]]) == (where_inputs_lie == "from memory")
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

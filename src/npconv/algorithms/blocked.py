@@ -279,7 +279,7 @@ def plan(
         "w_offsets": w_offsets,
         "chunk_offsets": np.concatenate([some * wide, some * last]),
         "w_taps": w_taps,
-        "kinds": kinds(p, size, far_step > 0),
+        "kinds": kinds(p, size, far_step > 0, not fresh and from_memory(total(geometry.w_shape) * size)),
         **tables,
     }
     pack_bytes = whole_lines(total(box) * row) + LINE if packs else 0

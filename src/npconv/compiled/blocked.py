@@ -89,6 +89,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             first_panel = panels * part // parts
             last_panel = panels * (part + 1) // parts
             for panel in range(first_panel, last_panel):
+                coming_step = far_step if panel == first_panel else 0
                 final = panel == panels - 1
                 these = last_columns if final else columns
                 count = last_count if final else lanes
@@ -126,7 +127,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         invoke(
                             product, these, base + k * size, rows + 8 * table, tap_offsets + 8 * tap, size, at, offsets, row_step,
                             many, depth, c, c_rows, count_pixels, count, started, first_bias, limits,
-                            coming + k * step_c, far_row, far_step,
+                            coming + k * step_c, far_row, coming_step,
                         )  # fmt: skip
                         started = 2
                         k += depth

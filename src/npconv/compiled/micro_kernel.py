@@ -19,7 +19,7 @@ def micro_kernel(
         C[r, :] (+)= sum over b < batch, k < depth of  A_b[r, k] B_b[k, :]
 
     Arguments, addresses and byte strides: (a, a_rows, a_offsets, a_step, b, b_offsets, b_step, batch, depth, c, c_rows,
-    count, start, bias, bounds, far, far_step). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and
+    count, start, bias, bounds, far, far_step, turn). Row r begins at a + a_rows[r]; batch item i at + a_offsets[i] and
     b + b_offsets[i]; k advances by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has
     `count` elements. `start` is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal
     rows are allowed: all results are read before any is written, so a tile is filled up by repeating its last row.
@@ -28,9 +28,10 @@ def micro_kernel(
 
     What comes from the last cache or from memory is brought `ahead`, a little in each step, as hardware does not see it come:
 
-    - "columns": of what follows these columns in memory the vector at `far` in its row. Tiles that take turns have brought
+    - "columns": of what follows these columns in memory the vector at `turn` in its row. Tiles that take turns have brought
       the next columns when it is their time.
-    - "rows": the line at `far`, in the next step at `far_step` more, and so again in every batch item.
+    - "rows": this too (one vector leaves no register for it), and the line at `far`, in the next step at `far_step` more,
+      and so again in every batch item.
     - "both": `far` bytes behind the element of the last row, and `far_step` bytes behind the columns.
 
     Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
@@ -41,7 +42,7 @@ def micro_kernel(
 
     def block(b: Any, arguments: list[Any]) -> None:
         a, a_rows, a_offsets, a_step, w, b_offsets, b_step, batch, depth, *others = arguments
-        c, c_rows, count, start, bias, bounds, far, far_step = others
+        c, c_rows, count, start, bias, bounds, far, far_step, turn = others
         # opaque, or the optimizer keeps a running pointer for every row
         rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
         begin = b.select(b.trunc(start, I1), bias, zeros(b, NV * v.width))
@@ -52,13 +53,13 @@ def micro_kernel(
         row_at = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
         first = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
         length = b.mul(b_step, depth)
-        end, next_columns = b.add(first, length), b.add(length, far)
+        end, next_columns = b.add(first, length), b.add(length, turn)
         inner = Loop(b, "depth", [first, row_at, far, *sums])
         column, row_at, line, *sums = inner.state
         weights = [kind.load(b, column, j * v.width) for j, kind in enumerate(kinds)]
-        if ahead == "columns":
+        if ahead == "columns" or (ahead == "rows" and NV > 1):
             fetch(b, b.add(column, next_columns))
-        elif ahead == "rows":
+        if ahead == "rows":
             fetch(b, line)
             line = b.add(line, far_step)
         elif ahead == "both":

@@ -70,15 +70,15 @@ def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Packin
     return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
 
 
-def kinds(p: Panels, size: int, ahead: bool) -> np.ndarray:
+def kinds(p: Panels, size: int, rows: bool, columns: bool) -> np.ndarray:
     """The addresses of the products for panels but the last, and for the last: of a first panel, then of those after it.
 
-    The first panel that reads some rows is the one to bring those to come `ahead`.
+    The first panel that reads some `rows` is the one to bring those to come ahead, `columns` are brought by all.
     """
     found = []
-    for first in (ahead, False):
+    for ahead in (rows or columns, columns):
         for name in ("bounded", "narrow" if p.halved else "bounded"):
-            found.append(catalogue.kernel("products", name + "_ahead" * first, f"f{size}").address)
+            found.append(catalogue.kernel("products", name + "_ahead" * ahead, f"f{size}").address)
     return np.array(found, np.int64)
 
 

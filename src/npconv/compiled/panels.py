@@ -29,9 +29,25 @@ SPARE = 16
 UNBOUNDED = (-np.inf, np.inf)
 #: Where in a table of bounds, [least, most, -inf, inf], those are that bound nothing.
 NONE = 2
-#: Bytes above which what comes next is brought into the cache ahead: hardware does not see where it lies, and what the last
-#: cache holds comes soon enough.
-AHEAD_BYTES = 4 << 20
+#: Where Linux says how large the second-level cache of a processor is, and its bytes where nobody says.
+CACHE_SIZE, USUAL_CACHE = "/sys/devices/system/cpu/cpu0/cache/index2/size", 1 << 20
+
+
+def _cache_bytes() -> int:
+    """The second-level cache of a processor."""
+    try:
+        with open(CACHE_SIZE) as file:
+            return int(file.read().strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return USUAL_CACHE
+
+
+CACHE_BYTES = _cache_bytes()
+#: Whether the last cache is far away, or shared by many: then each processor has a large one of its own.
+FAR_CACHE = CACHE_BYTES >= 2 << 20
+#: Bytes above which what comes next is brought into the cache ahead: hardware does not see where it lies. What a last cache
+#: nearby holds comes soon enough.
+AHEAD_BYTES = CACHE_BYTES if FAR_CACHE else 4 << 20
 #: Vector multiplications in the time that memory takes to answer, and register tiles ahead at most.
 AHEAD_PRODUCTS, AHEAD_TILES = 1600, 8
 #: Bytes of a cache line: a vector that lies across two is loaded twice.

@@ -61,15 +61,14 @@ def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, narrow: bool, 
     tall, last = v.tile_rows(columns), i64((columns - 1) * v.width)
 
     def tile(state: list[Any], height: int) -> list[Any]:
-        left, rows, c_rows, far = state
+        left, rows, c_rows, far, turn = state
         block = micro_kernel(v, height, columns, narrow, bounded, ahead)
-        block(b, [a, rows, *matrices, c, c_rows, count, start, bias, bounds, far, far_step])
-        if ahead == "columns":
-            far = b.select(b.icmp_signed("<", far, last), b.add(far, i64(v.width)), i64(0))
-        elif ahead == "rows":
+        block(b, [a, rows, *matrices, c, c_rows, count, start, bias, bounds, far, far_step, turn])
+        if ahead == "rows":
             far = b.add(far, b.mul(far_row, i64(height)))
-        return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), far]
+        turn = b.select(b.icmp_signed("<", turn, last), b.add(turn, i64(v.width)), i64(0))
+        return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), far, turn]
 
-    state = [pixels, rows, c_rows, far]
+    state = [pixels, rows, c_rows, far, i64(0)]
     state = stepped(b, state, tall - REST + 1, lambda state, _: tile(state, tall))
     stepped(b, state, 1, lambda state, _: tile(state, REST))

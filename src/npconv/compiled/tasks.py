@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from ..geometry import Ints, ceil_div, covered_size, total
-from .panels import CHUNK, SPARE, Panels, tile_rows
+from .panels import CACHE_BYTES, CHUNK, FAR_CACHE, SPARE, Panels, tile_rows, vector_bytes
 
-#: Bytes of one packed box: it should stay in the second-level cache with a panel of weights.
-BOX_BYTES = 192 << 10
+#: Bytes of one packed box: it should stay in the second-level cache with a panel of weights. Every box reads the weights
+#: again: where they come from afar, it may fill most of that cache together with its outputs.
+BOX_BYTES, FULL_BYTES = 192 << 10, CACHE_BYTES * 3 // 4 if FAR_CACHE else 0
 #: Bytes of weights that the last cache holds: more come from memory once for every box, which had better be large.
 WEIGHT_BYTES = 16 << 20
 #: Tasks for each thread, so that all have work to the end.
@@ -83,12 +84,16 @@ def split(
         covered = total([covered_size(e, s, b) for e, s, b in zip(effective, stride, shape, strict=True)])
         return max(pixel * (covered if packs else min(covered, total(shape) * taps)), staged * total(shape))
 
+    def large(shape: list[int]) -> bool:
+        bytes_of_x = held(shape)
+        return bytes_of_x > most and bytes_of_x + total(shape) * p.vectors * vector_bytes() > FULL_BYTES
+
     def count(shape: list[int]) -> int:
         return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
 
     for axis, least in ((0, 1), (1, 1), (2, 28)):
         while boxes[axis] > least and (
-            held(boxes) > most or (count(boxes) < wanted_boxes and total(boxes) > FEW_PIXELS)
+            large(boxes) or (count(boxes) < wanted_boxes and total(boxes) > FEW_PIXELS)
         ):
             boxes[axis] = ceil_div(boxes[axis], 2)
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))

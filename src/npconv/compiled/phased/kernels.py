@@ -77,6 +77,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             for panel in range(first_panel, panels * (part + 1) // parts):
                 record = records + record_step * panel
                 about = corners + corner_step * ((word(record, PHASE) * boxes + corner) * cuts + cut)
+                coming_step = far_step if panel == first_panel else 0
                 pixels, table = word(about, 0), 8 * word(about, 1)
                 if pixels == 0:
                     continue
@@ -119,7 +120,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         invoke(
                             product, these, source + k * size, rows + table, offsets, size, at, at_w, row, many, depth, c,
                             c_rows, pixels, count, start, first_bias, limits,
-                            source + k * size + word(rows, table >> 3) + far, far_row, far_step,
+                            source + k * size + word(rows, table >> 3) + far, far_row, coming_step,
                         )  # fmt: skip
                         start = 2
                         k += depth

@@ -228,6 +228,7 @@ def forward_launch(
         ][:: tasks.chunks(kernel_here, dilation(g), c)[0]]
     pack_bytes = whole_lines(total(box) * row) + LINE if packs else 0
     staged = 0 if direct else (total(boxes) + SPARE) * pitch
+    far_step = 0 if packs or not from_memory(total(whole.x_shape) * size) else LINE // 2
     records = np.array(laid.records, np.int64)
     records[:, RECORD.index("y_at")] *= y_strides[1]
     values = {
@@ -239,7 +240,7 @@ def forward_launch(
         "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": of_y[2], "packs": pack_bytes, "direct": int(direct),
         "w_group": laid.elements * size, "bias_group": laid.vectors * width, "fresh": int(fresh), "w_o": 0, "w_c": 0,
         "along": 0, "at_weights": whole_lines(pack_bytes + staged) + SPARE_BYTES, "halved": int(laid.p.halved),
-        "far": rows_ahead(laid.p.columns, c) * steps[2], "far_row": steps[2], "far_step": LINE // 2,
+        "far": rows_ahead(laid.p.columns, c) * steps[2], "far_row": steps[2], "far_step": far_step,
     }  # fmt: skip
     w_steps = [0]
     if w_strides is not None:
@@ -254,7 +255,7 @@ def forward_launch(
     arrays = {
         **{name: np.concatenate(parts_of) for name, parts_of in tables.items()},
         "records": records, "tap_offsets": np.array(offsets, np.int64), "w_offsets": np.array(laid.w_offsets, np.int64),
-        "kinds": kinds(laid.p, size, not packs and from_memory(total(whole.x_shape) * size)),
+        "kinds": kinds(laid.p, size, far_step > 0, not fresh and from_memory(groups * laid.elements * size)),
         "chunk_offsets": np.array(laid.chunk_offsets, np.int64), "tap_steps": np.array(w_steps, np.int64),
     }  # fmt: skip
     words = Words(catalogue.kernel("phased", "forward", f"f{size}"), values, arrays)
