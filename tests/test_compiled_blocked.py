@@ -13,7 +13,7 @@ from npconv.algorithms import blocked, named, registered
 from npconv.algorithms.base import input_grad_weights, joined
 from npconv.compiled import calls, catalogue, tasks, threads
 from npconv.compiled import panels as panels_module
-from npconv.compiled.ordered import Brought
+from npconv.compiled.bringing import Brought
 from npconv.compiled.panels import panels
 from npconv.geometry import ConvGeometry, ceil_div
 

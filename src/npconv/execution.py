@@ -132,6 +132,10 @@ class Step:
         """`prepared` with a bias that the algorithm adds on its way; None: it cannot."""
         return self.algorithm.with_bias(prepared, bias, self.geometry)
 
+    def in_lanes(self, bias: np.ndarray) -> np.ndarray:
+        """A bias as what is lent reads it."""
+        return self.algorithm.in_lanes(bias, self.geometry)
+
     def with_bounds(self, prepared: Any, least: float, most: float) -> Any:
         """`prepared` for outputs between two numbers; None: the algorithm cannot keep them there."""
         return self.algorithm.with_bounds(prepared, least, most)

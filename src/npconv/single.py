@@ -38,10 +38,13 @@ class Single:
 
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool:
         """Write the convolution of x with canonical weights, + bias; whether that was possible, and right."""
-        if bias is None and w.dtype == self.dtype:
+        if w.dtype == self.dtype:
             lent = _lent(self, w.strides, threads.current())
             if lent is not None:
-                return lent.run_with(address(x), address(y), address(w))
+                if bias is None:
+                    return lent.run_with(address(x), address(y), address(w))
+                lanes = self.step.in_lanes(bias.astype(self.dtype))
+                return lent.run_with(address(x), address(y), address(w), address(lanes))
         prepared = self.step.prepare(w, self.dtype, once=True)
         if bias is not None:
             prepared = self.step.with_bias(prepared, bias.astype(self.dtype))

@@ -155,6 +155,10 @@ class Algorithm:
         """`bind` for any weights of these strides, each call's where it says; None: they have to be prepared."""
         return None
 
+    def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+        """One number per output channel as what is lent reads it."""
+        return bias
+
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         """Add the weight gradient of this tile to `out`, (O, C/G, *k).
 

@@ -16,8 +16,9 @@ from itertools import product
 import numpy as np
 
 from ..compiled import catalogue, tasks, threads
+from ..compiled.bringing import Brought
 from ..compiled.calls import Bound, Launch, Words, address
-from ..compiled.ordered import SPARE_BYTES, Brought, kinds, order_of, packing_of, tap_steps
+from ..compiled.ordered import SPARE_BYTES, kinds, order_of, packing_of, tap_steps
 from ..compiled.panels import (
     CHUNK,
     LINE,
@@ -115,11 +116,14 @@ class Blocked(Multiplying):
         return self.prepare(w, geometry, dtype)
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
+        return replace(prepared, bias=self.in_lanes(bias.astype(prepared.weights.dtype), geometry))
+
+    def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
         per = geometry.out_channels // geometry.groups
-        p = panels(per, prepared.weights.itemsize)
-        padded = np.zeros((geometry.groups, p.count * p.columns * p.lanes), prepared.weights.dtype)
+        p = panels(per, bias.itemsize)
+        padded = np.zeros((geometry.groups, p.count * p.columns * p.lanes), bias.dtype)
         padded[:, :per] = bias.reshape(geometry.groups, per)
-        return replace(prepared, bias=padded)
+        return padded
 
     def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
         return replace(prepared, bounds=(least, most))
@@ -147,7 +151,7 @@ class Blocked(Multiplying):
         if launch is None:
             return None
         found = launch.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)), adds=0)
-        return found if fresh else Brought(found, packing_of(geometry, steps, dtype), dtype)
+        return found if fresh else Brought(found, packing_of(geometry, steps, dtype), dtype, workers)
 
 
 def _far_step(packs: bool, step_c: int, step_w: int, geometry: ConvGeometry, size: int) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..compiled import threads
+from ..compiled.bringing import Brought
 from ..compiled.calls import Bound, address, aligned
 from ..compiled.channelwise.launch import (
     STORE_PRODUCTS,
@@ -105,10 +106,7 @@ class Channelwise(Compiled):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        words, vectors, size = packing_of(geometry, weight_steps(w.strides, geometry), dtype)
-        to = aligned(size, dtype)
-        words.run(vectors, 0, w=address(w), to=address(to))
-        return Prepared(to)
+        return Prepared(packing_of(geometry, weight_steps(w.strides, geometry), dtype).bring(address(w), dtype))
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         if borrows(geometry, w.strides, w.itemsize):
@@ -118,18 +116,22 @@ class Channelwise(Compiled):
     def lend(
         self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
-        if not borrows(geometry, w_strides, dtype.itemsize):
+        along, steps = borrows(geometry, w_strides, dtype.itemsize), weight_steps(w_strides, geometry)
+        launch = plan(geometry, x_strides, out_strides, steps if along else None, dtype)
+        if launch is None:
             return None
-        launch = plan(geometry, x_strides, out_strides, weight_steps(w_strides, geometry), dtype)
-        return None if launch is None else launch.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)))
+        found = launch.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)))
+        return found if along else Brought(found, packing_of(geometry, steps, dtype), dtype, threads.current())
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
-        dtype = prepared.weights.dtype
-        of = grouping(geometry.groups, *geometry.per_group, dtype.itemsize)
+        return replace(prepared, bias=self.in_lanes(bias.astype(prepared.weights.dtype), geometry))
+
+    def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+        of = grouping(geometry.groups, *geometry.per_group, bias.itemsize)
         at = of.lanes
-        lanes = np.zeros(at.vectors * at.lanes, dtype)
+        lanes = np.zeros(at.vectors * at.lanes, bias.dtype)
         lanes[: at.used].reshape(of.groups, at.wide)[:, : of.outputs] = bias.reshape(of.groups, of.outputs)
-        return replace(prepared, bias=lanes)
+        return lanes
 
     def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
         return replace(prepared, bounds=(least, most))
@@ -191,15 +193,15 @@ class ChannelwisePhases(Channelwise):
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
         parts = phases.packings(self.joint, self.steps(w.strides), dtype)
-        weights = aligned(sum(size for _, _, _, size in parts), dtype)
+        weights = aligned(sum(part.elements for part, _ in parts), dtype)
         to = address(weights)
-        for words, vectors, at, size in parts:
-            words.run(vectors, 0, w=address(w) + at, to=to)
-            to += size * dtype.itemsize
+        for part, at in parts:
+            part.words.run(part.blocks, part.flops, w=address(w) + at, to=to)
+            to += part.elements * dtype.itemsize
         return Prepared(weights)
 
-    def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
-        return super().with_bias(prepared, bias, phases.real(self.joint)[0][1])
+    def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+        return super().in_lanes(bias, phases.real(self.joint)[0][1])
 
     def lend(
         self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..compiled import threads
-from ..compiled.calls import Bound, address, aligned
+from ..compiled.bringing import Brought
+from ..compiled.calls import Bound, address
 from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
 from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late
@@ -49,6 +50,13 @@ def _streamed(weights: int) -> int:
 def _no_bias(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> np.ndarray:
     """A zero for each lane of all panels."""
     return zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
+
+
+def _in_lanes(bias: np.ndarray, geometry: ConvGeometry, like: np.ndarray) -> np.ndarray:
+    """A bias in the order of lanes, as long as `like`, zeros behind that of each group."""
+    padded = np.zeros_like(like).reshape(geometry.groups, -1)
+    padded[:, : geometry.out_channels // geometry.groups] = bias.reshape(geometry.groups, -1)
+    return padded
 
 
 @dataclass(frozen=True)
@@ -132,10 +140,7 @@ class FusedWinograd(Multiplying):
         if empty(geometry):
             return Prepared(np.empty(0, dtype), bias, c.columns)
         launch = weight_launch(geometry, self.n, c.columns, weight_steps(w.strides, geometry), dtype, workers)
-        weights = aligned(launch.elements * dtype.itemsize).view(dtype)
-        scratch = aligned(launch.scratch * min(workers, launch.blocks))
-        launch.words.run(launch.blocks, launch.flops, w=address(w), u=address(weights), scratch=address(scratch))
-        return Prepared(weights, bias, c.columns)
+        return Prepared(launch.bring(address(w), dtype), bias, c.columns)
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         if empty(geometry) or not late(geometry, self.n, dtype.itemsize):
@@ -144,9 +149,12 @@ class FusedWinograd(Multiplying):
         return Prepared(w, _no_bias(geometry, c, dtype), c.columns, weight_steps(w.strides, geometry))
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
-        padded = np.zeros_like(prepared.bias).reshape(geometry.groups, -1)
-        padded[:, : geometry.out_channels // geometry.groups] = bias.reshape(geometry.groups, -1)
-        return replace(prepared, bias=padded)
+        return replace(prepared, bias=_in_lanes(bias, geometry, prepared.bias))
+
+    def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+        size = bias.itemsize
+        c = cut(geometry, self.n, size, threads.current(), late=late(geometry, self.n, size))
+        return _in_lanes(bias, geometry, _no_bias(geometry, c, bias.dtype))
 
     def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
         return replace(prepared, bounds=(least, most))
@@ -166,13 +174,20 @@ class FusedWinograd(Multiplying):
     def lend(
         self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
-        if empty(geometry) or not late(geometry, self.n, dtype.itemsize):
+        if empty(geometry):
             return None
         steps, workers = weight_steps(w_strides, geometry), threads.current()
-        c = cut(geometry, self.n, dtype.itemsize, workers, late=True)
-        launch = forward_launch(geometry, self.n, c.columns, x_strides, steps, out_strides, dtype, workers)
+        goes_along = late(geometry, self.n, dtype.itemsize)
+        c = cut(geometry, self.n, dtype.itemsize, workers, late=goes_along)
+        taken = steps if goes_along else None
+        launch = forward_launch(geometry, self.n, c.columns, x_strides, taken, out_strides, dtype, workers)
+        if launch is None:
+            return None
         within = address(bounds(dtype, *UNBOUNDED))
-        return None if launch is None else launch.bound(w=0, bias=address(_no_bias(geometry, c, dtype)), bounds=within)
+        found = launch.bound(w=0, bias=address(_no_bias(geometry, c, dtype)), bounds=within)
+        if goes_along:
+            return found
+        return Brought(found, weight_launch(geometry, self.n, c.columns, steps, dtype, workers), dtype, workers)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         if self._apart(geometry):

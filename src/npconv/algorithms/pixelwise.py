@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled import threads
-from ..compiled.calls import Bound, address, aligned
+from ..compiled.bringing import Brought
+from ..compiled.calls import Bound, address
 from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps, zeros
 from ..compiled.pixelwise.launch import NARROW, borrows, flops, moves, packing_of, plan, workspace
 from ..geometry import ConvGeometry, Ints, total
@@ -75,10 +76,9 @@ class Pixelwise(Multiplying):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        to = aligned(total(geometry.w_shape), dtype)
-        if to.size:
-            words = packing_of(geometry, weight_steps(w.strides, geometry), dtype)
-            words.run(geometry.groups, 0, w=address(w), to=address(to))
+        to = np.empty(0, dtype)
+        if total(geometry.w_shape):
+            to = packing_of(geometry, weight_steps(w.strides, geometry), dtype).bring(address(w), dtype)
         return Prepared(to, zeros(geometry.out_channels, dtype))
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
@@ -89,13 +89,16 @@ class Pixelwise(Multiplying):
     def lend(
         self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
-        workers = threads.current()
-        if not total(geometry.y_shape) or not borrows(geometry, dtype.itemsize, workers):
+        workers, steps = threads.current(), weight_steps(w_strides, geometry)
+        if not total(geometry.y_shape) or not total(geometry.w_shape):
             return None
-        launch = plan(geometry, x_strides, out_strides, weight_steps(w_strides, geometry), dtype, workers)
-        bias = address(zeros(geometry.out_channels, dtype))
-        within = address(bounds(dtype, *UNBOUNDED))
-        return None if launch is None else launch.bound(w=0, bias=bias, bounds=within, adds=0)
+        along = borrows(geometry, dtype.itemsize, workers)
+        launch = plan(geometry, x_strides, out_strides, steps if along else None, dtype, workers)
+        if launch is None:
+            return None
+        bias, within = address(zeros(geometry.out_channels, dtype)), address(bounds(dtype, *UNBOUNDED))
+        found = launch.bound(w=0, bias=bias, bounds=within, adds=0)
+        return found if along else Brought(found, packing_of(geometry, steps, dtype), dtype, workers)
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
         return replace(prepared, bias=np.array(bias, prepared.bias.dtype).reshape(-1))

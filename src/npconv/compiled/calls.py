@@ -358,14 +358,14 @@ class Bound:
         """Run it on what is at these addresses; False: an output is not finite, and it looked."""
         return self.run_with(x, y, 0)
 
-    def run_with(self, x: int, y: int, w: int) -> bool:
-        """The same with the weights at `w`; 0: with those that it knows."""
+    def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:
+        """The same with the weights at `w`, and a bias in the order of lanes or none; without `w`: with what it knows."""
         of, room = self.words, _take(self.scratch + LINE)
         words, begin, found = held = _pop(self.spare) or self.fresh()
         at = of.at
         words[at["x"]], words[at["y"]], words[at["scratch"]] = x, y, whole_lines(address(room))
         if w:
-            words[at["w"]] = w
+            words[at["w"]], words[at["bias"]] = w, bias or self.fixed["bias"]
         if self.flops < SERIAL_FLOPS:
             of.entry(0, self.blocks, 0, begin)
         else:

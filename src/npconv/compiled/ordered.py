@@ -1,4 +1,4 @@
-"""Weights into panels, the order in which a product reads them: the launch, and what brings a call's weights along."""
+"""Weights into panels, the order in which a product reads them: the launch that brings them there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from ..geometry import ConvGeometry, Ints, ceil_div
-from ..records import dataclass
-from . import catalogue, threads
-from .calls import Bound, Words, address, aligned
+from . import catalogue
+from .bringing import Bringing
+from .calls import Words
 from .panels import Panels, panels
 
 #: Bytes of scratch for one thread that packs weights: a square of vectors.
@@ -20,39 +20,8 @@ MIN_CUT = 16
 PIECES = 8
 
 
-@dataclass(frozen=True)
-class Packing:
-    """The launch that brings weights of one shape and layout into panels."""
-
-    words: Words
-    blocks: int
-    elements: int
-
-    def bring(self, w: int, dtype: np.dtype) -> np.ndarray:
-        """Those at `w` in order."""
-        weights = aligned(self.elements, dtype)
-        scratch = aligned(min(threads.current(), self.blocks) * SPARE_BYTES)
-        # moving a number costs about what 16 products do
-        self.words.run(self.blocks, 16.0 * self.elements, to=address(weights), w=w, scratch=address(scratch))
-        return weights
-
-
-class Brought(Bound):
-    """A launch for weights in order, which brings in order those that a call gives it."""
-
-    __slots__ = ("dtype", "packing")
-
-    def __init__(self, of: Bound, packing: Packing, dtype: np.dtype) -> None:
-        super().__init__(of.words, of.blocks, of.flops, of.scratch, **of.fixed)
-        self.packing, self.dtype = packing, dtype
-
-    def run_with(self, x: int, y: int, w: int) -> bool:
-        weights = self.packing.bring(w, self.dtype)
-        return super().run_with(x, y, address(weights))
-
-
 @lru_cache(maxsize=1024)
-def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Packing:
+def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Bringing:
     """The launch for weights of these `panels.weight_steps`."""
     size, group, (c, o), taps = dtype.itemsize, geometry.groups, geometry.per_group, geometry.taps
     p = panels(o, size)
@@ -67,7 +36,7 @@ def packing_of(geometry: ConvGeometry, strides: Ints, dtype: np.dtype) -> Packin
         "group_step": full * (p.count - 1) + last, "cuts": cuts, "run": int(run), "along": along, "scratch_step": SPARE_BYTES,
     }  # fmt: skip
     words = Words(catalogue.kernel("weights", "pack", f"f{size}"), values, {"tap_steps": steps})
-    return Packing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps)
+    return Bringing(words, group * p.count * cuts, group * p.vectors * p.lanes * c * taps, SPARE_BYTES)
 
 
 def kinds(p: Panels, size: int, rows: bool, columns: bool) -> np.ndarray:

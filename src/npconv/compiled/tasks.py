@@ -92,9 +92,7 @@ def split(
         return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
 
     for axis, least in ((0, 1), (1, 1), (2, 28)):
-        while boxes[axis] > least and (
-            large(boxes) or (count(boxes) < wanted_boxes and total(boxes) > FEW_PIXELS)
-        ):
+        while boxes[axis] > least and (large(boxes) or (count(boxes) < wanted_boxes and total(boxes) > FEW_PIXELS)):
             boxes[axis] = ceil_div(boxes[axis], 2)
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
     most_cuts = max(1, total(even) // (2 * tile_rows(p.columns)))

@@ -13,6 +13,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, effective_kernel, three_axes, total
 from ...records import dataclass
 from .. import catalogue
+from ..bringing import Bringing
 from ..calls import Launch, Words
 from ..panels import CHUNK, LINE, from_memory, registers, vector_bytes, whole_lines
 from .sizes import BELOW, BESIDE, FRAME_WORDS, NOTHING, WIDE, Tile, gradient_square, gradient_tiles, tiles
@@ -107,10 +108,8 @@ class Quads:
 
 
 @lru_cache(maxsize=4096)
-def packing_of(
-    geometry: ConvGeometry, steps: Ints, dtype: np.dtype, quads: Quads | None = None
-) -> tuple[Words, int, int]:
-    """The packing of weights whose steps are `weight_steps`, its blocks, and the elements it writes."""
+def packing_of(geometry: ConvGeometry, steps: Ints, dtype: np.dtype, quads: Quads | None = None) -> Bringing:
+    """The packing of weights whose steps are `weight_steps`."""
     of = grouping(geometry.groups, *geometry.per_group, dtype.itemsize)
     at = of.lanes
     step_g, step_o, step_c, *taps = steps
@@ -123,7 +122,7 @@ def packing_of(
     }  # fmt: skip
     arrays = {"tap_offsets": offsets}
     words = Words(catalogue.kernel("channelwise", "prepare", f"f{dtype.itemsize}"), values, arrays)
-    return words, at.vectors, at.vectors * at.lanes * at.wide * len(offsets)
+    return Bringing(words, at.vectors, at.vectors * at.lanes * at.wide * len(offsets))
 
 
 class Axes:

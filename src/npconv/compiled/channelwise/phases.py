@@ -15,6 +15,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, Joint, Phase, total
 from ...records import dataclass, replace
 from .. import catalogue
+from ..bringing import Bringing
 from ..calls import Bound, Words, address, aligned
 from ..calls import Launch as Single
 from ..panels import CHUNK
@@ -119,20 +120,18 @@ def quad_launch(
 
 
 @lru_cache(maxsize=1024)
-def packings(joint: Joint, steps: Ints, dtype: np.dtype) -> tuple[tuple[Words, int, int, int], ...]:
-    """The packing of the weights of each phase: a launch, its blocks, where it reads, and the elements it writes.
+def packings(joint: Joint, steps: Ints, dtype: np.dtype) -> tuple[tuple[Bringing, int], ...]:
+    """The packing of the weights of each phase, and where it reads.
 
     `steps` are the `weight_steps` of the whole. Then that of all phases as `quads`, if they can be.
     """
     found = []
     for phase, g in real(joint):
         at, taps = strided(phase.taps, steps[3:])
-        words, vectors, size = packing_of(g, (*steps[:3], *taps), dtype)
-        found.append((words, vectors, at, size))
+        found.append((packing_of(g, (*steps[:3], *taps), dtype), at))
     whole = quads(joint)
     if whole is not None:
-        words, vectors, size = packing_of(real(joint)[0][1], steps, dtype, whole)
-        found.append((words, vectors, 0, size))
+        found.append((packing_of(real(joint)[0][1], steps, dtype, whole), 0))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, three_axes, total
 from ...records import dataclass
 from .. import catalogue
+from ..bringing import Bringing
 from ..calls import Launch, Words
 from ..panels import CHUNK, LINE, odd_lines, vector_bytes, whole_lines
 from .sizes import REST, TAIL
@@ -121,7 +122,7 @@ def _w_offsets(geometry: ConvGeometry, tap_steps: Ints) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def packing_of(geometry: ConvGeometry, steps: Ints, dtype: np.dtype) -> Words:
+def packing_of(geometry: ConvGeometry, steps: Ints, dtype: np.dtype) -> Bringing:
     """The packing of weights whose steps are `weight_steps`, a block for each group."""
     (channels, outputs), (step_g, step_o, step_c, *taps) = geometry.per_group, steps
     values = {
@@ -129,7 +130,8 @@ def packing_of(geometry: ConvGeometry, steps: Ints, dtype: np.dtype) -> Words:
         "taps": geometry.taps, "blocks": ceil_div(outputs, len(NARROW)),
     }  # fmt: skip
     arrays = {"w_offsets": _w_offsets(geometry, tuple(taps))}
-    return Words(catalogue.kernel("pixelwise", "prepare", f"f{dtype.itemsize}"), values, arrays)
+    words = Words(catalogue.kernel("pixelwise", "prepare", f"f{dtype.itemsize}"), values, arrays)
+    return Bringing(words, geometry.groups, total(geometry.w_shape))
 
 
 def borrows(geometry: ConvGeometry, itemsize: int, workers: int) -> bool:

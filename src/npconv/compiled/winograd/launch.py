@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
-from ...records import dataclass
 from .. import catalogue
+from ..bringing import Bringing
 from ..calls import Launch, Words
 from ..panels import SPARE, from_memory, odd_lines, whole_lines
 from .shape import LONGEST, TASKS, Axes, Cut, axes, cut, empty, image_table, position_taps, transform
@@ -19,13 +19,6 @@ LATE = (
     "w_taps", "w_g", "w_o", "w_c", "w_h", "w_w", "w_j", "side_h", "side_w", "lowest", "run_taps", "together",
     "at_u", "late_step", "at_held",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class WeightLaunch(Launch):
-    """One whose result is ours to make."""
-
-    elements: int
 
 
 def _weight_steps(c: Cut, a: Axes, channels: int, outputs: int) -> dict[str, int]:
@@ -66,7 +59,7 @@ def _taps(c: Cut, a: Axes, w_strides: Ints, size: int) -> tuple[dict[str, int], 
 @lru_cache(maxsize=1024)
 def weight_launch(
     geometry: ConvGeometry, n: int, columns: int, w_strides: Ints, dtype: np.dtype, workers: int
-) -> WeightLaunch:
+) -> Bringing:
     """The launch that transforms the weights of `geometry`, whose strides are `panels.weight_steps`."""
     a, c, size = axes(geometry, n), cut(geometry, n, dtype.itemsize, workers, columns), dtype.itemsize
     if a is None:
@@ -80,8 +73,7 @@ def weight_launch(
     }  # fmt: skip
     words = Words(catalogue.kernel("winograd", "weights", f"f{size}"), values, tables)
     elements = geometry.groups * values["u_group"] // size
-    # moving a number costs about what 16 products do
-    return WeightLaunch(words, geometry.groups * c.panels * cuts, 16.0 * elements, values["scratch_step"], elements)
+    return Bringing(words, geometry.groups * c.panels * cuts, elements, held)
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,7 @@ def weights(v: Vectors) -> Callable[..., Any]:
 
     def weights(
         lo: int, hi: int, thread: int,
-        w: int, u: int, scratch: int, scratch_step: int, transform: int, n_h: int, taps: int, w_taps: int,
+        w: int, to: int, scratch: int, scratch_step: int, transform: int, n_h: int, taps: int, w_taps: int,
         channels: int, w_g: int, w_o: int, w_c: int, w_h: int, w_w: int, w_j: int, side_h: int, side_w: int,
         lowest: int, run_taps: int, together: int, panels: int, columns: int, last_columns: int, last_count: int,
         u_panel: int, u_group: int, u_step: int, u_last: int, cuts: int,
@@ -38,7 +38,7 @@ def weights(v: Vectors) -> Callable[..., Any]:
             for tap in range(taps):
                 brought = w_taps + 24 * tap
                 bring(
-                    transform, u + group * u_group + panel * u_panel + (tap * channels + first) * row, row, width,
+                    transform, to + group * u_group + panel * u_panel + (tap * channels + first) * row, row, width,
                     u_last if final else u_step,
                     w + group * w_g + panel * columns * w_j + word(brought, 0) + first * w_c, w_o, w_c, w_h, w_w, w_j,
                     stop - first, these, last_count if final else lanes, word(brought, 1), word(brought, 2), side_h, side_w,

@@ -1,0 +1,105 @@
+"""Weights that are brought in order for one call, and the launch that reads them: one step after the other, in one launch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..records import dataclass
+from . import threads
+from .calls import Bound, Words, _copy, _give, _pop, _take, address, aligned
+from .catalogue import kernel
+from .panels import LINE, whole_lines
+from .threads import SERIAL_FLOPS, run
+
+#: What moving a number costs, in floating-point operations.
+MOVED = 16.0
+#: Operations up to which both steps are one launch, in which Python cannot look for Ctrl-C: some milliseconds.
+ONE_LAUNCH = 1e9
+
+
+@dataclass(frozen=True)
+class Bringing:
+    """The launch that brings weights of one shape and layout in order: all its arguments but `to`, `w`, perhaps `scratch`."""
+
+    words: Words
+    blocks: int
+    elements: int
+    scratch: int = 0  # bytes for one thread
+
+    @property
+    def flops(self) -> float:
+        """Operations that would take as long."""
+        return MOVED * self.elements
+
+    def bring(self, w: int, dtype: np.dtype) -> np.ndarray:
+        """Those at `w` in order."""
+        weights = aligned(self.elements, dtype)
+        if not self.scratch:
+            self.words.run(self.blocks, self.flops, to=address(weights), w=w)
+            return weights
+        scratch = aligned(min(threads.current(), self.blocks) * self.scratch)
+        self.words.run(self.blocks, self.flops, to=address(weights), w=w, scratch=address(scratch))
+        return weights
+
+
+class Brought(Bound):
+    """A launch for weights in order, which brings in order those that a call gives it.
+
+    Parameters
+    ----------
+    of : Bound
+        The launch, its weights anywhere.
+    bringing : Bringing
+    dtype : numpy.dtype
+        Of the weights.
+    workers : int
+        Threads at most.
+    """
+
+    __slots__ = ("bringing", "bytes", "weights", "workers")
+
+    def __init__(self, of: Bound, bringing: Bringing, dtype: np.dtype, workers: int) -> None:
+        super().__init__(of.words, of.blocks, of.flops, of.scratch, **of.fixed)
+        self.bringing, self.workers = bringing, workers
+        self.weights = whole_lines(bringing.elements * dtype.itemsize)
+        self.bytes = self.weights + max(of.for_threads(workers), workers * bringing.scratch) + LINE
+
+    def fresh(self) -> tuple:
+        """What `Bound.fresh` has, and the same for the weights; the counters of both steps, and the words of the launch."""
+        words, begin, found = super().fresh()
+        packing, packing_begin = _copy(self.bringing.words.words)
+        counters = aligned((2, 2 * LINE // 8), np.int64)
+        steps = ((self.bringing, packing_begin), (self, begin))
+        rows = [
+            (of.words.kernel.address, at, of.blocks, 1 if of.flops >= SERIAL_FLOPS else of.blocks) for of, at in steps
+        ]
+        table = np.array(rows, np.int64)
+        values = {"table": address(table), "steps": len(rows), "counters": address(counters)}
+        launch = np.array([values[name] for name in kernel("threads", "sequence").arguments], np.int64)
+        return words, begin, found, packing, packing_begin, counters, launch, table
+
+    def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:
+        """Run it on what is at these addresses, with the weights at `w`; False: an output is not finite, and it looked."""
+        of, bringing, room = self.words, self.bringing, _take(self.bytes)
+        words, begin, found, packing, packing_begin, counters, launch, _ = held = _pop(self.spare) or self.fresh()
+        to, at = whole_lines(address(room)), of.at
+        words[at["x"]], words[at["y"]], words[at["w"]], words[at["scratch"]] = x, y, to, to + self.weights
+        words[at["bias"]] = bias or self.fixed["bias"]
+        at = bringing.words.at
+        packing[at["to"]], packing[at["w"]] = to, w
+        if bringing.scratch:
+            packing[at["scratch"]] = to + self.weights
+        flops = self.flops + bringing.flops
+        if flops < SERIAL_FLOPS:
+            bringing.words.entry(0, bringing.blocks, 0, packing_begin)
+            of.entry(0, self.blocks, 0, begin)
+        elif flops < ONE_LAUNCH:
+            counters[...] = 0
+            run(kernel("threads", "sequence"), launch, self.workers, flops)
+        else:
+            run(bringing.words.kernel, packing, bringing.blocks, bringing.flops)
+            run(of.kernel, words, self.blocks, self.flops)
+        spoiled, found.value = found.value, 0
+        self.spare.append(held)
+        _give(room)
+        return not spoiled
