@@ -21,8 +21,9 @@ MANY = 16
 #: What beginning a task costs, in panels of a box; what reading the weights once more costs, as a share of the time; and
 #: how much longer than with tasks without end it may take.
 TASK_PANELS, CUT_SHARE, LEVEL = 0.02, 0.04, 1.03
-#: Pixels below which a box is not made smaller for the sake of more tasks.
-FEW_PIXELS = 56
+#: Pixels below which a box is not made smaller for the sake of more tasks, and above which it pays to bring weights in
+#: order for a box of its own: threads that write parts of the same pixels take lines from each other.
+FEW_PIXELS, BRINGING_PIXELS = 56, 512
 #: Taps up to which a chunk of products runs over all of them, and channels from which on it runs over all of these first:
 #: then the loop over them is long.
 MOST_TAPS, MANY_CHANNELS = 32, 64
@@ -70,14 +71,16 @@ def split(
     """(outputs of a box along each axis, parts of its panels, cuts of its pixels): whole rows where they fit.
 
     `images` boxes there are at least; a pixel of x has `pixel` bytes, and one of y, if it goes to scratch, `staged`.
-    Whoever brings weights in order as he goes (`fresh`) does so again for every box: panels are shared out first.
+    Whoever brings weights in order as he goes (`fresh`) does so again for every box: of few pixels, panels are shared out
+    first.
     Panels take the same time, or `costs`, the dearest first.
     """
     most, panel = BOX_BYTES * (1 if packs else 2) * (4 if fresh else 1), p.columns * p.lanes * taps * pixel
     if panel * p.count > WEIGHT_BYTES:
         most = max(most, panel)
     wanted = 1 if workers == 1 else workers * (TASKS // 2 if fresh else TASKS)
-    boxes, wanted_boxes = list(outputs), ceil_div(wanted, images * (p.count if fresh else 1))
+    again = fresh and total(outputs) < BRINGING_PIXELS * wanted  # bringing weights in order again would take long
+    boxes, wanted_boxes = list(outputs), ceil_div(wanted, images * (p.count if again else 1))
 
     def held(shape: list[int]) -> int:
         """Bytes of x that a box reads, or of y that it keeps."""

@@ -23,6 +23,9 @@ FAR_BYTES = 16
 LATENCY = 4
 #: An inner run of pixels below which a longer axis is better.
 SHORT = 6
+#: Products of one sum before it is rounded into memory: so many rows of the widest panel stay in the first-level cache,
+#: beside a line of the other operand for each.
+SUMMED = CHUNK // 2
 
 
 @dataclass(frozen=True)
@@ -211,13 +214,13 @@ def _order(sizes: Ints) -> list[int]:
 def _sum(sizes: Sequence[int]) -> tuple[int, int]:
     """Along which axis a sum runs, over all of the axes inside, and over how many positions of it."""
     cut = len(sizes) - 1
-    while cut and total(sizes[cut:]) <= CHUNK:
+    while cut and total(sizes[cut:]) <= SUMMED:
         cut -= 1
-    return cut, ceil_div(sizes[cut], ceil_div(sizes[cut], CHUNK // total(sizes[cut + 1 :])))
+    return cut, ceil_div(sizes[cut], ceil_div(sizes[cut], SUMMED // total(sizes[cut + 1 :])))
 
 
 def sums(geometry: ConvGeometry) -> int:
-    """How many sums of up to `CHUNK` products every weight is added up from."""
+    """How many sums of up to `SUMMED` products every weight is added up from."""
     sizes = (geometry.batch, *geometry.out_shape)
     inner = [sizes[i] for i in _order(sizes)]
     cut, run = _sum(inner)
