@@ -45,9 +45,12 @@ modules = [module for name, module in sys.modules.items() if name.startswith("np
 for name in ("aligned", "shared"):  # scratch too: for those who have taken a function by its name, and who will
     given = getattr(calls, name)
     takers = [module for module in modules if vars(module).get(name) is given]
-    assert calls in takers and (name == "shared" or sys.modules["npconv.compiled.ordered"] in takers)
+    assert calls in takers and (name == "shared" or sys.modules["npconv.compiled.bringing"] in takers)
     for module in takers:
         setattr(module, name, guarded)
+for module in (calls, sys.modules["npconv.compiled.bringing"]):  # scratch of launches, and weights that a call brings
+    assert module._take is not guarded
+    module._take = guarded
 
 ALGORITHMS = ("blocked", "channelwise", "pixelwise", "fused_winograd_f2", "fused_winograd_f4", "tiled_fft")
 

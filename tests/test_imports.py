@@ -28,7 +28,7 @@ ORDER: list[set[str]] = [
     {"npconv.algorithms"},
     {"npconv.epilogue", "npconv.joining", "npconv.phased"},
     {"npconv.execution"},
-    {"npconv.dispatch", "npconv.single"},
+    {"npconv.dispatch", "npconv.single", "npconv.express"},
     {"npconv.problem", "npconv.pool_problem", "npconv.explanation"},
     {"npconv.conv_arguments"},
     {"npconv.convolution", "npconv.gradients", "npconv.transposed_problem", "npconv.local_problem"}

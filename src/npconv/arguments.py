@@ -81,10 +81,10 @@ def remembered(read: F) -> F:
     @functools.wraps(read)
     def look_up(op: str, x_shape: Ints, w_shape: Ints, options: Mapping[str, Any], rank: int | None = None) -> Any:
         values = tuple(options.values())
-        types = _plain_types(values)
+        types = plain_types(values)
         if types is None:  # as lists, or as NumPy's integers
             values = tuple(map(_frozen, values))
-            types = _plain_types(values)
+            types = plain_types(values)
             try:
                 if types is not None:
                     return once(op, x_shape, w_shape, rank, tuple(options), values, types)
@@ -107,7 +107,7 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-def _plain_types(values: tuple[Any, ...]) -> tuple[type, ...] | None:
+def plain_types(values: tuple[Any, ...]) -> tuple[type, ...] | None:
     """The types of these values and of what is in them, or None where one is not of `PLAIN`."""
     types: tuple[type, ...] = tuple(map(type, values))
     if not PLAIN.issuperset(types):
@@ -116,7 +116,7 @@ def _plain_types(values: tuple[Any, ...]) -> tuple[type, ...] | None:
         for value in values:
             if type(value) is tuple:
                 flat = tuple(map(type, value))
-                inside = flat if FLAT.issuperset(flat) else _plain_types(value)
+                inside = flat if FLAT.issuperset(flat) else plain_types(value)
                 if inside is None:
                     return None
                 types += inside

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
+from . import express
 from .arguments import common_dtypes, flag, operand, operation, shape_of
 from .compiled.outer.bias import channel_sums
 from .conv_arguments import ConvOptions, check_gradient, read, with_defaults
@@ -77,9 +78,13 @@ def conv_input_grad(
     """
     op = "conv_input_grad"
     full = with_defaults(op, options, ("input_shape", "out"))
+    key = express.key_of(op, None, full, input_shape, g, w) if out is None else None
+    done = express.served(key, g, w)
+    if done is not None:
+        return done
     operands = {"g": operand(op, "g", g), "w": operand(op, "w", w)}
     p = read(op, shape_of(op, "input_shape", input_shape), operands["w"].shape, full)
-    return run_input_grad(p, operands, out)
+    return run_input_grad(p, operands, out, key)
 
 
 @operation
@@ -129,9 +134,13 @@ def conv_weight_grad(
     """
     op = "conv_weight_grad"
     full = with_defaults(op, options, ("kernel_shape", "out"))
+    key = express.key_of(op, None, full, kernel_shape, x, g) if out is None else None
+    done = express.served(key, x, g)
+    if done is not None:
+        return done
     operands = {"x": operand(op, "x", x), "g": operand(op, "g", g)}
     p = read(op, operands["x"].shape, shape_of(op, "kernel_shape", kernel_shape), full)
-    return run_weight_grad(p, operands, out)
+    return run_weight_grad(p, operands, out, key)
 
 
 @operation
@@ -183,21 +192,32 @@ def run_grads(op: str, g: Any, x: Any, w: Any, bias: Any, options: dict[str, Any
     )
 
 
-def run_input_grad(p: ConvProblem, operands: dict[str, Array], out: Array | None, *, adjoint: bool = True) -> Array:
-    """The input gradient of a problem that was read, into `out`."""
+def run_input_grad(
+    p: ConvProblem,
+    operands: dict[str, Array],
+    out: Array | None,
+    key: express.Key | None = None,
+    *,
+    adjoint: bool = True,
+) -> Array:
+    """The input gradient of a problem that was read, into `out`; calls of the same `key` may go a shorter way."""
     check_gradient(p, operands["g"])
     dtypes = common_dtypes(p.op, {name: a.dtype for name, a in operands.items()})
     dx = output(p.op, out, p.x_shape, dtypes.result, operands)
     p.input_grad(operands["g"], operands["w"], dtypes, dx, adjoint=adjoint)
+    express.remember(key, lambda: p.lane("input_grad", dtypes, operands["g"], operands["w"], dx))
     return dx
 
 
-def run_weight_grad(p: ConvProblem, operands: dict[str, Array], out: Array | None) -> Array:
-    """The weight gradient of a problem that was read, into `out`."""
+def run_weight_grad(
+    p: ConvProblem, operands: dict[str, Array], out: Array | None, key: express.Key | None = None
+) -> Array:
+    """The weight gradient of a problem that was read, into `out`; calls of the same `key` may go a shorter way."""
     check_gradient(p, operands["g"])
     dtypes = common_dtypes(p.op, {name: a.dtype for name, a in operands.items()})
     dw = output(p.op, out, p.w_shape, dtypes.result, operands)
     p.weight_grad(operands["x"], operands["g"], dtypes, dw)
+    express.remember(key, lambda: p.lane("weight_grad", dtypes, operands["x"], operands["g"], dw))
     return dw
 
 

@@ -89,13 +89,17 @@ def check_output(op: str, shape: Ints, dtype: np.dtype) -> None:
         )
 
 
+def fresh(shape: Ints, dtype: np.dtype) -> np.ndarray:
+    """An array whose elements are still to be written."""
+    return aligned(shape, dtype) if total(shape) >= ALIGNED_FROM else np.empty(shape, dtype)
+
+
 def output(op: str, out: Any, shape: Ints, dtype: np.dtype, operands: dict[str, np.ndarray]) -> np.ndarray:
     """A fresh output array, or the caller's `out` once it is proved fit."""
     keep_freed_memory()
     if out is None:
         check_output(op, shape, dtype)
-        size = total(shape)
-        return aligned(shape, dtype) if size >= ALIGNED_FROM else np.empty(shape, dtype)
+        return fresh(shape, dtype)
     error = _unfit(out, shape, dtype, operands)
     if error is not None:
         kind, why = error

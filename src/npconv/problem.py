@@ -11,7 +11,9 @@ from . import dispatch, execution
 from .algorithms.base import input_grad_weights
 from .arguments import Dtypes, integer_compute, largest_magnitude, working
 from .compiled import catalogue
+from .compiled.calls import address
 from .epilogue import finish
+from .express import Lane
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
 from .memory import MemoryLimitError, check_memory, contiguous, machine_memory
@@ -133,6 +135,23 @@ class ConvProblem:
         if self.padded is not None or (self.flip and direction == "weight_grad"):
             return None
         return single(run, direction, (a, self.x_layout.canonical(a)), (out, layout.canonical(out)))
+
+    def lane(self, direction: str, dtypes: Dtypes, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Lane | None:
+        """How calls with operands and an output like these go straight to a launch, if they may."""
+        short = self.single(direction, dtypes, a, b, out)
+        if short is None:
+            return None
+        if direction == "weight_grad":
+            of_x, of_w = self.x_layout.canonical, self.w_layout.canonical
+            return Lane(lambda x, g, dw: short.weight_grad(of_x(x), of_x(g), of_w(dw)), out.shape, out.dtype)
+        weights = self.weights(b)
+        if direction == "input_grad":
+            weights = input_grad_weights(weights, self.geometry.groups)
+        lent = short.lent(weights.strides)
+        if lent is None or not np.may_share_memory(weights, b):  # they were copied
+            return None
+        begin = address(weights) - address(b)
+        return Lane(lambda x, w, y: lent.run_with(address(x), address(y), address(w) + begin), out.shape, out.dtype)
 
     # ------------------------------------------------------------------ views
     def inputs(self, x: np.ndarray) -> np.ndarray:

@@ -36,10 +36,14 @@ class Single:
         """The launch, if its outputs are right or it says that they are not."""
         return bound if bound is None or self.exact or bound.looks else None
 
+    def lent(self, w_strides: Ints) -> Bound | None:
+        """The launch that takes the weights of a call, of these strides, if there is one."""
+        return _lent(self, w_strides, threads.current())
+
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool:
         """Write the convolution of x with canonical weights, + bias; whether that was possible, and right."""
         if w.dtype == self.dtype:
-            lent = _lent(self, w.strides, threads.current())
+            lent = self.lent(w.strides)
             if lent is not None:
                 if bias is None:
                     return lent.run_with(address(x), address(y), address(w))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from . import express
 from .arguments import common_dtypes, flag, operand, operation, shape_of
 from .geometry import Ints
 from .gradients import ConvGrads, bias_grad, run_weight_grad
@@ -56,9 +57,13 @@ def conv_transpose_input_grad(
     array([[[ 8., 20.]]])
     """
     op = "conv_transpose_input_grad"
+    key = express.key_of(op, None, options, input_shape, g, w) if out is None else None
+    done = express.served(key, g, w)
+    if done is not None:
+        return done
     g, w = operand(op, "g", g), operand(op, "w", w)
     p = read_transpose(op, shape_of(op, "input_shape", input_shape), w.shape, options)
-    return _input_grad(p, g, w, out)
+    return _input_grad(p, g, w, out, key)
 
 
 @operation
@@ -98,9 +103,13 @@ def conv_transpose_weight_grad(
     array([[[20., 31., 42.]]])
     """
     op = "conv_transpose_weight_grad"
+    key = express.key_of(op, None, options, kernel_shape, g, x) if out is None else None
+    done = express.served(key, g, x)
+    if done is not None:
+        return done
     x, g = operand(op, "x", x), operand(op, "g", g)
     p = read_transpose(op, x.shape, shape_of(op, "kernel_shape", kernel_shape), options)
-    return _weight_grad(p, x, g, out)
+    return _weight_grad(p, x, g, out, key)
 
 
 @operation
@@ -151,15 +160,16 @@ def _check_gradient(p: ConvProblem, g: Array) -> None:
         )
 
 
-def _input_grad(p: ConvProblem, g: Array, w: Array, out: Array | None) -> Array:
+def _input_grad(p: ConvProblem, g: Array, w: Array, out: Array | None, key: express.Key | None = None) -> Array:
     _check_gradient(p, g)
     dtypes = common_dtypes(p.op, {"g": g.dtype, "w": w.dtype})
     dx = output(p.op, out, p.y_shape, dtypes.result, {"g": g, "w": w})
     p.forward(g, w.conj() if w.dtype.kind == "c" else w, None, dtypes, dx)
+    express.remember(key, lambda: p.lane("forward", dtypes, g, w, dx))
     return dx
 
 
-def _weight_grad(p: ConvProblem, x: Array, g: Array, out: Array | None) -> Array:
+def _weight_grad(p: ConvProblem, x: Array, g: Array, out: Array | None, key: express.Key | None = None) -> Array:
     _check_gradient(p, g)
-    dw = run_weight_grad(p, {"x": g, "g": x}, out)
+    dw = run_weight_grad(p, {"x": g, "g": x}, out, key)
     return np.conj(dw, out=dw) if dw.dtype.kind == "c" else dw

@@ -56,25 +56,25 @@ class Brought(Bound):
         Threads at most.
     """
 
-    __slots__ = ("bringing", "bytes", "weights", "workers")
+    __slots__ = ("bringing", "bytes", "weights_at", "workers")
 
     def __init__(self, of: Bound, bringing: Bringing, dtype: np.dtype, workers: int) -> None:
         super().__init__(of.words, of.blocks, of.flops, of.scratch, **of.fixed)
         self.bringing, self.workers = bringing, workers
-        self.weights = whole_lines(bringing.elements * dtype.itemsize)
-        self.bytes = self.weights + max(of.for_threads(workers), workers * bringing.scratch) + LINE
+        self.weights_at = whole_lines(max(of.for_threads(workers), workers * bringing.scratch))
+        self.bytes = self.weights_at + bringing.elements * dtype.itemsize + LINE
 
     def fresh(self) -> tuple:
         """What `Bound.fresh` has, and the same for the weights; the counters of both steps, and the words of the launch."""
         words, begin, found = super().fresh()
         packing, packing_begin = _copy(self.bringing.words.words)
-        counters = aligned((2, 2 * LINE // 8), np.int64)
+        counters = np.zeros(5 * LINE // 8, np.int64)  # one in a line, wherever the first begins
         steps = ((self.bringing, packing_begin), (self, begin))
         rows = [
             (of.words.kernel.address, at, of.blocks, 1 if of.flops >= SERIAL_FLOPS else of.blocks) for of, at in steps
         ]
         table = np.array(rows, np.int64)
-        values = {"table": address(table), "steps": len(rows), "counters": address(counters)}
+        values = {"table": address(table), "steps": len(rows), "counters": whole_lines(address(counters))}
         launch = np.array([values[name] for name in kernel("threads", "sequence").arguments], np.int64)
         return words, begin, found, packing, packing_begin, counters, launch, table
 
@@ -82,13 +82,14 @@ class Brought(Bound):
         """Run it on what is at these addresses, with the weights at `w`; False: an output is not finite, and it looked."""
         of, bringing, room = self.words, self.bringing, _take(self.bytes)
         words, begin, found, packing, packing_begin, counters, launch, _ = held = _pop(self.spare) or self.fresh()
-        to, at = whole_lines(address(room)), of.at
-        words[at["x"]], words[at["y"]], words[at["w"]], words[at["scratch"]] = x, y, to, to + self.weights
+        scratch, at = whole_lines(address(room)), of.at
+        to = scratch + self.weights_at
+        words[at["x"]], words[at["y"]], words[at["w"]], words[at["scratch"]] = x, y, to, scratch
         words[at["bias"]] = bias or self.fixed["bias"]
         at = bringing.words.at
         packing[at["to"]], packing[at["w"]] = to, w
         if bringing.scratch:
-            packing[at["scratch"]] = to + self.weights
+            packing[at["scratch"]] = scratch
         flops = self.flops + bringing.flops
         if flops < SERIAL_FLOPS:
             bringing.words.entry(0, bringing.blocks, 0, packing_begin)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..geometry import Ints
 from ..records import dataclass
-from . import threads
+from . import catalogue, threads
 from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
 from .threads import ENTRY, SERIAL_FLOPS, run
@@ -236,6 +236,8 @@ def forget() -> None:
             for cached in list(vars(module).values()):
                 if hasattr(cached, "cache_parameters") and (cached.cache_parameters()["maxsize"] or 0) > 1:
                     cached.cache_clear()
+    for clear in catalogue.forget:
+        clear()
 
 
 def _pop(spare: list[Held]) -> Held | None:

@@ -35,6 +35,8 @@ RUN = 16
 #: Vector multiplications that take as long as a transform of one vector of channels: of x or g, and of the sums back, for
 #: each transformed position.
 FORTH, BACK = 9.5, 10.5
+#: Products that take as long as beginning and ending a sum of them.
+START = 3
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def flops(geometry: ConvGeometry, n: int, itemsize: int) -> int:
     if a is None or empty(geometry):
         return 0
     channels, planes, columns = geometry.per_group[0], a.planes_out, layout(geometry, n, itemsize).columns
-    products = a.kernel[0] * planes * c.tiles * c.vectors * (ceil_div(channels, REST) * REST) * NARROW[columns]
+    sums = planes * c.tiles + START
+    products = a.kernel[0] * sums * c.vectors * (ceil_div(channels, REST) * REST) * NARROW[columns]
     forth = FORTH * c.tiles * (a.slices * ceil_div(channels, c.lanes) + planes * c.vectors)
     back = BACK * a.kernel[0] * channels * c.vectors
     return int(2 * c.lanes * c.positions * geometry.groups * (products + forth + back))
