@@ -11,7 +11,7 @@ import npconv
 import reference
 from npconv.algorithms import blocked, named, registered
 from npconv.algorithms.base import input_grad_weights, joined
-from npconv.compiled import calls, catalogue, tasks, threads
+from npconv.compiled import bringing, calls, catalogue, tasks, threads
 from npconv.compiled import panels as panels_module
 from npconv.compiled.bringing import Brought
 from npconv.compiled.panels import panels
@@ -130,6 +130,41 @@ def test_rows_are_brought_ahead_by_the_first_panel_alone(monkeypatch) -> None:
         assert kinds(wide, *one, (64 * 4, 4, 4, 4)) == [plain] * 4  # brought in order a chunk at a time
     finally:
         calls.forget()
+
+
+@pytest.mark.parametrize("algorithm", ["blocked", "fused_winograd_f4", "channelwise"])
+@pytest.mark.parametrize("biased", [False, True])
+def test_weights_of_a_call_and_what_reads_them_are_one_launch_or_two(algorithm, biased, monkeypatch) -> None:
+    """The same bits as with prepared weights, however many launches and threads."""
+    rng, launches = np.random.default_rng(0), []
+    run = bringing.run
+    monkeypatch.setattr(bringing, "run", lambda *a: (launches.append(a[0].name), run(*a))[1])
+    groups = 80 if algorithm == "channelwise" else 1
+    n = 40 if algorithm == "channelwise" else 2  # so many images that weights are not brought in order on the way
+    x, bias = (rng.standard_normal(s).astype("f4") for s in ((n, 80, 26, 26), (80,)))
+    w = rng.standard_normal((80, 80 // groups, 3, 3)).astype("f4")
+    how = {"padding": 1, "groups": groups, "algorithm": algorithm}
+    expected = npconv.plan_conv(x.shape, w, bias if biased else None, **how)(x)
+    for most, names in ((1e18, {"sequence"}), (0, {"pack", "weights", "prepare", "forward"})):
+        monkeypatch.setattr(bringing, "ONE_LAUNCH", most)
+        for workers in (1, 2, 3):
+            launches.clear()
+            with npconv.num_threads(workers):
+                for _ in range(3):
+                    assert np.array_equal(npconv.conv(x, w, bias if biased else None, **how), expected)
+            assert launches
+            assert set(launches) <= names
+
+
+@pytest.mark.parametrize("algorithm", ["blocked", "fused_winograd_f2", "pixelwise"])
+def test_a_small_call_brings_its_weights_without_a_launch(algorithm, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(bringing, "run", None)
+    x, w, bias = (rng.standard_normal(s).astype("f4") for s in ((1, 6, 7, 7), (5, 6, 3, 3), (5,)))
+    for b in (None, bias):
+        expected = npconv.plan_conv(x.shape, w, b, algorithm=algorithm)(x)
+        for _ in range(3):
+            assert np.array_equal(npconv.conv(x, w, b, algorithm=algorithm), expected)
 
 
 def test_nothing_but_the_output_is_written() -> None:
