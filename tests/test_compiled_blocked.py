@@ -145,8 +145,11 @@ def test_weights_of_a_call_and_what_reads_them_are_one_launch_or_two(algorithm, 
     w = rng.standard_normal((80, 80 // groups, 3, 3)).astype("f4")
     how = {"padding": 1, "groups": groups, "algorithm": algorithm}
     expected = npconv.plan_conv(x.shape, w, bias if biased else None, **how)(x)
-    for most, names in ((1e18, {"sequence"}), (0, {"pack", "weights", "prepare", "forward"})):
+    two = {"pack", "weights", "prepare", "forward"}
+    for most, native, names in ((1e18, True, {"sequence"}), (0, True, two), (1e18, False, two)):
+        calls.forget()
         monkeypatch.setattr(bringing, "ONE_LAUNCH", most)
+        monkeypatch.setattr(bringing, "NATIVE", native)
         for workers in (1, 2, 3):
             launches.clear()
             with npconv.num_threads(workers):

@@ -9,7 +9,7 @@ from . import threads
 from .calls import Bound, Words, _copy, _give, _pop, _take, address, aligned
 from .catalogue import kernel
 from .panels import LINE, whole_lines
-from .threads import SERIAL_FLOPS, run
+from .threads import NATIVE, SERIAL_FLOPS, run
 
 #: What moving a number costs, in floating-point operations.
 MOVED = 16.0
@@ -65,9 +65,11 @@ class Brought(Bound):
         self.bytes = self.weights_at + bringing.elements * dtype.itemsize + LINE
 
     def fresh(self) -> tuple:
-        """What `Bound.fresh` has, and the same for the weights; the counters of both steps, and the words of the launch."""
+        """What `Bound.fresh` has, and the same for the weights; then the counters and the launch of both steps, or None."""
         words, begin, found = super().fresh()
         packing, packing_begin = _copy(self.bringing.words.words)
+        if not NATIVE or not SERIAL_FLOPS <= self.flops + self.bringing.flops < ONE_LAUNCH:
+            return words, begin, found, packing, packing_begin, None, None, None, None
         counters = np.zeros(5 * LINE // 8, np.int64)  # one in a line, wherever the first begins
         steps = ((self.bringing, packing_begin), (self, begin))
         rows = [
@@ -75,13 +77,15 @@ class Brought(Bound):
         ]
         table = np.array(rows, np.int64)
         values = {"table": address(table), "steps": len(rows), "counters": whole_lines(address(counters))}
-        launch = np.array([values[name] for name in kernel("threads", "sequence").arguments], np.int64)
-        return words, begin, found, packing, packing_begin, counters, launch, table
+        sequence = kernel("threads", "sequence")
+        launch = np.array([values[name] for name in sequence.arguments], np.int64)
+        return words, begin, found, packing, packing_begin, counters, sequence, launch, table
 
     def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:
         """Run it on what is at these addresses, with the weights at `w`; False: an output is not finite, and it looked."""
         of, bringing, room = self.words, self.bringing, _take(self.bytes)
-        words, begin, found, packing, packing_begin, counters, launch, _ = held = _pop(self.spare) or self.fresh()
+        held = _pop(self.spare) or self.fresh()
+        words, begin, found, packing, packing_begin, counters, sequence, launch, _ = held
         scratch, at = whole_lines(address(room)), of.at
         to = scratch + self.weights_at
         words[at["x"]], words[at["y"]], words[at["w"]], words[at["scratch"]] = x, y, to, scratch
@@ -94,9 +98,9 @@ class Brought(Bound):
         if flops < SERIAL_FLOPS:
             bringing.words.entry(0, bringing.blocks, 0, packing_begin)
             of.entry(0, self.blocks, 0, begin)
-        elif flops < ONE_LAUNCH:
+        elif launch is not None:
             counters[...] = 0
-            run(kernel("threads", "sequence"), launch, self.workers, flops)
+            run(sequence, launch, self.workers, flops)
         else:
             run(bringing.words.kernel, packing, bringing.blocks, bringing.flops)
             run(of.kernel, words, self.blocks, self.flops)
