@@ -361,6 +361,19 @@ def test_two_threads_share_panels_evenly(pixels):
         assert max(busy) <= 1.1 * sum(busy) / 2, (channels, parts, cuts, busy)
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("1024K\n", 1 << 20), ("2048K\n", 2 << 20), ("4096K\n", 2 << 20), ("", 1 << 20), ("2M\n", 1 << 20)],
+)
+def test_the_size_of_a_cache_is_what_the_system_says(said: str, expected: int, monkeypatch, tmp_path) -> None:
+    """As far as it can be understood and believed."""
+    (tmp_path / "size").write_text(said)
+    monkeypatch.setattr(panels_module, "CACHE_SIZE", str(tmp_path / "size"))
+    assert panels_module._cache_bytes() == expected
+    monkeypatch.setattr(panels_module, "CACHE_SIZE", str(tmp_path / "none"))
+    assert panels_module._cache_bytes() == 1 << 20
+
+
 @pytest.mark.parametrize("far", [False, True])
 def test_boxes_are_not_cut_where_all_weights_would_be_read_again(far: bool, monkeypatch) -> None:
     """38 MB of weights come from memory for every box; 9 MB stay in the last cache, and boxes in the second.

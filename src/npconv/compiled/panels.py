@@ -29,22 +29,23 @@ SPARE = 16
 UNBOUNDED = (-np.inf, np.inf)
 #: Where in a table of bounds, [least, most, -inf, inf], those are that bound nothing.
 NONE = 2
-#: Where Linux says how large the second-level cache of a processor is, and its bytes where nobody says.
-CACHE_SIZE, USUAL_CACHE = "/sys/devices/system/cpu/cpu0/cache/index2/size", 1 << 20
+#: Where Linux says how large the second-level cache of a processor is; its bytes where nobody says, and at most: virtual
+#: machines may claim more.
+CACHE_SIZE, USUAL_CACHE, LARGE_CACHE = "/sys/devices/system/cpu/cpu0/cache/index2/size", 1 << 20, 2 << 20
 
 
 def _cache_bytes() -> int:
     """The second-level cache of a processor."""
     try:
         with open(CACHE_SIZE) as file:
-            return int(file.read().strip().removesuffix("K")) << 10
+            return min(LARGE_CACHE, int(file.read().strip().removesuffix("K")) << 10)
     except (OSError, ValueError):
         return USUAL_CACHE
 
 
 CACHE_BYTES = _cache_bytes()
 #: Whether the last cache is far away, or shared by many: then each processor has a large one of its own.
-FAR_CACHE = CACHE_BYTES >= 2 << 20
+FAR_CACHE = CACHE_BYTES >= LARGE_CACHE
 #: Bytes above which what comes next is brought into the cache ahead: hardware does not see where it lies. What a last cache
 #: nearby holds comes soon enough.
 AHEAD_BYTES = CACHE_BYTES if FAR_CACHE else 4 << 20
