@@ -52,9 +52,19 @@ int main(int count, char **given) {
     fclose(file);
     for (int i = 0; i < head[3]; i++)                       /* parts: their numbers become addresses */
         if (words[i] >> 32 == PARTS) words[i] = (int64_t)kernels[words[i] & 0xFFFF].run;
+    static struct { int64_t *at, was; } tables[1 << 16];    /* in tables too, as long as the kernel runs */
+    int many = 0;
+    for (int i = 0; i < head[4]; i++)
+        for (int64_t *at = (int64_t *)region[i][0]; (char *)at < (char *)region[i][0] + region[i][1]; at++)
+            if (*at >> 32 == PARTS && (*at & 0xFFFFFFFF) < sizeof kernels / sizeof *kernels && many < 1 << 16) {
+                tables[many].at = at;
+                tables[many++].was = *at;
+                *at = (int64_t)kernels[*at & 0xFFFF].run;
+            }
     for (int k = 0; k < sizeof kernels / sizeof *kernels; k++)
         if (!strcmp(kernels[k].name, given[1])) {
             kernels[k].run(head[0], head[1], head[2], words);
+            while (many--) *tables[many].at = tables[many].was;
             file = fopen(given[2], "wb");
             for (int i = 0; i < head[4]; i++) fwrite((char *)region[i][0], 1, region[i][1], file);
             return fclose(file);
@@ -130,7 +140,7 @@ def kernel(family, name, dtype="f4"):
         return native(family, name, dtype)
     symbol, at = ahead.symbol(family, name, dtype), ahead.key(family, name, dtype)
     names = tuple(table[at].split())
-    if family in ("winograd_forms", "channelwise_tiles"):  # no kernels, but addresses that kernels are given
+    if family in ("winograd_forms", "channelwise_tiles", "products"):  # no kernels, but addresses that kernels are given
         return catalogue.Kernel(name, (PARTS << 32) + list(table).index(at), names)
     if symbol not in kept:
         kept[symbol] = threads.ENTRY(emulated(symbol, len(names)))
