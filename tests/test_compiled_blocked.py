@@ -138,7 +138,8 @@ def test_weights_of_a_call_and_what_reads_them_are_one_launch_or_two(algorithm, 
     """The same bits as with prepared weights, however many launches and threads."""
     rng, launches = np.random.default_rng(0), []
     run = bringing.run
-    monkeypatch.setattr(bringing, "run", lambda *a: (launches.append(a[0].name), run(*a))[1])
+    for module in (bringing, calls):
+        monkeypatch.setattr(module, "run", lambda *a: (launches.append(a[0].name), run(*a))[1])
     groups = 80 if algorithm == "channelwise" else 1
     n = 40 if algorithm == "channelwise" else 2  # so many images that weights are not brought in order on the way
     x, bias = (rng.standard_normal(s).astype("f4") for s in ((n, 80, 26, 26), (80,)))
@@ -159,15 +160,20 @@ def test_weights_of_a_call_and_what_reads_them_are_one_launch_or_two(algorithm, 
             assert set(launches) <= names
 
 
-@pytest.mark.parametrize("algorithm", ["blocked", "fused_winograd_f2", "pixelwise"])
+@pytest.mark.parametrize("algorithm", ["fused_winograd_f2", "pixelwise"])
 def test_a_small_call_brings_its_weights_without_a_launch(algorithm, monkeypatch) -> None:
-    rng = np.random.default_rng(0)
+    rng, brought = np.random.default_rng(0), []
+    run_with = Brought.run_with
+    monkeypatch.setattr(Brought, "run_with", lambda self, *a: (brought.append(self), run_with(self, *a))[1])
     monkeypatch.setattr(bringing, "run", None)
+    monkeypatch.setattr(calls, "run", None)
+    calls.forget()
     x, w, bias = (rng.standard_normal(s).astype("f4") for s in ((1, 6, 7, 7), (5, 6, 3, 3), (5,)))
     for b in (None, bias):
         expected = npconv.plan_conv(x.shape, w, b, algorithm=algorithm)(x)
         for _ in range(3):
             assert np.array_equal(npconv.conv(x, w, b, algorithm=algorithm), expected)
+    assert len(brought) == 6
 
 
 def test_nothing_but_the_output_is_written() -> None:

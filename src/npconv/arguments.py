@@ -170,9 +170,14 @@ def _first_odd(value: np.ndarray) -> str:
     return "its elements are Python objects"
 
 
+def usual(value: Any) -> bool:
+    """Whether `value` is an array as kernels take it."""
+    return type(value) is np.ndarray and value.dtype in USUAL and value.flags.aligned
+
+
 def operand(op: str, name: str, value: Any) -> np.ndarray:
     """`value` as a base ndarray in native byte order and aligned; what has no safe reading is refused."""
-    if type(value) is np.ndarray and value.dtype in USUAL and value.flags.aligned:
+    if usual(value):
         return value
     if isinstance(value, np.ma.MaskedArray):
         masked = int(np.ma.count_masked(value))

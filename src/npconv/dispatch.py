@@ -29,7 +29,8 @@ TIERS: dict[str, dict[str, float]] = {
 }
 
 #: Seconds per unit of `Cost`, float32, two cores: between fits of 2026-11-21 on an AMD EPYC of Zen 4 and of 2026-11-22 on
-#: one of Zen 5, NumPy 2.4.6 and its OpenBLAS. `python -m benchmarks.calibrate` prints such a table anew. Other
+#: one of Zen 5, NumPy 2.4.6 and its OpenBLAS; where caches are far, of 2026-11-23 on an Intel Xeon, which is slower at what
+#: one launch leaves to the next. `python -m benchmarks.calibrate` prints such a table anew. Other
 #: machines rank algorithms alike, and `npconv tune` measures another table there, which `prices` then finds.
 SECONDS = {
     "numpy": {"flop": 7.8e-12, "byte": 3.0e-11, "call": 3.2e-6, "butterfly": 1.5e-10},
@@ -40,12 +41,8 @@ SECONDS = {
     "channelwise": {"flop": 4.9e-12, "byte": 1.8e-11, "call": 8.8e-6, "butterfly": 1.0e-11},
     "pixelwise": {"flop": 3.6e-12, "byte": 1.4e-11, "call": 5.8e-6, "butterfly": 1.0e-11},
     "channelwise_grad": {"flop": 5.0e-12, "byte": 1.6e-11, "call": 1.2e-5, "butterfly": 1.0e-11},
-    "fourier": {"flop": 4.2e-12, "byte": 2.4e-11, "call": 1.3e-5, "butterfly": 1.0e-11},
+    "fourier": {"flop": 4.2e-12, "byte": 1.1e-10 if FAR_CACHE else 2.4e-11, "call": 1.3e-5, "butterfly": 1.0e-11},
 }
-if (
-    FAR_CACHE
-):  # 2026-11-23, on an Intel Xeon: what one launch leaves behind comes back slowly, and from another processor too
-    SECONDS["fourier"]["byte"] = 1.1e-10
 
 
 #: Products from which on an algorithm may be chosen that rounds whole numbers: a few microseconds of work.

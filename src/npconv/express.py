@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import USUAL, plain_types
+from .arguments import plain_types, usual
 from .compiled import catalogue, threads
 from .geometry import Ints
 from .memory import fresh
@@ -43,7 +43,7 @@ def key_of(op: str, rank: int | None, options: Mapping[str, Any], shape: object,
         return None
     found: list[Any] = [op, rank, shape, types, values, tuple(options), threads.current(), catalogue.unavailable()]
     for a in operands:
-        if type(a) is not np.ndarray or a.dtype not in USUAL or not a.flags.aligned:
+        if not usual(a):
             return None
         found += a.shape, a.strides, a.dtype
     return tuple(found)

@@ -10,7 +10,7 @@ import numpy as np
 from .algorithms import named
 from .algorithms.base import Compiled, Cost, ErrorBound
 from .compiled import threads
-from .compiled.calls import Bound, address, aligned
+from .compiled.calls import Bound, address
 from .compiled.panels import UNBOUNDED, bounds, vector_bytes
 from .compiled.phased import launch
 from .geometry import ConvGeometry, Ints, Joint, total
@@ -63,11 +63,8 @@ class Phased(Compiled):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        way, lowest = launch.weight_launch(self.joint, w.shape, w.strides, dtype)
-        weights = aligned(geometry.groups * launch.lay(self.joint, w.shape[2:], dtype.itemsize).elements, dtype)
-        scratch = aligned(min(threads.current(), way.blocks) * way.scratch)
-        way.words.run(way.blocks, way.flops, to=address(weights), w=address(w) + lowest, scratch=address(scratch))
-        return Prepared(weights, w.shape[2:])
+        bringing, lowest = launch.weight_launch(self.joint, w.shape, w.strides, dtype)
+        return Prepared(bringing.bring(address(w) + lowest, dtype), w.shape[2:])
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)

@@ -6,8 +6,7 @@ import numpy as np
 
 from ..records import dataclass
 from . import threads
-from .calls import Bound, Words, _copy, _give, _pop, _take, address, aligned
-from .catalogue import kernel
+from .calls import Bound, Steps, Words, _copy, _give, _pop, _take, address, aligned
 from .panels import LINE, whole_lines
 from .threads import NATIVE, SERIAL_FLOPS, run
 
@@ -34,11 +33,9 @@ class Bringing:
     def bring(self, w: int, dtype: np.dtype) -> np.ndarray:
         """Those at `w` in order."""
         weights = aligned(self.elements, dtype)
-        if not self.scratch:
-            self.words.run(self.blocks, self.flops, to=address(weights), w=w)
-            return weights
         scratch = aligned(min(threads.current(), self.blocks) * self.scratch)
-        self.words.run(self.blocks, self.flops, to=address(weights), w=w, scratch=address(scratch))
+        rest = {"scratch": address(scratch)} if self.scratch else {}
+        self.words.run(self.blocks, self.flops, to=address(weights), w=w, **rest)
         return weights
 
 
@@ -65,27 +62,20 @@ class Brought(Bound):
         self.bytes = self.weights_at + bringing.elements * dtype.itemsize + LINE
 
     def fresh(self) -> tuple:
-        """What `Bound.fresh` has, and the same for the weights; then the counters and the launch of both steps, or None."""
+        """What `Bound.fresh` has, and the same for the weights; then both as one launch, or None."""
         words, begin, found = super().fresh()
         packing, packing_begin = _copy(self.bringing.words.words)
-        if not NATIVE or not SERIAL_FLOPS <= self.flops + self.bringing.flops < ONE_LAUNCH:
-            return words, begin, found, packing, packing_begin, None, None, None, None
-        counters = np.zeros(5 * LINE // 8, np.int64)  # one in a line, wherever the first begins
-        steps = ((self.bringing, packing_begin), (self, begin))
-        rows = [
-            (of.words.kernel.address, at, of.blocks, 1 if of.flops >= SERIAL_FLOPS else of.blocks) for of, at in steps
-        ]
-        table = np.array(rows, np.int64)
-        values = {"table": address(table), "steps": len(rows), "counters": whole_lines(address(counters))}
-        sequence = kernel("threads", "sequence")
-        launch = np.array([values[name] for name in sequence.arguments], np.int64)
-        return words, begin, found, packing, packing_begin, counters, sequence, launch, table
+        both = None
+        if NATIVE and SERIAL_FLOPS <= self.flops + self.bringing.flops < ONE_LAUNCH:
+            each = ((self.bringing, packing_begin), (self, begin))
+            both = Steps([(of.words.kernel, at, of.blocks, of.flops) for of, at in each])
+        return words, begin, found, packing, packing_begin, both
 
     def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:
         """Run it on what is at these addresses, with the weights at `w`; False: an output is not finite, and it looked."""
         of, bringing, room = self.words, self.bringing, _take(self.bytes)
         held = _pop(self.spare) or self.fresh()
-        words, begin, found, packing, packing_begin, counters, sequence, launch, _ = held
+        words, begin, found, packing, packing_begin, both = held
         scratch, at = whole_lines(address(room)), of.at
         to = scratch + self.weights_at
         words[at["x"]], words[at["y"]], words[at["w"]], words[at["scratch"]] = x, y, to, scratch
@@ -98,9 +88,8 @@ class Brought(Bound):
         if flops < SERIAL_FLOPS:
             bringing.words.entry(0, bringing.blocks, 0, packing_begin)
             of.entry(0, self.blocks, 0, begin)
-        elif launch is not None:
-            counters[...] = 0
-            run(sequence, launch, self.workers, flops)
+        elif both is not None:
+            both.run(self.workers, flops)
         else:
             run(bringing.words.kernel, packing, bringing.blocks, bringing.flops)
             run(of.kernel, words, self.blocks, self.flops)

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -270,8 +270,37 @@ class Placed:
         return self.bound.flops + (self.after.flops if self.after else 0)
 
 
-class Program:
+class Steps:
     """Launches one after the other, all in one: threads go from each to the next without Python.
+
+    Parameters
+    ----------
+    steps : sequence of (Kernel, int, int, float)
+        What runs, where its words are, how many blocks, and about how many operations. One call runs them at a time.
+    """
+
+    def __init__(self, steps: Sequence[tuple[Kernel, int, int, float]]) -> None:
+        rows = [
+            (of.address, begin, blocks, 1 if flops >= SERIAL_FLOPS else blocks) for of, begin, blocks, flops in steps
+        ]
+        self.table = np.array(rows, np.int64)
+        self.counters = np.zeros((len(rows) + 1) * 2 * LINE // 8, np.int64)  # two of a step, each in a line of its own
+        self.kernel = kernel("threads", "sequence")
+        values = {
+            "table": address(self.table),
+            "steps": len(rows),
+            "counters": whole_lines(address(self.counters)),
+        }
+        self.words = np.array([values[name] for name in self.kernel.arguments], np.int64)
+
+    def run(self, workers: int, flops: float) -> None:
+        """Run them on so many threads at most; `flops` in all."""
+        self.counters[...] = 0
+        run(self.kernel, self.words, workers, flops)
+
+
+class Program:
+    """`Steps` that know where each of them reads and writes.
 
     Parameters
     ----------
@@ -287,11 +316,11 @@ class Program:
         self.launches = launches  # they keep what the words refer to
         self.room = aligned(max(launch.bound.for_threads(workers) for launch in launches) + LINE)
         each = [(bound, launch) for launch in launches for bound in (launch.bound, launch.after) if bound is not None]
-        self.words, self.table = [], np.empty((len(each), 4), np.int64)
+        self.words, steps = [], []
         self.reading: list[tuple[np.ndarray, int]] = []  # words of launches that read the source, and which of them
         self.found = np.zeros(1, np.int64)
         given = {"scratch": address(self.room), "found": address(self.found)}
-        for row, (bound, launch) in zip(self.table, each, strict=True):
+        for bound, launch in each:
             words, begin, _ = bound.fresh()
             for name, value in {**given, "x": launch.x, "y": launch.y}.items():
                 if name in bound.words.at:
@@ -299,19 +328,16 @@ class Program:
             if launch.x == source and bound is launch.bound:
                 self.reading.append((words, bound.words.at["x"]))
             self.words.append(words)
-            row[:] = bound.words.kernel.address, begin, bound.blocks, 1 if bound.flops >= SERIAL_FLOPS else bound.blocks
-        self.counters = aligned((len(each), 2 * LINE // 8), np.int64)
-        values = {"table": address(self.table), "steps": len(each), "counters": address(self.counters)}
+            steps.append((bound.words.kernel, begin, bound.blocks, bound.flops))
         self.flops, self.workers = sum(launch.flops for launch in launches), workers
-        self.sequence = Words(kernel("threads", "sequence"), values)
+        self.steps = Steps(steps)
 
     def __call__(self, source: int) -> bool:
         """Run them, one call at a time; whether all outputs are finite of those launches that look."""
         for words, place in self.reading:
             words[place] = source
-        self.counters[...] = 0
         self.found[0] = 0
-        self.sequence.run(self.workers, self.flops)
+        self.steps.run(self.workers, self.flops)
         return not self.found[0]
 
 

@@ -10,13 +10,12 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, Joint, ceil_div, effective_kernel, three_axes, total
 from ...records import dataclass, replace
 from .. import catalogue, tasks
+from ..bringing import Bringing
 from ..calls import Launch, Words
-from ..ordered import kinds
+from ..ordered import SPARE_BYTES, kinds
 from ..panels import LINE, SPARE, Panels, from_memory, panels, rows_ahead, vector_bytes, whole_lines
 from .records import RECORD
 
-#: Bytes of scratch for one thread that packs weights: a square of vectors.
-SPARE_BYTES = 1024
 #: Input channels below which packing is not cut further, and pieces that it is cut into.
 MIN_CUT, PIECES = 16, 16
 #: Cycles that a launch takes to bring weights in order: to begin with, and for each vector.
@@ -92,7 +91,7 @@ def dilation(g: ConvGeometry) -> Ints:
 
 
 @lru_cache(maxsize=1024)
-def weight_launch(joint: Joint, shape: Ints, strides: Ints, dtype: np.dtype) -> tuple[Launch, int]:
+def weight_launch(joint: Joint, shape: Ints, strides: Ints, dtype: np.dtype) -> tuple[Bringing, int]:
     """The launch that brings weights in order, and the bytes from the first of `w` to the lowest that it reads."""
     size, groups, c = dtype.itemsize, joint.geometry.groups, shape[1]
     laid, o = lay(joint, shape[2:], size), shape[0] // groups
@@ -103,7 +102,7 @@ def weight_launch(joint: Joint, shape: Ints, strides: Ints, dtype: np.dtype) -> 
         "w_g": o * strides[0], "w_o": strides[0], "w_c": strides[1], "channels": c, "w_group": laid.elements * size,
         "scratch_step": SPARE_BYTES,
     }  # fmt: skip
-    work = 16.0 * laid.elements * groups  # moving a number costs about what 16 products do
+    elements = groups * laid.elements
     if strides[0] != size != strides[1] and run > 1 and order == [lowest + t * size for t in range(run)]:
         cuts = max(1, min(c // MIN_CUT, ceil_div(PIECES, groups * laid.p.vectors)))
         places = np.empty((laid.p.vectors, run), np.int64)
@@ -124,13 +123,13 @@ def weight_launch(joint: Joint, shape: Ints, strides: Ints, dtype: np.dtype) -> 
                     places[vector, place] = of["to_at"] + t * c * of["columns"] * width + j * width
         values = {**common, "outputs": o, "vectors": laid.p.vectors, "cuts": cuts, "taps": run}
         words = Words(catalogue.kernel("phased", "turn", f"f{size}"), values, {"places": places, "steps": row})
-        return Launch(words, groups * laid.p.vectors * cuts, work, SPARE_BYTES), lowest
+        return Bringing(words, groups * laid.p.vectors * cuts, elements, SPARE_BYTES), lowest
     count = len(laid.records)
     cuts = max(1, min(c // MIN_CUT, ceil_div(PIECES, groups * count)))
     values = {**common, "panels": count, "cuts": cuts, "along": _along(laid, offsets, size)}
     tables = {"records": np.array(laid.records, np.int64), "tap_steps": np.array(offsets, np.int64)}
     words = Words(catalogue.kernel("phased", "pack", f"f{size}"), values, tables)
-    return Launch(words, groups * count * cuts, work, SPARE_BYTES), 0
+    return Bringing(words, groups * count * cuts, elements, SPARE_BYTES), 0
 
 
 def _steps(laid: Laid, strides: Ints) -> list[int]:
