@@ -14,7 +14,7 @@ from npconv.algorithms.base import input_grad_weights, joined
 from npconv.compiled import bringing, calls, catalogue, tasks, threads
 from npconv.compiled import panels as panels_module
 from npconv.compiled.bringing import Brought
-from npconv.compiled.panels import panels
+from npconv.compiled.panels import panels, weight_steps
 from npconv.geometry import ConvGeometry, ceil_div
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
@@ -127,7 +127,7 @@ def test_rows_are_brought_ahead_by_the_first_panel_alone(monkeypatch) -> None:
         kinds = lambda g, x, y, w: blocked.plan(g, x.strides, y.strides, w, x.dtype, 2).words.arrays["kinds"].tolist()  # noqa: E731
         assert kinds(g, x, y, None) == [ahead, ahead, plain, plain]
         assert kinds(wide, *one, None) == [ahead] * 4
-        assert kinds(wide, *one, (64 * 4, 4, 4, 4)) == [plain] * 4  # brought in order a chunk at a time
+        assert kinds(wide, *one, (512 * 256, 256, 4, 4, 4)) == [plain] * 4  # brought in order a chunk at a time
     finally:
         calls.forget()
 
@@ -315,7 +315,7 @@ def test_whole_vectors_of_weights_are_read_where_they_lie() -> None:
     assert np.shares_memory(named("blocked").borrow(w, g, kind).weights, w)
     x = np.ones(g.x_shape, kind)
     y_strides = np.empty(g.y_shape, kind).strides
-    launch = blocked.plan(g, x.strides, y_strides, w.strides, kind, 2)
+    launch = blocked.plan(g, x.strides, y_strides, weight_steps(w.strides, g), kind, 2)
     assert launch is not None
     told = dict(zip(launch.words.kernel.arguments, launch.words.words.tolist(), strict=True))
     assert (told["fresh"], told["w_row"]) == (0, 48 * 4)

@@ -32,6 +32,7 @@ from ..compiled.panels import (
     weight_steps,
     whole_lines,
 )
+from ..compiled.pointwise import launch as pointwise
 from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, three_axes, total
 from ..records import dataclass, replace
 from .base import Cost, ErrorBound, Multiplying, scattered, streamed
@@ -134,9 +135,11 @@ class Blocked(Multiplying):
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
-        w_strides = prepared.weights.strides if prepared.fresh else None
-        launch = plan(geometry, x_strides, out_strides, w_strides, dtype, threads.current())
-        if launch is None or (prepared.adds and out_strides[1] != dtype.itemsize):
+        steps = weight_steps(prepared.weights.strides, geometry) if prepared.fresh else None
+        across = pointwise.applies(geometry, x_strides, out_strides, steps, dtype.itemsize)
+        make = pointwise.plan if across else plan
+        launch = make(geometry, x_strides, out_strides, steps, dtype, threads.current())
+        if launch is None or (prepared.adds and not across and out_strides[1] != dtype.itemsize):
             return None
         bias = 0 if prepared.bias is None else address(prepared.bias)
         within = address(bounds(dtype, *prepared.bounds))
@@ -146,8 +149,10 @@ class Blocked(Multiplying):
         self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
     ) -> Bound | None:
         steps, workers = weight_steps(w_strides, geometry), threads.current()
-        fresh = _borrows(geometry, steps, dtype.itemsize, workers)
-        launch = plan(geometry, x_strides, out_strides, steps if fresh else None, dtype, workers)
+        across = pointwise.applies(geometry, x_strides, out_strides, steps, dtype.itemsize)
+        fresh = across or _borrows(geometry, steps, dtype.itemsize, workers)
+        make = pointwise.plan if across else plan
+        launch = make(geometry, x_strides, out_strides, steps if fresh else None, dtype, workers)
         if launch is None:
             return None
         found = launch.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)), adds=0)
@@ -207,15 +212,14 @@ def _borrows(geometry: ConvGeometry, strides: Ints, size: int, workers: int) -> 
 
 @lru_cache(maxsize=4096)
 def plan(
-    geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype, workers: int
+    geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, w_steps: Ints | None, dtype: np.dtype, workers: int
 ) -> Launch | None:
-    """The launch that computes `geometry`; None where there is nothing to compute."""
+    """The launch that computes `geometry`, with weights in steps of `w_steps`, or in order; None: nothing to compute."""
     if not total(geometry.y_shape):
         return None
     size = dtype.itemsize
     n, group = geometry.batch, geometry.groups
     c, o = geometry.per_group
-    w_steps = None if w_strides is None else weight_steps(w_strides, geometry)
     inputs, outputs = three_axes(geometry.in_shape, 1), three_axes(geometry.out_shape, 1)
     kernel = three_axes(geometry.kernel, 1)
     # steps that are never taken may be larger than a machine word

@@ -27,6 +27,7 @@ FAMILIES = {
     "threads": "driver",
     "blocked": "blocked",
     "phased": "phased.kernels",
+    "pointwise": "pointwise.kernels",
     "weights": "weights",
     "outer": "outer.kernels",
     "winograd": "winograd.kernels",

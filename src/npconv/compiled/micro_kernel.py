@@ -12,7 +12,7 @@ from .flow import Loop
 
 
 def micro_kernel(
-    v: Vectors, MR: int, NV: int, narrow: bool, bounded: bool, ahead: str
+    v: Vectors, MR: int, NV: int, narrow: bool = False, bounded: bool = False, ahead: str = "", across: bool = False
 ) -> Callable[[Any, list[Any]], None]:
     """What emits the batch-reduce matrix product of MR rows and NV vectors of columns, in registers; `narrow`: half of the last.
 
@@ -23,6 +23,7 @@ def micro_kernel(
     b + b_offsets[i]; k advances by a_step and b_step. Result row r goes to c + c_rows[r], of which the last vector has
     `count` elements. `start` is a sum: 1 begins with the row `bias` (all vectors readable), 2 adds to what is there. Equal
     rows are allowed: all results are read before any is written, so a tile is filled up by repeating its last row.
+    `across`: a number for each row begins it, not a row of them; `bias` is the list of their addresses.
     A narrow tile takes half a vector at the end of each row: no more than that is summed, read and written there.
     What a `bounded` tile writes lies between the two numbers at `bounds`; others do not look there.
 
@@ -45,9 +46,13 @@ def micro_kernel(
         c, c_rows, count, start, bias, bounds, far, far_step, turn = others
         # opaque, or the optimizer keeps a running pointer for every row
         rows = [fixed(b, b.add(a, b.load(pointer(b, a_rows, 8 * r), typ=I64, align=8))) for r in range(MR)]
-        begin = b.select(b.trunc(start, I1), bias, zeros(b, NV * v.width))
-        begun = [kind.load(b, begin, j * v.width) for j, kind in enumerate(kinds)]
-        each = Loop(b, "batch", [i64(0), *begun * MR])
+        begins, nothing = b.trunc(start, I1), zeros(b, NV * v.width)
+        if across:
+            begun = [v.broadcast(b, b.select(begins, at, nothing)) for at in bias for _ in kinds]
+        else:
+            begin = b.select(begins, bias, nothing)
+            begun = [kind.load(b, begin, j * v.width) for j, kind in enumerate(kinds)] * MR
+        each = Loop(b, "batch", [i64(0), *begun])
         i, *sums = each.state
         at = b.shl(i, i64(3))
         row_at = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
@@ -62,6 +67,9 @@ def micro_kernel(
         if ahead == "rows":
             fetch(b, line)
             line = b.add(line, far_step)
+        elif ahead == "beside":
+            for j in range(NV):
+                fetch(b, b.add(column, far), j * v.width)
         elif ahead == "both":
             fetch(b, b.add(b.add(rows[-1], row_at), far))
             for j in range(NV):

@@ -24,6 +24,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "narrow": {"narrow": True, "bounded": True},
     "bounded_ahead": {"bounded": True, "ahead": "rows"},
     "narrow_ahead": {"narrow": True, "bounded": True, "ahead": "rows"},
+    "across": {"bounded": True, "across": True},
+    "across_ahead": {"bounded": True, "across": True, "ahead": "beside"},
 }
 #: The kinds that kernels call by name.
 OFTEN = ("plain", "columns_ahead")
@@ -44,31 +46,40 @@ def multiply(v: Vectors, kind: str = "plain") -> Any:
     return shared("products", kind, v.dtype, 1 + len(ARGUMENTS.split()))
 
 
-def _products(v: Vectors, name: str, *, narrow: bool = False, bounded: bool = False, ahead: str = "") -> Part:
+def _products(v: Vectors, name: str, **kind: Any) -> Part:
     """All rows of a box with one panel, of as many vectors as `columns` says."""
     walks: Bodies = []
     for n in range(1, v.widest + 1):
-        walks.append((f"walk_{name}_{n}", lambda b, a, n=n: _walk(b, a, v, n, narrow, bounded, ahead)))
+        walks.append((f"walk_{name}_{n}", lambda b, a, n=n: _walk(b, a, v, n, kind)))
     arguments = ARGUMENTS if name in OFTEN else f"{ARGUMENTS} {FAR}"
     return cases(f"columns {arguments}", walks, first=1)
 
 
-def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, narrow: bool, bounded: bool, ahead: str) -> None:
+def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, kind: dict[str, Any]) -> None:
     """The rows of one width: tiles as tall as the registers allow, then short ones."""
     many = len(ARGUMENTS.split())
     a, rows, *matrices, c, c_rows, pixels, count, start, bias, bounds = arguments[:many]
     far, far_row, far_step = arguments[many:] or [i64(0)] * 3
-    tall, last = v.tile_rows(columns), i64((columns - 1) * v.width)
+    tall, last, across = v.tile_rows(columns), i64((columns - 1) * v.width), kind.get("across", False)
+    last_bias = b.add(bias, b.mul(b.sub(pixels, i64(1)), i64(v.size)))
 
     def tile(state: list[Any], height: int) -> list[Any]:
-        left, rows, c_rows, far, turn = state
-        block = micro_kernel(v, height, columns, narrow, bounded, ahead)
-        block(b, [a, rows, *matrices, c, c_rows, count, start, bias, bounds, far, far_step, turn])
-        if ahead == "rows":
+        left, rows, c_rows, far, turn, at = state
+        begins = at
+        if across:  # the last one again where the last row is
+            begins = [_sooner(b, b.add(at, i64(r * v.size)), last_bias) for r in range(height)]
+            at = b.add(at, i64(height * v.size))
+        block = micro_kernel(v, height, columns, **kind)
+        block(b, [a, rows, *matrices, c, c_rows, count, start, begins, bounds, far, far_step, turn])
+        if kind.get("ahead") == "rows":
             far = b.add(far, b.mul(far_row, i64(height)))
         turn = b.select(b.icmp_signed("<", turn, last), b.add(turn, i64(v.width)), i64(0))
-        return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), far, turn]
+        return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), far, turn, at]
 
-    state = [pixels, rows, c_rows, far, i64(0)]
+    state = [pixels, rows, c_rows, far, i64(0), bias]
     state = stepped(b, state, tall - REST + 1, lambda state, _: tile(state, tall))
     stepped(b, state, 1, lambda state, _: tile(state, REST))
+
+
+def _sooner(b: Any, one: Any, other: Any) -> Any:
+    return b.select(b.icmp_unsigned("<", one, other), one, other)

@@ -99,12 +99,12 @@ def split(
             boxes[axis] = ceil_div(boxes[axis], 2)
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
     most_cuts = max(1, total(even) // (2 * tile_rows(p.columns)))
-    return even, *_shares(
+    return even, *shares(
         images * count(list(even)), costs or (1,) * p.count, wanted, workers, most_cuts, packs or fresh
     )
 
 
-def _shares(boxes: int, costs: Ints, wanted: int, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
+def shares(boxes: int, costs: Ints, wanted: int, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
     """Parts of the panels and cuts of the pixels of each of `boxes`: no thread should wait long for the last one.
 
     Threads take tasks in order, so that parts of four and five panels by turns would give one thread all the fives.
