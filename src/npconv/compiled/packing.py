@@ -10,14 +10,12 @@ from llvmlite import ir
 from .build import inner
 from .emit import I32, Vectors, by_itself, emitted, fetch, i64, word
 from .flow import Loop
-from .panels import LINE
+from .panels import LINE, WAY
 
 #: Channels up to which elements are moved one by one: a block of so few is mostly empty.
 FEW = 4
 #: Pixels of which one channel after the other is written: so many rows of channels stay in a first-level cache.
 AT_ONCE = 128
-#: Bytes of a way of a first-level cache: planes that are multiples of it apart meet in one set, of eight ways or more.
-WAY = 4096
 #: Bytes of a box of short runs up to which all of it is brought into the cache before it is turned.
 FETCHED = 32 << 10
 #: Numbers between neighbours, at most, that whole vectors are read with and taken apart.

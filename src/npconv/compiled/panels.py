@@ -51,8 +51,9 @@ FAR_CACHE = CACHE_BYTES >= LARGE_CACHE
 AHEAD_BYTES = CACHE_BYTES if FAR_CACHE else 4 << 20
 #: Vector multiplications in the time that memory takes to answer, and register tiles ahead at most.
 AHEAD_PRODUCTS, AHEAD_TILES = 1600, 8
-#: Bytes of a cache line: a vector that lies across two is loaded twice.
-LINE = 64
+#: Bytes of a cache line: a vector that lies across two is loaded twice; and of a way of a first-level cache: what is a
+#: multiple of it apart meets in one set, of eight ways or more.
+LINE, WAY = 64, 4096
 
 
 def registers(width: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, total
 from .. import catalogue, tasks
 from ..calls import Launch, Words
-from ..panels import LINE, SPARE, TILE_ROWS, panels, vector_bytes, whole_lines
+from ..panels import LINE, SPARE, TILE_ROWS, WAY, panels, vector_bytes, whole_lines
 
 #: The share of lanes that must be pixels, and their vectors at least, unless weights would have to be brought in order for
 #: less than so many images.
@@ -17,8 +17,8 @@ FILLED, VECTORS, IMAGES = 0.8, 2, 4
 #: Bytes of weights above which they must lie side by side from channel to channel, or there must be so many pixels.
 SCATTERED_BYTES, MANY_PIXELS = 128 << 10, 512
 #: Register tiles that bring the next panel ahead; and from how many on a panel is copied whose vectors lie across cache
-#: lines, or all in the same sets of the cache, bytes of a way apart.
-BRINGING, PACKING, WAY = 3, 16, 4096
+#: lines, or meet in a set of it.
+BRINGING, PACKING = 3, 16
 
 
 @lru_cache(maxsize=4096)
