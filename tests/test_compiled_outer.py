@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import npconv
 import reference
 from npconv.algorithms import named
-from npconv.compiled import catalogue, threads
+from npconv.compiled import calls, catalogue, threads
 from npconv.compiled.outer import arrange
 from npconv.compiled.outer import launch as outer_launch
 from npconv.compiled.outer.bias import channel_sums
@@ -140,7 +141,8 @@ def test_the_channels_of_neighbouring_pixels_as_lanes(name: str, dtype: str, mon
         runs.append(arrange.arrange(*given).run)
         return arrange._arranged(*given, True, True, g.kernel[-1])
 
-    monkeypatch.setattr(outer_launch, "plan", outer_launch.plan.__wrapped__)
+    for cached in (outer_launch.plan, outer_launch.bind):
+        monkeypatch.setattr(outer_launch, cached.__name__, cached.__wrapped__)
     monkeypatch.setattr(outer_launch, "arrange", joined)
     orders = [(*spatial, 1, 0), (0, *spatial, 1)]
     if g.in_channels == 1:
@@ -251,3 +253,38 @@ def test_scratch_and_sums_stay_within_what_is_promised() -> None:
             for launch in launches:
                 steps = launch.multiply.arrays["steps"]
                 assert (steps[:, 1] * steps[:, 2]).max() <= 256
+
+
+@pytest.mark.parametrize("algorithm", ["blocked", "fused_winograd_f4", "channelwise"])
+def test_the_launches_of_a_gradient_are_one_or_several(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits, on any number of threads, whether written or added to what is there."""
+    channels, groups = (40, 40) if algorithm == "channelwise" else (40, 1)
+    rng, launches = np.random.default_rng(0), []
+    x, grad = rng.standard_normal((2, channels, 31, 30)).astype("f4"), rng.standard_normal((2, 40, 31, 30)).astype("f4")
+    g = ConvGeometry(2, channels, 40, (31, 30), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+    of, found, counts = named(algorithm), [], []
+    run = calls.run
+    monkeypatch.setattr(calls, "run", lambda kernel, *args: (launches.append(kernel.name), run(kernel, *args)))
+    for most, count in itertools.product((0, 1e12), (1, 2, 3)):
+        monkeypatch.setattr(calls, "ONE_LAUNCH", most)
+        calls.forget()
+        with threads.num_threads(count):
+            out = np.full(g.w_shape, np.nan, "f4")
+            launches.clear()
+            of.write_weight_grad(x, grad, g, out)
+            counts.append(len(launches))
+            again = out.copy()
+            of.weight_grad(x, grad, g, again)
+            found.append((out, again))
+    calls.forget()
+    assert all(np.array_equal(a, found[0][0]) and np.array_equal(b, found[0][1]) for a, b in found)
+    assert np.allclose(found[0][1], 2 * found[0][0])
+    assert counts[3:] == [1] * 3 or not threads.NATIVE
+    assert all(count >= 1 for count in counts[:3]) and (algorithm == "channelwise" or min(counts[:3]) > 1)
+
+
+def test_a_chain_knows_what_its_kernels_need() -> None:
+    words = calls.Words(catalogue.kernel("outer", "pack", "f4"), {})
+    chain = calls.Chain([calls.Link(words, 1, 0, {"a": (calls.FIRST, 0)}, {})], 0, 1)
+    with pytest.raises(ValueError, match=r"needs .*a_record.*got \['a'\]"):
+        chain.run(0, 0, 0)

@@ -62,7 +62,8 @@ def across(g: ConvGeometry, x: np.ndarray, w: np.ndarray | None = None) -> bool:
 def test_the_bits_of_channels_last_and_near_the_loops(name: str, dtype: str) -> None:
     g = SHAPES[name]
     x, w, bias = problem(g, dtype)
-    assert across(g, x, w) and not across(g, channels_last(x), w)
+    assert across(g, x, w)
+    assert not across(g, channels_last(x), w)
     algorithm, kind, eps = named("blocked"), np.dtype(dtype), np.finfo(dtype).eps
     exact = [a.astype("f8") for a in (x, w, bias)]
     plain = {"stride": g.stride, "padding": g.padding, "dilation": g.dilation, "groups": g.groups}
@@ -82,7 +83,8 @@ def test_the_bits_of_channels_last_and_near_the_loops(name: str, dtype: str) -> 
                     y[...] = np.nan
                 algorithm.forward(source, replace(prepared, adds=adds), g, y)
                 found.append(y)
-        assert np.array_equal(found[0], found[1]) and np.array_equal(found[2], found[3])
+        assert np.array_equal(found[0], found[1])
+        assert np.array_equal(found[2], found[3])
         clipped = np.clip(right, -1, 2.5)
         assert (np.abs(found[0] - clipped) <= 64 * eps * scale).all()
         assert (np.abs(found[2] - np.clip(right + there, -1, 2.5)) <= 64 * eps * (scale + np.abs(there))).all()
@@ -122,7 +124,8 @@ def test_nothing_behind_the_pixels_is_used() -> None:
         steps = weight_steps(w.strides, g)
         assert pointwise.applies(g, inside.strides, y.strides, steps, 4)
         named("blocked").forward(inside, named("blocked").borrow(w, g, np.dtype("f4")), g, y)
-        assert np.array_equal(y, right) and (apart[..., 99:] == 7).all()
+        assert np.array_equal(y, right)
+        assert (apart[..., 99:] == 7).all()
 
 
 def test_panels_are_copied_where_they_would_meet_in_a_cache_or_lie_across_its_lines() -> None:
@@ -132,15 +135,16 @@ def test_panels_are_copied_where_they_would_meet_in_a_cache_or_lie_across_its_li
         launch = pointwise.plan(g, x.strides, y.strides, weight_steps(w.strides, g), x.dtype, 2)
         return int(launch.words.words[launch.words.at["packs"]])
 
-    assert packs((32, 32), 256) and packs((14, 14), 256)
-    assert not packs((28, 28), 256) and not packs((32, 32), 16)
+    assert packs((32, 32), 256)
+    assert packs((14, 14), 256)
+    assert not packs((28, 28), 256)
+    assert not packs((32, 32), 16)
 
 
 def test_when_pixels_are_lanes() -> None:
     """Where they lie side by side and fill vectors; where weights are as the caller has them, that they are near each other."""
     g = geometry(1, 64, 64, (16, 16))
-    x, w, _ = problem(g, "float32")
-    y = np.empty(g.y_shape, np.float32)
+    x, y = problem(g, "float32")[0], np.empty(g.y_shape, np.float32)
     gaps = np.empty((1, 64, 16, 32), np.float32)[..., ::2]
     last = (1024, 1, 64, 64)
     assert pointwise.applies(g, x.strides, y.strides, None, 4)
@@ -153,7 +157,8 @@ def test_when_pixels_are_lanes() -> None:
         assert not pointwise.applies(other, there.strides, np.empty(other.y_shape, np.float32).strides, None, 4)
     large = geometry(1, 512, 512, (14, 14))
     v, u, _ = problem(large, "float32")
-    assert across(large, v, u) and not across(large, v, np.moveaxis(np.ascontiguousarray(np.moveaxis(u, 1, 0)), 0, 1))
+    assert across(large, v, u)
+    assert not across(large, v, np.moveaxis(np.ascontiguousarray(np.moveaxis(u, 1, 0)), 0, 1))
 
 
 @pytest.mark.parametrize("outputs", range(1, 20))

@@ -254,7 +254,7 @@ def test_a_weight_gradient_in_batches(name: str, monkeypatch: pytest.MonkeyPatch
     whole, parts = np.ones(g.w_shape), np.ones(g.w_shape)
     named(name).weight_grad(x, slopes, g, whole)
     monkeypatch.setattr(winograd_grad_launch, "BATCH_BYTES", 1)
-    for cached in (winograd_grad_launch.layout, winograd_grad_launch._words):
+    for cached in (winograd_grad_launch.layout, winograd_grad_launch._words, winograd_grad_launch.bind):
         monkeypatch.setattr(winograd_grad_launch, cached.__name__, cached.__wrapped__)
     named(name).weight_grad(x, slopes, g, parts)
     assert np.allclose(whole, parts, rtol=1e-11, atol=1e-11)

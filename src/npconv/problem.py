@@ -12,7 +12,7 @@ from .algorithms.base import input_grad_weights
 from .arguments import Dtypes, integer_compute, largest_magnitude, working
 from .compiled import catalogue
 from .compiled.calls import address
-from .epilogue import finish
+from .epilogue import all_finite, finish
 from .express import Lane
 from .geometry import ConvGeometry, Ints, Pads, dilated_size, total
 from .layouts import KernelLayout, Layout
@@ -143,7 +143,16 @@ class ConvProblem:
             return None
         if direction == "weight_grad":
             of_x, of_w = self.x_layout.canonical, self.w_layout.canonical
-            return Lane(lambda x, g, dw: short.weight_grad(of_x(x), of_x(g), of_w(dw)), out.shape, out.dtype)
+            g = of_x(b)
+            chain = short.weight_chain(g.strides)
+            if chain is None or address(g) != address(b):
+                return Lane(lambda x, g, dw: short.weight_grad(of_x(x), of_x(g), of_w(dw)), out.shape, out.dtype)
+
+            def weight_grad(x: np.ndarray, g: np.ndarray, dw: np.ndarray) -> bool:
+                chain.run(address(x), address(g), address(dw))
+                return short.exact or all_finite(dw)
+
+            return Lane(weight_grad, out.shape, out.dtype)
         weights = self.weights(b)
         if direction == "input_grad":
             weights = input_grad_weights(weights, self.geometry.groups)

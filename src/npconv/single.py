@@ -11,7 +11,7 @@ import numpy as np
 
 from .algorithms.base import Algorithm
 from .compiled import threads
-from .compiled.calls import Bound, address
+from .compiled.calls import Bound, Chain, address
 from .epilogue import all_finite
 from .execution import Pass, Step
 from .geometry import Ints
@@ -56,6 +56,11 @@ class Single:
         if bound is None:
             return False
         return bound.run(address(x), address(y))
+
+    def weight_chain(self, g_strides: Ints) -> Chain | None:
+        """The launches that write the gradient of canonical weights from g of these strides, if there are any."""
+        step = self.step
+        return step.algorithm.bind_weight_grad(step.geometry, self.strides, g_strides, self.out_strides, self.dtype)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dw: np.ndarray) -> bool:
         """Write the gradient of canonical weights from canonical x and g; whether it is right."""

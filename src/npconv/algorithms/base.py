@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compiled import catalogue
-from ..compiled.calls import Bound, address
+from ..compiled import catalogue, threads
+from ..compiled.calls import Bound, Chain, address
 from ..compiled.panels import LINE
 from ..geometry import ConvGeometry, Ints, total
 from ..lazy import Later
@@ -155,6 +155,12 @@ class Algorithm:
         """`bind` for any weights of these strides, each call's where it says; None: they have to be prepared."""
         return None
 
+    def bind_weight_grad(
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Chain | None:
+        """What is `write_weight_grad` for arrays of `dtype` and these strides; None: it takes more, or there is nothing."""
+        return None
+
     def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
         """One number per output channel as what is lent reads it."""
         return bias
@@ -218,6 +224,11 @@ class Multiplying(Compiled):
         work = outer_launch.flops(geometry, dtype) + GROUP_FLOPS * geometry.groups
         moved = sum(elements(geometry)) + SCATTERED * scattered(geometry, size)
         return Cost(work, moved * size, 2, outer_launch.workspace(geometry, dtype), engine="outer")
+
+    def bind_weight_grad(
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Chain | None:
+        return outer_launch.bind(geometry, x_strides, g_strides, out_strides, dtype, False, threads.current())
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         outer_launch.weight_grad(x, g, geometry, out)

@@ -14,14 +14,14 @@ import numpy as np
 
 from ..compiled import threads
 from ..compiled.bringing import Brought
-from ..compiled.calls import Bound, address, aligned
+from ..compiled.calls import Bound, Chain, address, aligned
 from ..compiled.channelwise.launch import (
     STORE_PRODUCTS,
     Axes,
+    bind_gradient,
     grouping,
     packing_of,
     plan,
-    plan_gradient,
     workspace,
 )
 from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps
@@ -149,24 +149,25 @@ class Channelwise(Compiled):
         within = address(bounds(dtype, *prepared.bounds))
         return {"w": address(prepared.weights), "bias": bias, "bounds": within}
 
+    def bind_weight_grad(
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Chain | None:
+        return bind_gradient(geometry, x_strides, g_strides, out_strides, dtype, True, threads.current())
+
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        self._weight_grad(x, g, geometry, out, 0)
+        self._weight_grad(x, g, geometry, out, False)
 
     def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        self._weight_grad(x, g, geometry, out, 1)
+        self._weight_grad(x, g, geometry, out, True)
 
-    def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, fresh: int) -> None:
-        """Add it to `out`, or write it there."""
-        if not total(geometry.y_shape):
-            if fresh:
-                out[...] = 0
-            return
+    def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, fresh: bool) -> None:
+        """Write it to `out`, or add it there."""
         x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-        launch = plan_gradient(geometry, x.strides, g.strides, out.strides, out.dtype)
-        parts, run = aligned(launch.size, out.dtype), launch.parts
-        scratch = aligned(run.scratch * min(threads.current(), run.blocks))
-        run.words.run(run.blocks, run.flops, x=address(x), g=address(g), to=address(parts), scratch=address(scratch))
-        launch.gather.run(launch.vectors, 0, parts=address(parts), to=address(out), fresh=fresh)
+        found = bind_gradient(geometry, x.strides, g.strides, out.strides, out.dtype, fresh, threads.current())
+        if found is not None:
+            found.run(address(x), address(g), address(out))
+        elif fresh:
+            out[...] = 0
 
 
 class ChannelwisePhases(Channelwise):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..compiled import threads
 from ..compiled.bringing import Brought
-from ..compiled.calls import Bound, address
+from ..compiled.calls import Bound, Chain, address
 from ..compiled.panels import FAR_CACHE, UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
 from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late
@@ -190,6 +190,14 @@ class FusedWinograd(Multiplying):
         if goes_along:
             return found
         return Brought(found, weight_launch(geometry, self.n, c.columns, steps, dtype, workers), dtype, workers)
+
+    def bind_weight_grad(
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Chain | None:
+        if self._apart(geometry):
+            return super().bind_weight_grad(geometry, x_strides, g_strides, out_strides, dtype)
+        workers = threads.current()
+        return winograd_grad_launch.bind(geometry, self.n, x_strides, g_strides, out_strides, dtype, False, workers)
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
         if self._apart(geometry):

@@ -6,14 +6,12 @@ import numpy as np
 
 from ..records import dataclass
 from . import threads
-from .calls import Bound, Steps, Words, _copy, _give, _pop, _take, address, aligned
+from .calls import ONE_LAUNCH, Bound, Steps, Words, _copy, _give, _pop, _take, address, aligned
 from .panels import LINE, whole_lines
 from .threads import NATIVE, SERIAL_FLOPS, run
 
 #: What moving a number costs, in floating-point operations.
 MOVED = 16.0
-#: Operations up to which both steps are one launch, in which Python cannot look for Ctrl-C: some milliseconds.
-ONE_LAUNCH = 1e9
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Brought(Bound):
         both = None
         if NATIVE and SERIAL_FLOPS <= self.flops + self.bringing.flops < ONE_LAUNCH:
             each = ((self.bringing, packing_begin), (self, begin))
-            both = Steps([(of.words.kernel, at, of.blocks, of.flops) for of, at in each])
+            both = Steps([(of.words.kernel, at, of.blocks, of.flops, 1) for of, at in each])
         return words, begin, found, packing, packing_begin, both
 
     def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:

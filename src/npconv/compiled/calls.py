@@ -16,7 +16,7 @@ from ..records import dataclass
 from . import catalogue, threads
 from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
-from .threads import ENTRY, SERIAL_FLOPS, run
+from .threads import ENTRY, NATIVE, SERIAL_FLOPS, run
 
 Held = TypeVar("Held")
 #: Where CPython keeps the address of an array's first element; asking the array takes ten times as long.
@@ -29,6 +29,8 @@ SLACK = 1 << 20
 #: In how many places memory that threads share is by turns, and how many bytes at most: more of them leave the caches
 #: of their own accord.
 TURNS, MOST_TURNED = 4, 1 << 20
+#: Operations up to which several steps are one launch, in which Python cannot look for Ctrl-C: some milliseconds.
+ONE_LAUNCH = 1e9
 #: Bytes of tables in launches that are kept for the next call of the same sizes: beyond, all are forgotten. The caches
 #: count launches, and one of a large image holds some hundred kilobytes.
 TABLES = 128 << 20
@@ -275,13 +277,15 @@ class Steps:
 
     Parameters
     ----------
-    steps : sequence of (Kernel, int, int, float)
-        What runs, where its words are, how many blocks, and about how many operations. One call runs them at a time.
+    steps : sequence of (Kernel, int, int, float, int)
+        What runs, where its words are, how many blocks, about how many operations, and how many blocks a thread takes at a
+        time. One call runs them at a time.
     """
 
-    def __init__(self, steps: Sequence[tuple[Kernel, int, int, float]]) -> None:
+    def __init__(self, steps: Sequence[tuple[Kernel, int, int, float, int]]) -> None:
         rows = [
-            (of.address, begin, blocks, 1 if flops >= SERIAL_FLOPS else blocks) for of, begin, blocks, flops in steps
+            (of.address, begin, blocks, grain if flops >= SERIAL_FLOPS else blocks)
+            for of, begin, blocks, flops, grain in steps
         ]
         self.table = np.array(rows, np.int64)
         self.counters = np.zeros((len(rows) + 1) * 2 * LINE // 8, np.int64)  # two of a step, each in a line of its own
@@ -328,7 +332,7 @@ class Program:
             if launch.x == source and bound is launch.bound:
                 self.reading.append((words, bound.words.at["x"]))
             self.words.append(words)
-            steps.append((bound.words.kernel, begin, bound.blocks, bound.flops))
+            steps.append((bound.words.kernel, begin, bound.blocks, bound.flops, 1))
         self.flops, self.workers = sum(launch.flops for launch in launches), workers
         self.steps = Steps(steps)
 
@@ -402,6 +406,80 @@ class Bound:
         self.spare.append(held)
         _give(room)
         return not spoiled
+
+
+#: Operands of a chain: the two that are read, the one that is written, and scratch.
+FIRST, SECOND, OUT, SCRATCH = range(4)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A launch of a chain: `at` says which words are addresses, in which operand and how far from its begin."""
+
+    words: Words
+    blocks: int
+    flops: float
+    at: Mapping[str, tuple[int, int]]
+    fixed: Mapping[str, int]
+    grain: int = 1
+
+
+class Chain:
+    """Launches one after the other that read two arrays, write a third, and share scratch; where they are short, all in one.
+
+    Parameters
+    ----------
+    links : sequence of Link
+    scratch : int
+        Bytes.
+    workers : int
+        Threads at most.
+    """
+
+    __slots__ = ("flops", "joint", "links", "scratch", "spare", "workers")
+
+    def __init__(self, links: Sequence[Link], scratch: int, workers: int) -> None:
+        self.links, self.scratch, self.workers = links, scratch, workers
+        self.flops = sum(link.flops for link in links)
+        self.joint = NATIVE and len(links) > 1 and SERIAL_FLOPS <= self.flops < ONE_LAUNCH
+        self.spare: list[tuple[list[tuple[np.ndarray, int, list[Ints]]], Steps | None]] = []
+
+    def fresh(self) -> tuple[list[tuple[np.ndarray, int, list[Ints]]], Steps | None]:
+        """Of each link its words, where they are, and which are addresses; then all as one launch, or None."""
+        found = []
+        for link in self.links:
+            of = link.words
+            if of.missing != link.at.keys() | link.fixed.keys():
+                raise ValueError(f"{of.kernel.name} needs {sorted(of.missing)}, got {sorted({*link.at, *link.fixed})}")
+            words, begin = _copy(of.words)
+            for name, value in link.fixed.items():
+                words[of.at[name]] = value
+            found.append((words, begin, [(of.at[name], *place) for name, place in link.at.items()]))
+        if not self.joint:
+            return found, None
+        steps = [
+            (link.words.kernel, begin, link.blocks, link.flops, link.grain)
+            for link, (_, begin, _) in zip(self.links, found, strict=True)
+        ]
+        return found, Steps(steps)
+
+    def run(self, first: int, second: int, out: int) -> None:
+        """Run them on what is at these addresses."""
+        room = shared(self.scratch) if self.scratch else None
+        operands = first, second, out, 0 if room is None else address(room)
+        found, joint = held = _pop(self.spare) or self.fresh()
+        for words, _, places in found:
+            for at, which, begin in places:
+                words[at] = operands[which] + begin
+        if joint is not None:
+            joint.run(self.workers, self.flops)
+        else:
+            for link, (words, begin, _) in zip(self.links, found, strict=True):
+                if link.flops < SERIAL_FLOPS:
+                    link.words.entry(0, link.blocks, 0, begin)
+                else:
+                    run(link.words.kernel, words, link.blocks, link.flops, link.grain)
+        self.spare.append(held)
 
 
 @dataclass(frozen=True)

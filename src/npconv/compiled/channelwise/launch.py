@@ -14,7 +14,7 @@ from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, 
 from ...records import dataclass
 from .. import catalogue
 from ..bringing import Bringing
-from ..calls import Launch, Words
+from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Launch, Link, Words
 from ..panels import CHUNK, LINE, from_memory, registers, vector_bytes, whole_lines
 from .sizes import BELOW, BESIDE, FRAME_WORDS, NOTHING, WIDE, Tile, gradient_square, gradient_tiles, tiles
 
@@ -273,6 +273,27 @@ class GradientLaunch:
     size: int
     gather: Words
     vectors: int
+
+    def chain(self, dtype: np.dtype, fresh: bool, workers: int) -> Chain:
+        """Both, for so many threads; `fresh`: the gradient is written, not added to what is there."""
+        run, parts = self.parts, whole_lines(self.size * dtype.itemsize)
+        at = {"x": (FIRST, 0), "g": (SECOND, 0), "to": (SCRATCH, 0), "scratch": (SCRATCH, parts)}
+        summing = Link(self.gather, self.vectors, 0, {"parts": (SCRATCH, 0), "to": (OUT, 0)}, {"fresh": int(fresh)})
+        return Chain(
+            [Link(run.words, run.blocks, run.flops, at, {}), summing],
+            parts + run.scratch * min(workers, run.blocks),
+            workers,
+        )
+
+
+@lru_cache(maxsize=256)
+def bind_gradient(
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype, fresh: bool, workers: int
+) -> Chain | None:  # fmt: skip
+    """What writes the gradient, or adds it to what is there; None: there is none."""
+    if not total(geometry.y_shape):
+        return None
+    return plan_gradient(geometry, x_strides, g_strides, w_strides, dtype).chain(dtype, fresh, workers)
 
 
 @lru_cache(maxsize=4096)

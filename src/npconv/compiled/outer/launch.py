@@ -11,7 +11,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue, threads
-from ..calls import Words, address, shared
+from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Words, address
 from ..panels import LINE, SPARE, from_memory, steps_ahead, tile_rows, vector_bytes, whole_lines
 from .arrange import arrange, shape, sums
 from .layout import SKEW
@@ -51,28 +51,46 @@ class Launch:
 def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, *, more: bool = True) -> None:
     """The weight gradient into `out`, (O, C/G, *k), or added to it; x (N, C, *in), g (N, O, *out) in any memory layout."""
     x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-    launches, fixed, each = plan(geometry, x.strides, g.strides, out.strides, out.dtype)
-    if not launches:
-        if not more:
-            out[...] = 0
-        return
-    scratch = shared(fixed + each * threads.current())
-    free, x_at, g_at, out_at = address(scratch), address(x), address(g), address(out)
+    found = bind(geometry, x.strides, g.strides, out.strides, out.dtype, more, threads.current())
+    if found is not None:
+        found.run(address(x), address(g), address(out))
+    elif not more:
+        out[...] = 0
+
+
+@lru_cache(maxsize=256)
+def bind(
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, more: bool, workers: int
+) -> Chain | None:  # fmt: skip
+    """What computes the weight gradient, or adds it to what is there, from x and g of these strides; None: there is none."""
+    launches, fixed, each = plan(geometry, x_strides, g_strides, out_strides, dtype)
+    links = []
     for launch in launches:
-        a, b = x_at + launch.x_begin, g_at + launch.g_begin
+        a, b = (FIRST, launch.x_begin), (SECOND, launch.g_begin)
         if launch.swapped:
             a, b = b, a
         a_bytes, b_bytes, _ = launch.places
-        a_to, b_to, sums = free, free + a_bytes, free + a_bytes + b_bytes
+        a_to, b_to, sums = ((SCRATCH, begin) for begin in (0, a_bytes, a_bytes + b_bytes))
         if launch.pack is not None:
             moved = PACK_FLOPS * (a_bytes + b_bytes) // 4
-            launch.pack.run(launch.pack_tasks, moved, launch.pack_grain, a=a, b=b, a_to=a_to, b_to=b_to)
-        left = a_to if a_bytes else a + launch.begins[0]
-        right = b_to if b_bytes else b + launch.begins[1]
-        launch.multiply.run(launch.tasks, launch.flops, a=left, b=right, out=out_at, more=int(more), scratch=sums)
+            links.append(
+                Link(
+                    launch.pack,
+                    launch.pack_tasks,
+                    moved,
+                    {"a": a, "b": b, "a_to": a_to, "b_to": b_to},
+                    {},
+                    launch.pack_grain,
+                )
+            )
+        left = a_to if a_bytes else (a[0], a[1] + launch.begins[0])
+        right = b_to if b_bytes else (b[0], b[1] + launch.begins[1])
+        to, adds = {"out": (OUT, 0), "scratch": sums}, {"more": int(more)}
+        links.append(Link(launch.multiply, launch.tasks, launch.flops, {"a": left, "b": right, **to}, adds))
         if launch.gather is not None:
-            launch.gather.run(launch.gather_tasks, 0, out=out_at, more=int(more), scratch=sums)
+            links.append(Link(launch.gather, launch.gather_tasks, 0, to, adds))
         more = True
+    return Chain(links, fixed + each * workers, workers) if links else None
 
 
 def flops(geometry: ConvGeometry, dtype: np.dtype) -> int:

@@ -37,8 +37,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
 
     def forward(
         lo: int, hi: int, thread: int, x: int, w: int, bias: int, bounds: int, adds: int, y: int, scratch: int, scratch_step: int,
-        groups: int, parts: int, cuts: int, panels: int, columns: int, wider: int, rest: int,
-        batch_step: int, y_batch_step: int, step_c: int, step_o: int, channels: int, outputs: int, chunk: int, tiles: int, tall: int,
+        groups: int, parts: int, cuts: int, panels: int, columns: int, wider: int, rest: int, batch_step: int, y_batch_step: int,
+        step_c: int, step_o: int, channels: int, outputs: int, chunk: int, tiles: int, tall: int,
         w_group: int, w_c: int, last_outputs: int, last_w_c: int, bias_group: int,
         w_rows: int, y_rows: int, nothing: int, product: int, product_ahead: int, bringing: int, packs: int,
     ) -> None:  # fmt: skip
@@ -55,7 +55,10 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             group = task // (cuts * parts) % groups
             n = task // (cuts * parts * groups)
             first, stop = min(outputs, tiles * cut // cuts * tall), min(outputs, tiles * (cut + 1) // cuts * tall)
-            base, target = x + n * batch_step + group * channels * step_c, y + n * y_batch_step + group * outputs * step_o
+            base, target = (
+                x + n * batch_step + group * channels * step_c,
+                y + n * y_batch_step + group * outputs * step_o,
+            )
             for panel in range(panels * part // parts, panels * (part + 1) // parts):
                 at = (panel * columns + min(panel, wider)) * width
                 these = columns + (1 if panel < wider else 0)
@@ -70,14 +73,14 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         source, step = mine, these * width
                     o = first
                     while o < stop:
-                        late = 1 if o >= last_outputs else 0
-                        end = stop if late else min(stop, last_outputs)
+                        end, w_step, kind = stop, last_w_c, product
+                        if o < last_outputs:
+                            end, w_step = min(stop, last_outputs), w_c
                         if source != mine and o < first + bringing:
-                            end = min(end, first + bringing)
-                        w_step = last_w_c if late else w_c
+                            end, kind = min(end, first + bringing), product_ahead
                         invoke(
-                            product if end > first + bringing or source == mine else product_ahead, these, w + group * w_group + c * w_step, w_rows + 8 * o, nothing, w_step, source, nothing, step,
-                            1, depth, target + at, y_rows + 8 * o, end - o, count, started,
+                            kind, these, w + group * w_group + c * w_step, w_rows + 8 * o, nothing, w_step, source, nothing,
+                            step, 1, depth, target + at, y_rows + 8 * o, end - o, count, started,
                             bias + group * bias_group + o * size if bias else 0, limits, these * width, 0, 0,
                         )  # fmt: skip
                         o = end

@@ -82,13 +82,13 @@ def plan(
     spare = np.full(SPARE, -1)
     rows = np.concatenate([numbers, numbers[spare]])
     arrays = {"w_rows": w_rows[rows], "y_rows": (numbers * y_strides[1])[rows], "nothing": np.zeros(1, np.int64)}
-    widest = columns + (wider > 0)
+    widest, packs = columns + (wider > 0), tiles >= PACKING and (x_strides[1] % LINE > 0 or x_strides[1] % WAY == 0)
     values = {
         "groups": group, "parts": parts, "cuts": cuts, "panels": count, "columns": columns, "wider": wider,
         "rest": pixels - (vectors - 1) * lanes, "batch_step": x_strides[0], "y_batch_step": y_strides[0],
         "step_c": x_strides[1], "step_o": y_strides[1], "channels": c, "outputs": o, "chunk": depth,
         "tiles": tiles, "tall": tall, "w_group": w_group, "w_c": w_c, "last_outputs": last_outputs, "last_w_c": last_w_c,
-        "bias_group": p.count * p.columns * lanes * size, "packs": int(tiles >= PACKING and (x_strides[1] % LINE > 0 or x_strides[1] % WAY == 0)),
+        "bias_group": p.count * p.columns * lanes * size, "packs": int(packs),
         "product": catalogue.kernel("products", "across", f"f{size}").address,
         "product_ahead": catalogue.kernel("products", "across_ahead", f"f{size}").address,
         "bringing": BRINGING * tall,

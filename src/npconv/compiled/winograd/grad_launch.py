@@ -9,7 +9,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from ...records import dataclass
 from .. import catalogue, threads
-from ..calls import Words, address, aligned
+from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Words, address
 from ..panels import CHUNK, REST, SPARE, odd_lines, tile_rows, whole_lines, widest
 from .shape import (
     NARROW,
@@ -185,37 +185,43 @@ def weight_grad(
     x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, out: np.ndarray, *, more: bool = True
 ) -> None:
     """The gradient of the weights into `out`, or added to it."""
+    found = bind(geometry, n, x.strides, g.strides, out.strides, out.dtype, more, threads.current())
+    if found is not None:
+        found.run(address(x), address(g), address(out))
+    elif not more:
+        out[...] = 0
+
+
+@lru_cache(maxsize=256)
+def bind(
+    geometry: ConvGeometry, n: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype, more: bool,
+    workers: int,
+) -> Chain | None:  # fmt: skip
+    """What computes the gradient, or adds it to what is there, from x and g of these strides; None: there is none."""
     if empty(geometry):
-        if not more:
-            out[...] = 0
-        return
-    c, at, (of_x, of_g, outer) = _words(geometry, n, x.strides, g.strides, out.strides, out.dtype)
-    sizes = at.bytes(c.positions, threads.current())
-    held = aligned(sum(sizes))
-    data, slopes, sums, scratch = (address(held) + sum(sizes[:i]) for i in range(4))
+        return None
+    c, at, (of_x, of_g, outer) = _words(geometry, n, x_strides, g_strides, w_strides, dtype)
+    sizes = at.bytes(c.positions, workers)
+    data, slopes, sums, scratch = ((SCRATCH, sum(sizes[:i])) for i in range(4))
     channels, outputs = geometry.per_group
     flops, parts = float(2 * geometry.macs), 1 if at.few else c.positions
+    turn, links = at.batch * max(1, ADDED // at.batch), []
     for group in range(geometry.groups):
-        xs, gs = address(x) + group * channels * x.strides[1], address(g) + group * outputs * g.strides[1]
-        common = {"data": data, "slopes": slopes, "sums": 0 if at.few else sums, "scratch": scratch, "more": int(more)}
-        common["dw"] = address(out) + group * outputs * out.strides[0]
-        turn = at.batch * max(1, ADDED // at.batch)
+        xs, gs = (FIRST, group * channels * x_strides[1]), (SECOND, group * outputs * g_strides[1])
+        places = {"data": data, "slopes": slopes, "scratch": scratch, "dw": (OUT, group * outputs * w_strides[0])}
+        alone = {"sums": 0} if at.few else {}  # a block's own
+        places |= {} if at.few else {"sums": sums}
+        adds = int(more)
         for begin in range(0, c.tiles, at.batch):
             count = min(at.batch, c.tiles - begin)
-            runs = ceil_div(count, at.run)
-            of_x.run(runs, flops, x=xs, to=data, scratch=scratch, begin=begin, count=count)
-            of_g.run(runs, flops, x=gs, to=slopes, scratch=scratch, begin=begin, count=count)
+            runs, some = ceil_div(count, at.run), {"begin": begin, "count": count}
+            for words, of, to in ((of_x, xs, data), (of_g, gs, slopes)):
+                links.append(Link(words, runs, flops / 4, {"x": of, "to": to, "scratch": scratch}, some))
             start = 2 if begin % turn else 0  # add to the sums of the batches before, or begin with zero
-            outer.run(
-                parts * at.blocks,
-                flops,
-                parts=parts,
-                multiplies=1,
-                returns=int(at.few),
-                start=start,
-                count=count,
-                **common,
-            )
+            how = {"multiplies": 1, "returns": int(at.few), "start": start, "count": count, "more": adds}
+            links.append(Link(outer, parts * at.blocks, flops, places, {"parts": parts, **how, **alone}))
             if not at.few and ((begin + at.batch) % turn == 0 or begin + at.batch >= c.tiles):
-                outer.run(at.blocks, flops, parts=1, multiplies=0, returns=1, start=0, count=0, **common)
-                common["more"] = 1
+                how = {"multiplies": 0, "returns": 1, "start": 0, "count": 0, "more": adds}
+                links.append(Link(outer, at.blocks, flops, places, {"parts": 1, **how, **alone}))
+                adds = 1
+    return Chain(links, sum(sizes), workers)
