@@ -424,6 +424,10 @@ class Link:
     grain: int = 1
 
 
+#: Words of a link, where they are, and of each address: its place, the operand, and how far from its begin.
+Laid = tuple[np.ndarray, int, list[tuple[int, int, int]]]
+
+
 class Chain:
     """Launches one after the other that read two arrays, write a third, and share scratch; where they are short, all in one.
 
@@ -442,11 +446,11 @@ class Chain:
         self.links, self.scratch, self.workers = links, scratch, workers
         self.flops = sum(link.flops for link in links)
         self.joint = NATIVE and len(links) > 1 and SERIAL_FLOPS <= self.flops < ONE_LAUNCH
-        self.spare: list[tuple[list[tuple[np.ndarray, int, list[Ints]]], Steps | None]] = []
+        self.spare: list[tuple[list[Laid], Steps | Apart | None]] = []
 
-    def fresh(self) -> tuple[list[tuple[np.ndarray, int, list[Ints]]], Steps | None]:
+    def fresh(self) -> tuple[list[Laid], Steps | Apart | None]:
         """Of each link its words, where they are, and which are addresses; then all as one launch, or None."""
-        found = []
+        found: list[Laid] = []
         for link in self.links:
             of = link.words
             if of.missing != link.at.keys() | link.fixed.keys():
@@ -455,13 +459,14 @@ class Chain:
             for name, value in link.fixed.items():
                 words[of.at[name]] = value
             found.append((words, begin, [(of.at[name], *place) for name, place in link.at.items()]))
+        return found, self.together([begin for _, begin, _ in found])
+
+    def together(self, begins: list[int]) -> Steps | Apart | None:
+        """All links, whose words are there, as one launch; None: each is one."""
         if not self.joint:
-            return found, None
-        steps = [
-            (link.words.kernel, begin, link.blocks, link.flops, link.grain)
-            for link, (_, begin, _) in zip(self.links, found, strict=True)
-        ]
-        return found, Steps(steps)
+            return None
+        each = zip(self.links, begins, strict=True)
+        return Steps([(of.words.kernel, begin, of.blocks, of.flops, of.grain) for of, begin in each])
 
     def run(self, first: int, second: int, out: int) -> None:
         """Run them on what is at these addresses."""
@@ -480,6 +485,46 @@ class Chain:
                 else:
                     run(link.words.kernel, words, link.blocks, link.flops, link.grain)
         self.spare.append(held)
+
+
+class Shares(Chain):
+    """Chains side by side: one thread does all of a chain, so that nothing is handed from a processor to another.
+
+    Parameters
+    ----------
+    chains : sequence of sequences of Link
+    scratch, workers
+        As of a chain, for all of them.
+    """
+
+    __slots__ = ("lengths",)
+
+    def __init__(self, chains: Sequence[Sequence[Link]], scratch: int, workers: int) -> None:
+        super().__init__([link for chain in chains for link in chain], scratch, workers)
+        self.lengths = [len(chain) for chain in chains]
+
+    def together(self, begins: list[int]) -> Apart:
+        """All of them as one launch."""
+        steps = iter(
+            [(of.words.kernel.address, begin, of.blocks) for of, begin in zip(self.links, begins, strict=True)]
+        )
+        return Apart([[next(steps) for _ in range(length)] for length in self.lengths])
+
+
+class Apart:
+    """Chains of (entry point, words, blocks), each done by one thread, all in one launch."""
+
+    def __init__(self, chains: Sequence[Sequence[tuple[int, int, int]]]) -> None:
+        longest = max(map(len, chains))
+        rows = [[*chain, *[(0, 0, 0)] * (longest - len(chain))] for chain in chains]
+        self.table, self.chains = np.array(rows, np.int64), len(chains)
+        self.kernel = kernel("threads", "apart")
+        values = {"table": address(self.table), "steps": longest}
+        self.words = np.array([values[name] for name in self.kernel.arguments], np.int64)
+
+    def run(self, workers: int, flops: float) -> None:
+        """Run them; `flops` in all."""
+        run(self.kernel, self.words, self.chains, flops)
 
 
 @dataclass(frozen=True)

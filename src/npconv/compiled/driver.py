@@ -280,10 +280,20 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     if spins > SPINS:  # whoever has claimed a block may be waiting for this processor
                         syscall(sched_yield, 0, 0, 0, 0)
 
+    def apart(lo: int, hi: int, thread: int, table: int, steps: int) -> None:
+        """Each of blocks lo..hi is so many steps, of which one thread does all: what it writes others do not read.
+
+        A step is a row of `table`: kernel, words, blocks; no blocks where a chain is shorter than others.
+        """
+        for block in range(lo, hi):
+            for row in range(table + 24 * steps * block, table + 24 * steps * (block + 1), 24):
+                if word(row, 2) > 0:
+                    call(word(row, 0), 0, word(row, 2), 0, word(row, 1))
+
     def stop(lo: int, hi: int, thread: int, state: int) -> None:
         """Send all workers home, when they have finished what they do."""
         write(state + STOP, 1)
         add(state + SEQUENCE, 1)
         syscall(futex, state + SEQUENCE, FUTEX_WAKE_PRIVATE, EVERYONE, 0)
 
-    return {"worker": worker, "launch": launch, "sequence": sequence, "stop": stop}
+    return {"worker": worker, "launch": launch, "sequence": sequence, "apart": apart, "stop": stop}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise, product
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
-from ...records import dataclass
+from ...records import dataclass, replace
 from .. import catalogue, threads
-from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Words, address
-from ..panels import CHUNK, REST, SPARE, odd_lines, tile_rows, whole_lines, widest
+from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Shares, Words, address
+from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, tile_rows, whole_lines, widest
 from .shape import (
     NARROW,
     TASKS,
@@ -37,6 +38,9 @@ RUN = 16
 FORTH, BACK = 9.5, 10.5
 #: Products that take as long as beginning and ending a sum of them.
 START = 3
+#: Vector multiplications in the time that a vector takes from the cache of another processor; and operations up to which one
+#: thread may work alone, without a look for Ctrl-C, some hundredths of a second.
+HANDED, ALONE_FLOPS = 40 if FAR_CACHE else 15, 1e10
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def layout(geometry: ConvGeometry, n: int, itemsize: int) -> Layout:
-    """The layout of one geometry."""
+def layout(geometry: ConvGeometry, n: int, itemsize: int, batch: int = 0) -> Layout:
+    """The layout of one geometry; with a `batch`, which sums depend on, of a part of another, for one thread."""
     a, c = axes(geometry, n), cut(geometry, n, itemsize)
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
@@ -80,12 +84,18 @@ def layout(geometry: ConvGeometry, n: int, itemsize: int) -> Layout:
     z_row, in_vectors = columns * width, ceil_div(channels, c.lanes)
     each = c.positions * (a.slices * in_vectors * width + planes * panels * z_row)
     blocks = ceil_div(channels, 4 * tall) * panels * a.kernel[0]
-    few = c.tiles * planes <= FEW_TILES or (c.tiles * each <= 2 * BATCH_BYTES and blocks >= MANY_BLOCKS)
-    batch = c.tiles if few else ceil_div(c.tiles, ceil_div(c.tiles, max(FEW_TILES, BATCH_BYTES // max(1, each))))
+    few, alone = (
+        c.tiles * planes <= FEW_TILES or (c.tiles * each <= 2 * BATCH_BYTES and blocks >= MANY_BLOCKS),
+        batch > 0,
+    )
+    if alone:
+        few = batch >= c.tiles
+    else:
+        batch = c.tiles if few else ceil_div(c.tiles, ceil_div(c.tiles, max(FEW_TILES, BATCH_BYTES // max(1, each))))
     v_vector, z_panel = odd_lines(batch * a.slices * width), odd_lines(batch * planes * z_row)
     run = max(1, min(RUN, ceil_div(batch, TASKS)))
     # with few tiles, as many blocks as all threads can share
-    rows = max(tall, min(4 * tall, ceil_div(channels * panels * a.kernel[0], TASKS))) if few else 4 * tall
+    rows = max(tall, min(4 * tall, ceil_div(channels * panels * a.kernel[0], TASKS))) if few and not alone else 4 * tall
     rows = ceil_div(channels, ceil_div(channels, rows))
     blocks = ceil_div(channels, rows) * panels * a.kernel[0]
     block = (rows + SPARE) * z_row
@@ -171,9 +181,9 @@ def _products(geometry: ConvGeometry, a: Axes, c: Cut, at: Layout, strides: Ints
 
 @lru_cache(maxsize=1024)
 def _words(
-    geometry: ConvGeometry, n: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype
+    geometry: ConvGeometry, n: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype, batch: int
 ) -> tuple[Cut, Layout, tuple[Words, Words, Words]]:
-    a, c, at = axes(geometry, n), cut(geometry, n, dtype.itemsize), layout(geometry, n, dtype.itemsize)
+    a, c, at = axes(geometry, n), cut(geometry, n, dtype.itemsize), layout(geometry, n, dtype.itemsize, batch)
     if a is None:
         raise ValueError(f"no axis to transform in {geometry}")
     of_x = _transform(geometry, a, c, at, True, x_strides, dtype)
@@ -200,28 +210,100 @@ def bind(
     """What computes the gradient, or adds it to what is there, from x and g of these strides; None: there is none."""
     if empty(geometry):
         return None
-    c, at, (of_x, of_g, outer) = _words(geometry, n, x_strides, g_strides, w_strides, dtype)
-    sizes = at.bytes(c.positions, workers)
-    data, slopes, sums, scratch = ((SCRATCH, sum(sizes[:i])) for i in range(4))
+    size, strides = dtype.itemsize, (x_strides, g_strides, w_strides)
+    parts = shares(geometry, n, size, workers)
+    batch = layout(geometry, n, size).batch if parts else 0
+    chains, room = [], 0
+    for part in parts or whole(geometry):
+        links, held = _links(
+            part, geometry, n, strides, dtype, more, 1 if parts else workers, batch, room if parts else 0
+        )
+        chains.append(links)
+        room = room + held if parts else held
+    if parts:
+        return Shares(chains, room, workers)
+    return Chain([link for links in chains for link in links], room, workers)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some channels of a group, in and out: from which on, and how many."""
+
+    group: int
+    channel: int
+    channels: int
+    output: int
+    outputs: int
+
+
+def whole(geometry: ConvGeometry) -> list[Part]:
+    """All of each group."""
     channels, outputs = geometry.per_group
-    flops, parts = float(2 * geometry.macs), 1 if at.few else c.positions
-    turn, links = at.batch * max(1, ADDED // at.batch), []
-    for group in range(geometry.groups):
-        xs, gs = (FIRST, group * channels * x_strides[1]), (SECOND, group * outputs * g_strides[1])
-        places = {"data": data, "slopes": slopes, "scratch": scratch, "dw": (OUT, group * outputs * w_strides[0])}
-        alone = {"sums": 0} if at.few else {}  # a block's own
-        places |= {} if at.few else {"sums": sums}
-        adds = int(more)
-        for begin in range(0, c.tiles, at.batch):
-            count = min(at.batch, c.tiles - begin)
-            runs, some = ceil_div(count, at.run), {"begin": begin, "count": count}
-            for words, of, to in ((of_x, xs, data), (of_g, gs, slopes)):
-                links.append(Link(words, runs, flops / 4, {"x": of, "to": to, "scratch": scratch}, some))
-            start = 2 if begin % turn else 0  # add to the sums of the batches before, or begin with zero
-            how = {"multiplies": 1, "returns": int(at.few), "start": start, "count": count, "more": adds}
-            links.append(Link(outer, parts * at.blocks, flops, places, {"parts": parts, **how, **alone}))
-            if not at.few and ((begin + at.batch) % turn == 0 or begin + at.batch >= c.tiles):
-                how = {"multiplies": 0, "returns": 1, "start": 0, "count": 0, "more": adds}
-                links.append(Link(outer, at.blocks, flops, places, {"parts": 1, **how, **alone}))
-                adds = 1
-    return Chain(links, sum(sizes), workers)
+    return [Part(group, 0, channels, 0, outputs) for group in range(geometry.groups)]
+
+
+@lru_cache(maxsize=1024)
+def shares(geometry: ConvGeometry, n: int, itemsize: int, workers: int) -> list[Part]:
+    """Parts of which a thread transforms all that it multiplies, also what others transform; none where that takes longer.
+
+    What one processor writes and another reads takes longer than to transform it again.
+    """
+    a, c = axes(geometry, n), cut(geometry, n, itemsize)
+    if a is None or workers == 1 or 2 * geometry.macs > ALONE_FLOPS:
+        return []
+    (channels, outputs), columns = geometry.per_group, layout(geometry, n, itemsize).columns
+    in_vectors, panels = ceil_div(channels, c.lanes), ceil_div(c.vectors, columns)
+    of_x, of_g = c.tiles * a.slices * in_vectors, c.tiles * a.planes_out * c.vectors
+    rest = a.kernel[0] * channels * c.vectors * (a.planes_out * c.tiles + START + BACK)
+    handed = HANDED * (of_x / workers + of_g) * (workers - 1) / workers
+    least = geometry.groups * (FORTH * (of_x + of_g) + rest) / workers + geometry.groups * handed
+    best = None
+    for deep, wide in product(range(1, min(workers, in_vectors) + 1), range(1, min(workers, panels) + 1)):
+        share_x, share_g = ceil_div(in_vectors, deep) / in_vectors, ceil_div(panels, wide) / panels
+        each = FORTH * (of_x * share_x + of_g * share_g) + rest * share_x * share_g
+        takes = ceil_div(geometry.groups * deep * wide, workers) * each
+        if takes < least:
+            least, best = takes, (deep, wide)
+    if best is None:
+        return []
+    (deep, wide), lanes = best, c.lanes
+
+    def cuts(count: int, pieces: int, step: int, most: int) -> list[tuple[int, int]]:
+        at = [min(most, count * i // pieces * step) for i in range(pieces + 1)]
+        return [(begin, end - begin) for begin, end in pairwise(at)]
+
+    rows, lanes_of = cuts(in_vectors, deep, lanes, channels), cuts(panels, wide, columns * lanes, outputs)
+    return [Part(group, *row, *lane) for group in range(geometry.groups) for row in rows for lane in lanes_of]
+
+
+def _links(
+    part: Part, geometry: ConvGeometry, n: int, strides: tuple[Ints, Ints, Ints], dtype: np.dtype, more: bool, workers: int,
+    batch: int, room: int,
+) -> tuple[list[Link], int]:  # fmt: skip
+    """The launches of a part, and the scratch they need, which begins at `room`."""
+    x_strides, g_strides, w_strides = strides
+    channels, outputs = geometry.per_group
+    one = replace(geometry, in_channels=part.channels, out_channels=part.outputs, groups=1)
+    c, at, (of_x, of_g, outer) = _words(one, n, *strides, dtype, batch)
+    sizes = at.bytes(c.positions, workers)
+    data, slopes, sums, scratch = ((SCRATCH, room + sum(sizes[:i])) for i in range(4))
+    flops, parts = float(2 * one.macs), 1 if at.few else c.positions
+    xs = FIRST, (part.group * channels + part.channel) * x_strides[1]
+    gs = SECOND, (part.group * outputs + part.output) * g_strides[1]
+    dw = OUT, (part.group * outputs + part.output) * w_strides[0] + part.channel * w_strides[1]
+    places = {"data": data, "slopes": slopes, "scratch": scratch, "dw": dw} | ({} if at.few else {"sums": sums})
+    own = {"sums": 0} if at.few else {}  # a block's
+    turn, links, adds = at.batch * max(1, ADDED // at.batch), [], int(more)
+    for begin in range(0, c.tiles, at.batch):
+        count = min(at.batch, c.tiles - begin)
+        runs, some = ceil_div(count, at.run), {"begin": begin, "count": count}
+        for words, of, to in ((of_x, xs, data), (of_g, gs, slopes)):
+            links.append(Link(words, runs, flops / 4, {"x": of, "to": to, "scratch": scratch}, some))
+        start = 2 if begin % turn else 0  # add to the sums of the batches before, or begin with zero
+        how = {"multiplies": 1, "returns": int(at.few), "start": start, "count": count, "more": adds, **own}
+        links.append(Link(outer, parts * at.blocks, flops, places, {"parts": parts, **how}))
+        if not at.few and ((begin + at.batch) % turn == 0 or begin + at.batch >= c.tiles):
+            how = {"multiplies": 0, "returns": 1, "start": 0, "count": 0, "more": adds}
+            links.append(Link(outer, at.blocks, flops, places, {"parts": 1, **how}))
+            adds = 1
+    return links, whole_lines(sum(sizes))
