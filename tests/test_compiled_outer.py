@@ -281,7 +281,8 @@ def test_the_launches_of_a_gradient_are_one_or_several(algorithm: str, monkeypat
     assert np.allclose(found[0][1], 2 * found[0][0])
     assert counts[3:] == [1] * 3 or not threads.NATIVE
     assert all(count >= 1 for count in counts[:3])
-    assert algorithm == "channelwise" or min(counts[:3]) > 1
+    assert algorithm == "channelwise" or counts[0] > 1  # threads may have shares, which are one launch
+    assert algorithm != "blocked" or min(counts[:3]) > 1
 
 
 def test_a_chain_knows_what_its_kernels_need() -> None:

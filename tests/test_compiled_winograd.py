@@ -10,7 +10,7 @@ import pytest
 import npconv
 from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
-from npconv.compiled import catalogue, threads
+from npconv.compiled import calls, catalogue, threads
 from npconv.compiled.calls import address
 from npconv.compiled.winograd import grad_launch as winograd_grad_launch
 from npconv.compiled.winograd import launch as winograd_launch
@@ -258,6 +258,61 @@ def test_a_weight_gradient_in_batches(name: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(winograd_grad_launch, cached.__name__, cached.__wrapped__)
     named(name).weight_grad(x, slopes, g, parts)
     assert np.allclose(whole, parts, rtol=1e-11, atol=1e-11)
+
+
+SHARED = {
+    "many channels": geometry(1, 40, 70, (20, 21), (3, 3)),
+    "more outputs than a panel": geometry(2, 16, 150, (13, 12), (3, 3)),
+    "groups": geometry(1, 34, 54, (14, 15), (3, 3), groups=2),
+    "three groups and few channels": geometry(1, 15, 9, (30, 30), (3, 3), groups=3),
+    "a volume": geometry(1, 33, 40, (5, 9, 10), (3, 3, 3)),
+    "a line": geometry(2, 48, 40, (700,), (3,)),
+}
+
+
+@pytest.mark.parametrize("most", [1, 1 << 24])
+@pytest.mark.parametrize("name", SHARED)
+def test_shares_of_a_weight_gradient(name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread transforms what it multiplies: the same bits as one thread alone, in one batch of tiles or in many."""
+    g, rng, of = SHARED[name], np.random.default_rng(3), named("fused_winograd_f4")
+    monkeypatch.setattr(winograd_grad_launch, "BATCH_BYTES", most)
+    x, slopes = rng.standard_normal(g.x_shape).astype("f4"), rng.standard_normal(g.y_shape).astype("f4")
+    kinds, found = [], []
+    calls.forget()
+    try:
+        for count in (1, 2, 3, 4, 7):
+            with threads.num_threads(count):
+                out = np.full(g.w_shape, np.nan, "f4")
+                of.write_weight_grad(x, slopes, g, out)
+                again = out.copy()
+                of.weight_grad(np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1), slopes, g, again)
+                found.append((out, again))
+                strides = x.strides, slopes.strides, out.strides
+                kinds.append(type(winograd_grad_launch.bind(g, 6, *strides, x.dtype, False, count)))
+    finally:
+        calls.forget()
+    assert all(np.array_equal(a, b) for pair in found for a, b in zip(pair, found[0], strict=True))
+    assert np.allclose(found[0][1], 2 * found[0][0], rtol=1e-4, atol=1e-3)
+    assert kinds[:2] == [calls.Chain, calls.Shares]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shares_are_all_of_it_once(name: str) -> None:
+    g = SHARED[name]
+    for workers in (2, 3, 5, 16):
+        count = np.zeros((g.groups, *g.per_group), int)
+        for part in winograd_grad_launch.shares(g, 6, 4, workers) or winograd_grad_launch.whole(g):
+            rows = slice(part.channel, part.channel + part.channels)
+            count[part.group, rows, part.output : part.output + part.outputs] += 1
+        assert (count == 1).all()
+
+
+def test_work_of_a_long_time_is_not_shared_out_once_for_all() -> None:
+    """Between the parts of a chain nobody looks for Ctrl-C."""
+    small, large = geometry(1, 64, 64, (56, 56), (3, 3)), geometry(64, 256, 256, (112, 112), (3, 3))
+    assert winograd_grad_launch.shares(small, 6, 4, 2)
+    assert not winograd_grad_launch.shares(large, 6, 4, 2)
+    assert not winograd_grad_launch.shares(small, 6, 4, 1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,7 +16,7 @@ import numpy as np
 from ..compiled import threads
 from ..compiled.bringing import Brought
 from ..compiled.calls import Bound, Chain, address
-from ..compiled.panels import FAR_CACHE, UNBOUNDED, bounds, weight_steps, zeros
+from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
 from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late
 from ..geometry import ConvGeometry, Ints, ceil_div, total
@@ -33,8 +33,8 @@ else:  # only weight gradients need it
 #: How often the bytes of a weight gradient count, which few tiles have to pay for; and how much longer it takes along
 #: one axis alone, where transforms weigh more.
 GRADIENT, ALONE = 3, 1.3
-#: How often bytes count that one thread writes and another reads.
-HANDED = 3 if FAR_CACHE else 2
+#: How often the bytes count that a weight gradient writes transformed, and reads.
+TRANSFORMED = 1.3
 #: Fetching a weight on its own takes the time of this many floating-point operations.
 GATHER_FLOPS = 56
 #: How often inputs and outputs count that dilation takes apart: neighbours in memory belong to different images.
@@ -119,7 +119,9 @@ class FusedWinograd(Multiplying):
         if direction == "weight_grad":
             at = winograd_grad_launch.layout(geometry, self.n, size)
             held = at.bytes(c.positions, 2)
-            moved = HANDED * sum(held[:3]) * ceil_div(c.tiles, at.batch) + GRADIENT * total(geometry.w_shape) * size
+            moved = (
+                TRANSFORMED * sum(held[:3]) * ceil_div(c.tiles, at.batch) + GRADIENT * total(geometry.w_shape) * size
+            )
             work = int(winograd_grad_launch.flops(geometry, self.n, size) * (ALONE if c.n_h == 1 else 1))
             return Cost(work, moved, 3 * geometry.groups, sum(held), engine="winograd_grad")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
