@@ -119,9 +119,8 @@ class FusedWinograd(Multiplying):
         if direction == "weight_grad":
             at = winograd_grad_launch.layout(geometry, self.n, size)
             held = at.bytes(c.positions, 2)
-            moved = (
-                TRANSFORMED * sum(held[:3]) * ceil_div(c.tiles, at.batch) + GRADIENT * total(geometry.w_shape) * size
-            )
+            transformed = int(TRANSFORMED * sum(held[:3])) * ceil_div(c.tiles, at.batch)
+            moved = transformed + GRADIENT * total(geometry.w_shape) * size
             work = int(winograd_grad_launch.flops(geometry, self.n, size) * (ALONE if c.n_h == 1 else 1))
             return Cost(work, moved, 3 * geometry.groups, sum(held), engine="winograd_grad")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
