@@ -253,7 +253,8 @@ def test_a_weight_gradient_in_batches(name: str, monkeypatch: pytest.MonkeyPatch
     x, slopes = rng.standard_normal(g.x_shape), rng.standard_normal(g.y_shape)
     whole, parts = np.ones(g.w_shape), np.ones(g.w_shape)
     named(name).weight_grad(x, slopes, g, whole)
-    monkeypatch.setattr(winograd_grad_launch, "BATCH_BYTES", 1)
+    for name_of in ("BATCH_BYTES", "PER_SUM", "WHOLE_BYTES"):
+        monkeypatch.setattr(winograd_grad_launch, name_of, 0)
     for cached in (winograd_grad_launch.layout, winograd_grad_launch._words, winograd_grad_launch.bind):
         monkeypatch.setattr(winograd_grad_launch, cached.__name__, cached.__wrapped__)
     named(name).weight_grad(x, slopes, g, parts)
@@ -270,12 +271,13 @@ SHARED = {
 }
 
 
-@pytest.mark.parametrize("most", [1, 1 << 24])
+@pytest.mark.parametrize("most", [0, 1 << 24])
 @pytest.mark.parametrize("name", SHARED)
 def test_shares_of_a_weight_gradient(name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thread transforms what it multiplies: the same bits as one thread alone, in one batch of tiles or in many."""
     g, rng, of = SHARED[name], np.random.default_rng(3), named("fused_winograd_f4")
-    monkeypatch.setattr(winograd_grad_launch, "BATCH_BYTES", most)
+    for name_of in ("BATCH_BYTES", "WHOLE_BYTES"):
+        monkeypatch.setattr(winograd_grad_launch, name_of, most)
     x, slopes = rng.standard_normal(g.x_shape).astype("f4"), rng.standard_normal(g.y_shape).astype("f4")
     kinds, found = [], []
     calls.forget()

@@ -24,8 +24,11 @@ from .shape import (
     transform,
 )
 
-#: Bytes of transformed inputs and gradients held at once.
-BATCH_BYTES = 16 << 20
+#: Bytes of transformed inputs and gradients held at once: they stay in a second-level cache beside the sums, if these are
+#: so few; else they are so many times as large, as every batch reads the sums, and writes them.
+BATCH_BYTES, FEW_SUMS, PER_SUM = 1 << 20, 5 << 18, 3
+#: Bytes up to which one task sums over all tiles, where there are as many blocks as below.
+WHOLE_BYTES = 32 << 20
 #: Tiles up to which one task sums over all of them and transforms back; a batch has no fewer. With more tiles too, if
 #: there are as many blocks of channels: the sums of a block stay in the cache, all of them may not even fit the last one.
 FEW_TILES, MANY_BLOCKS = 64, 24
@@ -85,13 +88,17 @@ def layout(geometry: ConvGeometry, n: int, itemsize: int, batch: int = 0) -> Lay
     each = c.positions * (a.slices * in_vectors * width + planes * panels * z_row)
     blocks = ceil_div(channels, 4 * tall) * panels * a.kernel[0]
     few, alone = (
-        c.tiles * planes <= FEW_TILES or (c.tiles * each <= 2 * BATCH_BYTES and blocks >= MANY_BLOCKS),
+        c.tiles * planes <= FEW_TILES or (c.tiles * each <= WHOLE_BYTES and blocks >= MANY_BLOCKS),
         batch > 0,
     )
     if alone:
         few = batch >= c.tiles
+    elif few:
+        batch = c.tiles
     else:
-        batch = c.tiles if few else ceil_div(c.tiles, ceil_div(c.tiles, max(FEW_TILES, BATCH_BYTES // max(1, each))))
+        sums = c.positions * a.kernel[0] * channels * panels * z_row
+        held = BATCH_BYTES if sums <= FEW_SUMS else PER_SUM * sums
+        batch = ceil_div(c.tiles, ceil_div(c.tiles, max(FEW_TILES, held // max(1, each))))
     v_vector, z_panel = odd_lines(batch * a.slices * width), odd_lines(batch * planes * z_row)
     run = max(1, min(RUN, ceil_div(batch, TASKS)))
     # with few tiles, as many blocks as all threads can share
