@@ -162,3 +162,20 @@ def test_what_is_remembered_has_a_bound_and_can_be_forgotten(monkeypatch) -> Non
         assert len(express._lanes) <= 5
     calls.forget()
     assert not express._lanes
+
+
+def test_where_there_is_no_short_way_nobody_prepares_weights_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stride of two takes the weights apart, of a kernel of three into parts of two and of one: NaN are looked for."""
+    from npconv import joining
+
+    rng, seen = np.random.default_rng(0), []
+    g, w = rng.standard_normal((1, 32, 20, 20), np.float32), rng.standard_normal((32, 3, 3, 3), np.float32)
+    weights = joining.weights
+    monkeypatch.setattr(joining, "weights", lambda *given: (seen.append(1), weights(*given))[1])
+    options = {"input_shape": (1, 3, 40, 40), "stride": 2, "padding": 1, "algorithm": "pixelwise"}
+    counts = []
+    for _ in range(3):
+        seen.clear()
+        npconv.conv_input_grad(g, w, **options)
+        counts.append(len(seen))
+    assert counts[1:] == [1, 1]

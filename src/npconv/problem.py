@@ -128,6 +128,13 @@ class ConvProblem:
         self._singles[key] = found
         return found
 
+    def went(self, short: Single, done: bool | None) -> bool:
+        """Whether the short way led to the right outputs; where there turned out to be none, nobody tries it again."""
+        if done is None:
+            for key in [key for key, value in list(self._singles.items()) if value is short]:
+                self._singles[key] = None
+        return bool(done)
+
     def alone(
         self, run: execution.Pass, direction: str, a: np.ndarray, layout: Layout | KernelLayout, out: np.ndarray
     ) -> Single | None:
@@ -192,7 +199,7 @@ class ConvProblem:
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dtypes: Dtypes, y: np.ndarray) -> None:
         """Write conv(x, w) + bias into y."""
         short = self.single("forward", dtypes, x, w, y)
-        if short is not None and short.forward(x, self.weights(w), bias, y):
+        if short is not None and self.went(short, short.forward(x, self.weights(w), bias, y)):
             return
         dtypes = self.computing(dtypes, x, w, bias)
         run, x, w = self.ready("forward", dtypes, x, w)
@@ -235,7 +242,7 @@ class ConvProblem:
         short = self.single("input_grad", dtypes, g, w, dx)
         if short is not None:
             flat = input_grad_weights(self.weights(w), self.geometry.groups)
-            if short.forward(g, flat, bias, dx):
+            if self.went(short, short.forward(g, flat, bias, dx)):
                 return
         dtypes = self.computing(dtypes, g, w, bias, transposed=True)
         run, g, w = self.ready("input_grad", dtypes, g, w)

@@ -40,8 +40,8 @@ class Single:
         """The launch that takes the weights of a call, of these strides, if there is one."""
         return _lent(self, w_strides, threads.current())
 
-    def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool:
-        """Write the convolution of x with canonical weights, + bias; whether that was possible, and right."""
+    def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool | None:
+        """Write the convolution of x with canonical weights, + bias; whether it is right; None: there is no such launch."""
         if w.dtype == self.dtype:
             lent = self.lent(w.strides)
             if lent is not None:
@@ -54,7 +54,7 @@ class Single:
             prepared = self.step.with_bias(prepared, bias.astype(self.dtype))
         bound = None if prepared is None else self.bind(prepared)
         if bound is None:
-            return False
+            return None
         return bound.run(address(x), address(y))
 
     def weight_chain(self, g_strides: Ints) -> Chain | None:
