@@ -238,7 +238,7 @@ def turns(lanes: list[Lane], settings: Settings) -> dict[str, str]:
     for lane in lanes:
         lane.times = [] if lane.first < SLOW else [lane.first]
         lane.quickest, lane.crowded = min(lane.times, default=math.inf), False
-    run([lane for lane in lanes if not lane.times], settings.seconds / 4, 3)
+    run([lane for lane in lanes if not lane.times], settings.seconds / 4, 30)
     racing = contenders([lane for lane in lanes if lane.worker.name not in dead])
     for lane in racing:
         if lane.quickest < settings.seconds:

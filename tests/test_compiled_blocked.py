@@ -11,7 +11,7 @@ import npconv
 import reference
 from npconv.algorithms import blocked, named, registered
 from npconv.algorithms.base import input_grad_weights, joined
-from npconv.compiled import bringing, calls, catalogue, tasks, threads
+from npconv.compiled import bringing, calls, catalogue, chains, tasks, threads
 from npconv.compiled import panels as panels_module
 from npconv.compiled.bringing import Brought
 from npconv.compiled.panels import panels, weight_steps
@@ -138,7 +138,7 @@ def test_weights_of_a_call_and_what_reads_them_are_one_launch_or_two(algorithm, 
     """The same bits as with prepared weights, however many launches and threads."""
     rng, launches = np.random.default_rng(0), []
     run = bringing.run
-    for module in (bringing, calls):
+    for module in (bringing, calls, chains):
         monkeypatch.setattr(module, "run", lambda *a: (launches.append(a[0].name), run(*a))[1])
     groups = 80 if algorithm == "channelwise" else 1
     n = 40 if algorithm == "channelwise" else 2  # so many images that weights are not brought in order on the way
@@ -165,8 +165,8 @@ def test_a_small_call_brings_its_weights_without_a_launch(algorithm, monkeypatch
     rng, brought = np.random.default_rng(0), []
     run_with = Brought.run_with
     monkeypatch.setattr(Brought, "run_with", lambda self, *a: (brought.append(self), run_with(self, *a))[1])
-    monkeypatch.setattr(bringing, "run", None)
-    monkeypatch.setattr(calls, "run", None)
+    for module in (bringing, calls, chains):
+        monkeypatch.setattr(module, "run", None)
     calls.forget()
     x, w, bias = (rng.standard_normal(s).astype("f4") for s in ((1, 6, 7, 7), (5, 6, 3, 3), (5,)))
     for b in (None, bias):

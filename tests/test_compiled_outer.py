@@ -11,7 +11,7 @@ import pytest
 import npconv
 import reference
 from npconv.algorithms import named
-from npconv.compiled import calls, catalogue, threads
+from npconv.compiled import calls, catalogue, chains, threads
 from npconv.compiled.outer import arrange
 from npconv.compiled.outer import launch as outer_launch
 from npconv.compiled.outer.bias import channel_sums
@@ -263,10 +263,10 @@ def test_the_launches_of_a_gradient_are_one_or_several(algorithm: str, monkeypat
     x, grad = rng.standard_normal((2, channels, 31, 30)).astype("f4"), rng.standard_normal((2, 40, 31, 30)).astype("f4")
     g = ConvGeometry(2, channels, 40, (31, 30), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
     of, found, counts = named(algorithm), [], []
-    run = calls.run
-    monkeypatch.setattr(calls, "run", lambda kernel, *args: (launches.append(kernel.name), run(kernel, *args)))
+    run = chains.run
+    monkeypatch.setattr(chains, "run", lambda kernel, *args: (launches.append(kernel.name), run(kernel, *args)))
     for most, count in itertools.product((0, 1e12), (1, 2, 3)):
-        monkeypatch.setattr(calls, "ONE_LAUNCH", most)
+        monkeypatch.setattr(chains, "ONE_LAUNCH", most)
         calls.forget()
         with threads.num_threads(count):
             out = np.full(g.w_shape, np.nan, "f4")
@@ -287,6 +287,6 @@ def test_the_launches_of_a_gradient_are_one_or_several(algorithm: str, monkeypat
 
 def test_a_chain_knows_what_its_kernels_need() -> None:
     words = calls.Words(catalogue.kernel("outer", "pack", "f4"), {})
-    chain = calls.Chain([calls.Link(words, 1, 0, {"a": (calls.FIRST, 0)}, {})], 0, 1)
+    chain = chains.Chain([chains.Link(words, 1, 0, {"a": (chains.FIRST, 0)}, {})], 0, 1)
     with pytest.raises(ValueError, match=r"needs .*a_record.*got \['a'\]"):
         chain.run(0, 0, 0)

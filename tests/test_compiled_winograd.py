@@ -10,7 +10,7 @@ import pytest
 import npconv
 from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
-from npconv.compiled import calls, catalogue, threads
+from npconv.compiled import calls, catalogue, chains, threads
 from npconv.compiled.calls import address
 from npconv.compiled.winograd import grad_launch as winograd_grad_launch
 from npconv.compiled.winograd import launch as winograd_launch
@@ -295,7 +295,7 @@ def test_shares_of_a_weight_gradient(name: str, most: int, monkeypatch: pytest.M
         calls.forget()
     assert all(np.array_equal(a, b) for pair in found for a, b in zip(pair, found[0], strict=True))
     assert np.allclose(found[0][1], 2 * found[0][0], rtol=1e-4, atol=1e-3)
-    assert kinds[:2] == [calls.Chain, calls.Shares]
+    assert kinds[:2] == [chains.Chain, chains.Shares]
 
 
 @pytest.mark.parametrize("name", SHARED)

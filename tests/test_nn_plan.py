@@ -8,7 +8,7 @@ import pytest
 import npconv
 from npconv import nn
 from npconv.compiled import catalogue
-from npconv.compiled.calls import Program
+from npconv.compiled.chains import Program
 from npconv.nn import batches, models
 
 LAYOUTS = ("channels_first", "channels_last")

@@ -6,7 +6,8 @@ import pytest
 import npconv
 from npconv.activations import BOUNDS, Activation
 from npconv.compiled import catalogue
-from npconv.compiled.calls import Program, address
+from npconv.compiled.calls import address
+from npconv.compiled.chains import Program
 
 compiled = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 LAYOUTS = ("channels_first", "channels_last")

@@ -11,7 +11,8 @@ import numpy as np
 
 from .algorithms.base import Algorithm
 from .compiled import threads
-from .compiled.calls import Bound, Chain, address
+from .compiled.calls import Bound, address
+from .compiled.chains import Chain
 from .epilogue import all_finite
 from .execution import Pass, Step
 from .geometry import Ints

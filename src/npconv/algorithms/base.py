@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..compiled import catalogue, threads
-from ..compiled.calls import Bound, Chain, address
+from ..compiled.calls import Bound, address
+from ..compiled.chains import Chain
 from ..compiled.panels import LINE
 from ..geometry import ConvGeometry, Ints, total
 from ..lazy import Later

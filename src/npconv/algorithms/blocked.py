@@ -20,9 +20,9 @@ from ..compiled.bringing import Brought
 from ..compiled.calls import Bound, Launch, Words, address
 from ..compiled.ordered import SPARE_BYTES, kinds, order_of, packing_of, tap_steps
 from ..compiled.panels import (
-    CHUNK,
     LINE,
     SPARE,
+    SUMMED,
     UNBOUNDED,
     Panels,
     bounds,
@@ -46,7 +46,7 @@ COPY_CYCLES, TRANSPOSE_CYCLES, GATHER_CYCLES, EDGE_CYCLES = 3, 8, 40, 50
 PLACE_BYTES = 1024
 #: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
 #: one panel, a row of a group, and a group of one image.
-STORE_FLOPS, TAP_FLOPS, PIXEL_FLOPS, ROW_FLOPS, PLANE_FLOPS = 8, 10, 425, 2_100, 36_000
+STORE_FLOPS, TAP_FLOPS, PIXEL_FLOPS, ROW_FLOPS, PLANE_FLOPS = 4, 10, 425, 2_100, 36_000
 #: Bytes of a pixel up to which hardware sees what comes next of images that are packed.
 RUN_BYTES = 256
 #: How often elements are moved that are scattered over cache lines.
@@ -88,7 +88,7 @@ class Blocked(Multiplying):
         p = panels(geometry.out_channels // group, size) if geometry.out_channels else Panels(1, 1, 1, 1, 1)
         lanes = group * p.computed
         vectors = n * total(geometry.out_shape) * lanes
-        chunks = ceil_div(geometry.terms, CHUNK)
+        chunks = ceil_div(geometry.terms, SUMMED)
         weights = lanes * geometry.terms
         brought = Cost(0, 3 * weights * size, 1, 0, engine="blocked")
         padded = total(geometry.padded_shape) * geometry.in_channels * n

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..compiled import threads
 from ..compiled.bringing import Brought
-from ..compiled.calls import Bound, Chain, address, aligned
+from ..compiled.calls import Bound, address, aligned
+from ..compiled.chains import Chain
 from ..compiled.channelwise.launch import (
     STORE_PRODUCTS,
     Axes,

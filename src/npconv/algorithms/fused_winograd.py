@@ -15,7 +15,8 @@ import numpy as np
 
 from ..compiled import threads
 from ..compiled.bringing import Brought
-from ..compiled.calls import Bound, Chain, address
+from ..compiled.calls import Bound, address
+from ..compiled.chains import Chain
 from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
 from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late
@@ -122,7 +123,8 @@ class FusedWinograd(Multiplying):
             transformed = int(TRANSFORMED * sum(held[:3])) * ceil_div(c.tiles, at.batch)
             moved = transformed + GRADIENT * total(geometry.w_shape) * size
             work = int(winograd_grad_launch.flops(geometry, self.n, size) * (ALONE if c.n_h == 1 else 1))
-            return Cost(work, moved, 3 * geometry.groups, sum(held), engine="winograd_grad")
+            room = winograd_grad_launch.workspace(geometry, self.n, size, threads.current())
+            return Cost(work, moved, 3 * geometry.groups, room, engine="winograd_grad")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
         kept = weights * size
         brought = Cost(0, 2 * kept, 2, 0, engine="winograd")

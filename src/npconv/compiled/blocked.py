@@ -9,7 +9,7 @@ A task is a box of outputs and a run of channel panels:
 2. for each panel of output channels, chunk of products and register tile: one batch-reduce product;
 3. where y is not channels-innermost, the tile rows go to scratch first and are transposed out.
 
-No sum is longer than `CHUNK` products before it is rounded into the output, which keeps the error bound.
+No sum is longer than `SUMMED` products before it is rounded into the output, which keeps the error bound.
 """
 
 from __future__ import annotations

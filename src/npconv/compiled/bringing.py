@@ -6,7 +6,8 @@ import numpy as np
 
 from ..records import dataclass
 from . import threads
-from .calls import ONE_LAUNCH, Bound, Steps, Words, _copy, _give, _pop, _take, address, aligned
+from .calls import Bound, Words, _copy, _give, _pop, _take, address, aligned
+from .chains import ONE_LAUNCH, Steps
 from .panels import LINE, whole_lines
 from .threads import NATIVE, SERIAL_FLOPS, run
 

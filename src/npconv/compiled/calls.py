@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,9 +14,9 @@ import numpy as np
 from ..geometry import Ints
 from ..records import dataclass
 from . import catalogue, threads
-from .catalogue import Kernel, kernel
+from .catalogue import Kernel
 from .panels import LINE, whole_lines
-from .threads import ENTRY, NATIVE, SERIAL_FLOPS, run
+from .threads import ENTRY, SERIAL_FLOPS, run
 
 Held = TypeVar("Held")
 #: Where CPython keeps the address of an array's first element; asking the array takes ten times as long.
@@ -29,8 +29,6 @@ SLACK = 1 << 20
 #: In how many places memory that threads share is by turns, and how many bytes at most: more of them leave the caches
 #: of their own accord.
 TURNS, MOST_TURNED = 4, 1 << 20
-#: Operations up to which several steps are one launch, in which Python cannot look for Ctrl-C: some milliseconds.
-ONE_LAUNCH = 1e9
 #: Bytes of tables in launches that are kept for the next call of the same sizes: beyond, all are forgotten. The caches
 #: count launches, and one of a large image holds some hundred kilobytes.
 TABLES = 128 << 20
@@ -272,79 +270,6 @@ class Placed:
         return self.bound.flops + (self.after.flops if self.after else 0)
 
 
-class Steps:
-    """Launches one after the other, all in one: threads go from each to the next without Python.
-
-    Parameters
-    ----------
-    steps : sequence of (Kernel, int, int, float, int)
-        What runs, where its words are, how many blocks, about how many operations, and how many blocks a thread takes at a
-        time. One call runs them at a time.
-    """
-
-    def __init__(self, steps: Sequence[tuple[Kernel, int, int, float, int]]) -> None:
-        rows = [
-            (of.address, begin, blocks, grain if flops >= SERIAL_FLOPS else blocks)
-            for of, begin, blocks, flops, grain in steps
-        ]
-        self.table = np.array(rows, np.int64)
-        self.counters = np.zeros((len(rows) + 1) * 2 * LINE // 8, np.int64)  # two of a step, each in a line of its own
-        self.kernel = kernel("threads", "sequence")
-        values = {
-            "table": address(self.table),
-            "steps": len(rows),
-            "counters": whole_lines(address(self.counters)),
-        }
-        self.words = np.array([values[name] for name in self.kernel.arguments], np.int64)
-
-    def run(self, workers: int, flops: float) -> None:
-        """Run them on so many threads at most; `flops` in all."""
-        self.counters[...] = 0
-        run(self.kernel, self.words, workers, flops)
-
-
-class Program:
-    """`Steps` that know where each of them reads and writes.
-
-    Parameters
-    ----------
-    launches : list of Placed
-        Of `Bound` itself.
-    workers : int
-        Threads at most.
-    source : int
-        The address of what each call brings another of: launches that read it read the call's.
-    """
-
-    def __init__(self, launches: list[Placed], workers: int, source: int) -> None:
-        self.launches = launches  # they keep what the words refer to
-        self.room = aligned(max(launch.bound.for_threads(workers) for launch in launches) + LINE)
-        each = [(bound, launch) for launch in launches for bound in (launch.bound, launch.after) if bound is not None]
-        self.words, steps = [], []
-        self.reading: list[tuple[np.ndarray, int]] = []  # words of launches that read the source, and which of them
-        self.found = np.zeros(1, np.int64)
-        given = {"scratch": address(self.room), "found": address(self.found)}
-        for bound, launch in each:
-            words, begin, _ = bound.fresh()
-            for name, value in {**given, "x": launch.x, "y": launch.y}.items():
-                if name in bound.words.at:
-                    words[bound.words.at[name]] = value
-            if launch.x == source and bound is launch.bound:
-                self.reading.append((words, bound.words.at["x"]))
-            self.words.append(words)
-            steps.append((bound.words.kernel, begin, bound.blocks, bound.flops, 1))
-        self.flops, self.workers = sum(launch.flops for launch in launches), workers
-        self.steps = Steps(steps)
-
-    def __call__(self, source: int) -> bool:
-        """Run them, one call at a time; whether all outputs are finite of those launches that look."""
-        for words, place in self.reading:
-            words[place] = source
-        self.found[0] = 0
-        self.steps.run(self.workers, self.flops)
-        return not self.found[0]
-
-
 class Bound:
     """A launch whose arguments are all known but for the addresses of what it reads and writes, and its scratch.
 
@@ -406,125 +331,6 @@ class Bound:
         self.spare.append(held)
         _give(room)
         return not spoiled
-
-
-#: Operands of a chain: the two that are read, the one that is written, and scratch.
-FIRST, SECOND, OUT, SCRATCH = range(4)
-
-
-@dataclass(frozen=True)
-class Link:
-    """A launch of a chain: `at` says which words are addresses, in which operand and how far from its begin."""
-
-    words: Words
-    blocks: int
-    flops: float
-    at: Mapping[str, tuple[int, int]]
-    fixed: Mapping[str, int]
-    grain: int = 1
-
-
-#: Words of a link, where they are, and of each address: its place, the operand, and how far from its begin.
-Laid = tuple[np.ndarray, int, list[tuple[int, int, int]]]
-
-
-class Chain:
-    """Launches one after the other that read two arrays, write a third, and share scratch; where they are short, all in one.
-
-    Parameters
-    ----------
-    links : sequence of Link
-    scratch : int
-        Bytes.
-    workers : int
-        Threads at most.
-    """
-
-    __slots__ = ("flops", "joint", "links", "scratch", "spare", "workers")
-
-    def __init__(self, links: Sequence[Link], scratch: int, workers: int) -> None:
-        self.links, self.scratch, self.workers = links, scratch, workers
-        self.flops = sum(link.flops for link in links)
-        self.joint = NATIVE and len(links) > 1 and SERIAL_FLOPS <= self.flops < ONE_LAUNCH
-        self.spare: list[tuple[list[Laid], Steps | Apart | None]] = []
-
-    def fresh(self) -> tuple[list[Laid], Steps | Apart | None]:
-        """Of each link its words, where they are, and which are addresses; then all as one launch, or None."""
-        found: list[Laid] = []
-        for link in self.links:
-            of = link.words
-            if of.missing != link.at.keys() | link.fixed.keys():
-                raise ValueError(f"{of.kernel.name} needs {sorted(of.missing)}, got {sorted({*link.at, *link.fixed})}")
-            words, begin = _copy(of.words)
-            for name, value in link.fixed.items():
-                words[of.at[name]] = value
-            found.append((words, begin, [(of.at[name], *place) for name, place in link.at.items()]))
-        return found, self.together([begin for _, begin, _ in found])
-
-    def together(self, begins: list[int]) -> Steps | Apart | None:
-        """All links, whose words are there, as one launch; None: each is one."""
-        if not self.joint:
-            return None
-        each = zip(self.links, begins, strict=True)
-        return Steps([(of.words.kernel, begin, of.blocks, of.flops, of.grain) for of, begin in each])
-
-    def run(self, first: int, second: int, out: int) -> None:
-        """Run them on what is at these addresses."""
-        room = shared(self.scratch) if self.scratch else None
-        operands = first, second, out, 0 if room is None else address(room)
-        found, joint = held = _pop(self.spare) or self.fresh()
-        for words, _, places in found:
-            for at, which, begin in places:
-                words[at] = operands[which] + begin
-        if joint is not None:
-            joint.run(self.workers, self.flops)
-        else:
-            for link, (words, begin, _) in zip(self.links, found, strict=True):
-                if link.flops < SERIAL_FLOPS:
-                    link.words.entry(0, link.blocks, 0, begin)
-                else:
-                    run(link.words.kernel, words, link.blocks, link.flops, link.grain)
-        self.spare.append(held)
-
-
-class Shares(Chain):
-    """Chains side by side: one thread does all of a chain, so that nothing is handed from a processor to another.
-
-    Parameters
-    ----------
-    chains : sequence of sequences of Link
-    scratch, workers
-        As of a chain, for all of them.
-    """
-
-    __slots__ = ("lengths",)
-
-    def __init__(self, chains: Sequence[Sequence[Link]], scratch: int, workers: int) -> None:
-        super().__init__([link for chain in chains for link in chain], scratch, workers)
-        self.lengths = [len(chain) for chain in chains]
-
-    def together(self, begins: list[int]) -> Apart:
-        """All of them as one launch."""
-        steps = iter(
-            [(of.words.kernel.address, begin, of.blocks) for of, begin in zip(self.links, begins, strict=True)]
-        )
-        return Apart([[next(steps) for _ in range(length)] for length in self.lengths])
-
-
-class Apart:
-    """Chains of (entry point, words, blocks), each done by one thread, all in one launch."""
-
-    def __init__(self, chains: Sequence[Sequence[tuple[int, int, int]]]) -> None:
-        longest = max(map(len, chains))
-        rows = [[*chain, *[(0, 0, 0)] * (longest - len(chain))] for chain in chains]
-        self.table, self.chains = np.array(rows, np.int64), len(chains)
-        self.kernel = kernel("threads", "apart")
-        values = {"table": address(self.table), "steps": longest}
-        self.words = np.array([values[name] for name in self.kernel.arguments], np.int64)
-
-    def run(self, workers: int, flops: float) -> None:
-        """Run them; `flops` in all."""
-        run(self.kernel, self.words, self.chains, flops)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from .target import host
 HALVED = 64
 #: Products summed in registers before they are rounded into memory, which keeps the error bound of long sums.
 CHUNK = 256
+#: The same where a panel of columns is read by many rows: so many rows of the widest one stay in the first-level cache,
+#: beside a line of the other operand for each.
+SUMMED = CHUNK // 2
 #: Rows of the register tile that is 1, 2, 3, 4 vectors wide, by the bytes of a vector: sums, a row of columns and two
 #: scalars must fit the vector registers, the address of every row 14 general ones. AVX2 has half the registers.
 TILE_ROWS = {64: (8, 8, 8, 6), 32: (8, 6), 16: (8, 8, 8, 6)}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..geometry import Ints, ceil_div, covered_size, total
-from .panels import CACHE_BYTES, CHUNK, FAR_CACHE, SPARE, Panels, tile_rows, vector_bytes
+from .panels import CACHE_BYTES, FAR_CACHE, SPARE, SUMMED, Panels, tile_rows, vector_bytes
 
 #: Bytes of one packed box: it should stay in the second-level cache with a panel of weights. Every box reads the weights
 #: again: where they come from afar, it may fill most of that cache together with its outputs.
@@ -49,16 +49,16 @@ def chunks(kernel: Ints, dilation: Ints, channels: int) -> tuple[int, int, int]:
     """
     taps, row = total(kernel), kernel[-1]
     if channels >= MANY_CHANNELS:
-        depth = ceil_div(channels, ceil_div(channels, CHUNK))
-        many = ceil_div(taps, ceil_div(taps, CHUNK // depth))
+        depth = ceil_div(channels, ceil_div(channels, SUMMED))
+        many = ceil_div(taps, ceil_div(taps, SUMMED // depth))
     elif taps <= MOST_TAPS:
-        many, depth = taps, ceil_div(channels, ceil_div(channels * taps, CHUNK // taps * taps))
+        many, depth = taps, ceil_div(channels, ceil_div(channels * taps, SUMMED // taps * taps))
     else:
         depth = min(channels, 16)
-        many = CHUNK // depth
-    if dilation[-1] == 1 and row * channels <= CHUNK:
+        many = SUMMED // depth
+    if dilation[-1] == 1 and row * channels <= SUMMED:
         rows = taps // row
-        count = ceil_div(rows, CHUNK // (row * channels))
+        count = ceil_div(rows, SUMMED // (row * channels))
         if count <= ceil_div(taps, many) * ceil_div(channels, depth):
             return row, ceil_div(rows, count), row * channels
     return 1, many, depth

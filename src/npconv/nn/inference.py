@@ -21,8 +21,9 @@ import numpy as np
 
 from ..arguments import dtype_of, operand, shape_of
 from ..compiled import threads
-from ..compiled.calls import Bound, Placed, Program, address, aligned
+from ..compiled.calls import Bound, Placed, address, aligned
 from ..compiled.catalogue import KernelError
+from ..compiled.chains import Program
 from ..compiled.panels import LINE, whole_lines
 from ..geometry import Ints, total
 from ..memory import output

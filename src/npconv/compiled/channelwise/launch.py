@@ -14,7 +14,8 @@ from ...geometry import ConvGeometry, Ints, WindowAxis, ceil_div, covered_size, 
 from ...records import dataclass
 from .. import catalogue
 from ..bringing import Bringing
-from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Launch, Link, Words
+from ..calls import Launch, Words
+from ..chains import FIRST, OUT, SCRATCH, SECOND, Chain, Link
 from ..panels import CHUNK, LINE, from_memory, registers, vector_bytes, whole_lines
 from .sizes import BELOW, BESIDE, FRAME_WORDS, NOTHING, WIDE, Tile, gradient_square, gradient_tiles, tiles
 

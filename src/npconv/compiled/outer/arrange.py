@@ -11,7 +11,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, three_axes, total
 from ...records import dataclass
-from ..panels import CHUNK, LINE, REST, WAY, Panels, tile_rows
+from ..panels import LINE, REST, SUMMED, WAY, Panels, tile_rows
 from ..panels import panels as lay
 from .layout import Laid, Source, flat_operand, lanes_operand, rows_operand
 
@@ -27,9 +27,6 @@ NARROW, COLLIDING, WAYS = 0.3, 0.15, 12
 LATENCY = 4
 #: An inner run of pixels below which a longer axis is better.
 SHORT = 6
-#: Products of one sum before it is rounded into memory: so many rows of the widest panel stay in the first-level cache,
-#: beside a line of the other operand for each.
-SUMMED = CHUNK // 2
 
 
 @dataclass(frozen=True)

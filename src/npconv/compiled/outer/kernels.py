@@ -6,7 +6,7 @@ One operand gives the rows of a register tile, an element at a time, from wherev
 (channel, tap), through a table. The other gives the lanes, panels of channels innermost. A launch packs what needs it
 (zeros around x, channels innermost), a second one multiplies: a task owns some rows of one panel and walks over all
 pixels, so no two tasks write to one place. Where there are few rows, tasks share the pixels as well, and a third
-launch adds their sums. No sum is longer than `arrange.SUMMED` products before it is rounded.
+launch adds their sums. No sum is longer than `panels.SUMMED` products before it is rounded.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue, threads
-from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Words, address
+from ..calls import Words, address
+from ..chains import FIRST, OUT, SCRATCH, SECOND, Chain, Link
 from ..panels import LINE, SPARE, from_memory, steps_ahead, tile_rows, vector_bytes, whole_lines
 from .arrange import arrange, shape, sums
 from .layout import SKEW

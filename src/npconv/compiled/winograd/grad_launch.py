@@ -10,7 +10,8 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from ...records import dataclass, replace
 from .. import catalogue, threads
-from ..calls import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Shares, Words, address
+from ..calls import Words, address
+from ..chains import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Shares
 from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, tile_rows, whole_lines, widest
 from .shape import (
     NARROW,
@@ -283,6 +284,20 @@ def shares(geometry: ConvGeometry, n: int, itemsize: int, workers: int) -> list[
     return [Part(group, *row, *lane) for group in range(geometry.groups) for row in rows for lane in lanes_of]
 
 
+def _of(part: Part, geometry: ConvGeometry) -> ConvGeometry:
+    """The problem of a part."""
+    return replace(geometry, in_channels=part.channels, out_channels=part.outputs, groups=1)
+
+
+def workspace(geometry: ConvGeometry, n: int, itemsize: int, workers: int) -> int:
+    """Bytes of scratch on so many threads."""
+    parts, at = shares(geometry, n, itemsize, workers), layout(geometry, n, itemsize)
+    positions = cut(geometry, n, itemsize).positions
+    if not parts:
+        return sum(at.bytes(positions, workers))
+    return sum(sum(layout(_of(part, geometry), n, itemsize, at.batch).bytes(positions, 1)) for part in parts)
+
+
 def _links(
     part: Part, geometry: ConvGeometry, n: int, strides: tuple[Ints, Ints, Ints], dtype: np.dtype, more: bool, workers: int,
     batch: int, room: int,
@@ -290,7 +305,7 @@ def _links(
     """The launches of a part, and the scratch they need, which begins at `room`."""
     x_strides, g_strides, w_strides = strides
     channels, outputs = geometry.per_group
-    one = replace(geometry, in_channels=part.channels, out_channels=part.outputs, groups=1)
+    one = _of(part, geometry)
     c, at, (of_x, of_g, outer) = _words(one, n, *strides, dtype, batch)
     sizes = at.bytes(c.positions, workers)
     data, slopes, sums, scratch = ((SCRATCH, room + sum(sizes[:i])) for i in range(4))
