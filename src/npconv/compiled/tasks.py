@@ -24,6 +24,8 @@ TASK_PANELS, CUT_SHARE, LEVEL = 0.02, 0.04, 1.03
 #: Pixels below which a box is not made smaller for the sake of more tasks, and above which it pays to bring weights in
 #: order for a box of its own: threads that write parts of the same pixels take lines from each other.
 FEW_PIXELS, BRINGING_PIXELS = 56, 512
+#: Products up to which a sum is not cut: a first-level cache just holds so many rows of columns.
+UNCUT = SUMMED * 3 // 2
 #: Taps up to which a chunk of products runs over all of them, and channels from which on it runs over all of these first:
 #: then the loop over them is long.
 MOST_TAPS, MANY_CHANNELS = 32, 64
@@ -48,17 +50,18 @@ def chunks(kernel: Ints, dilation: Ints, channels: int) -> tuple[int, int, int]:
     The taps of a row of the kernel lie side by side in x unless it is dilated; with few channels the loop over one is short.
     """
     taps, row = total(kernel), kernel[-1]
+    most = SUMMED if taps * channels > UNCUT else UNCUT
     if channels >= MANY_CHANNELS:
-        depth = ceil_div(channels, ceil_div(channels, SUMMED))
-        many = ceil_div(taps, ceil_div(taps, SUMMED // depth))
+        depth = ceil_div(channels, ceil_div(channels, most))
+        many = ceil_div(taps, ceil_div(taps, most // depth))
     elif taps <= MOST_TAPS:
-        many, depth = taps, ceil_div(channels, ceil_div(channels * taps, SUMMED // taps * taps))
+        many, depth = taps, ceil_div(channels, ceil_div(channels * taps, most // taps * taps))
     else:
         depth = min(channels, 16)
-        many = SUMMED // depth
-    if dilation[-1] == 1 and row * channels <= SUMMED:
+        many = most // depth
+    if dilation[-1] == 1 and row * channels <= most:
         rows = taps // row
-        count = ceil_div(rows, SUMMED // (row * channels))
+        count = ceil_div(rows, most // (row * channels))
         if count <= ceil_div(taps, many) * ceil_div(channels, depth):
             return row, ceil_div(rows, count), row * channels
     return 1, many, depth
