@@ -33,6 +33,7 @@ def micro_kernel(
       the next columns when it is their time.
     - "rows": this too (one vector leaves no register for it), and the line at `far`, in the next step at `far_step` more,
       and so again in every batch item.
+    - "beside": what lies `far` bytes behind these columns, in the first batch item.
     - "both": `far` bytes behind the element of the last row, and `far_step` bytes behind the columns.
 
     Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.

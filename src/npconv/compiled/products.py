@@ -7,7 +7,7 @@ from typing import Any
 from .emit import Vectors, i64
 from .flow import Bodies, stepped
 from .micro_kernel import micro_kernel
-from .panels import REST
+from .panels import HALVED, REST
 from .parts import Part, cases, invoke, shared
 from .target import Target
 
@@ -34,8 +34,9 @@ INVOKED = invoke(1 + len(f"{ARGUMENTS} {FAR}".split()))
 
 
 def kernels(dtype: str, target: Target) -> dict[str, Part]:
-    """The products of each kind."""
-    return {name: _products(Vectors(dtype, target.width), name, **kind) for name, kind in KINDS.items()}
+    """The products of each kind, on processors whose vectors are worth halving the narrow ones too."""
+    kinds = {name: kind for name, kind in KINDS.items() if target.width == HALVED or not kind.get("narrow")}
+    return {name: _products(Vectors(dtype, target.width), name, **kind) for name, kind in kinds.items()}
 
 
 def multiply(v: Vectors, kind: str = "plain") -> Any:
