@@ -22,7 +22,7 @@ from ..records import dataclass
 from .target import HERE, Target, asked_width, symbol
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "objects")
-#: Lines "object FILE CHECKSUM" and "kernel FAMILY NAME DTYPE ARGUMENT ...".
+#: Lines "object FILE CHECKSUM" and "kernel FAMILY NAME DTYPE,DTYPE ARGUMENT ...".
 TABLE = "kernels.txt"
 #: Where building npconv left the reason if it could make no objects.
 REASON = "missing.txt"
@@ -77,8 +77,8 @@ class Objects:
         return address or 0, tuple(self.arguments[key(family, name, dtype)].split())
 
     def everything(self) -> list[tuple[str, str, str]]:
-        """All kernels: (family, kernel, dtype)."""
-        return [(family, name, dtype) for family, name, dtype in map(str.split, self.arguments)]
+        """All kernels of this object, which may lack some of others: (family, kernel, dtype)."""
+        return [(a, b, c) for a, b, c in map(str.split, self.arguments) if hasattr(self.handle, symbol(a, b, c))]
 
 
 def key(family: str, name: str, dtype: str) -> str:
@@ -183,7 +183,8 @@ def _table() -> tuple[dict[str, str], dict[str, str]]:
         if kind == "object" and len(words) == 2:
             checksums[words[0]] = words[1]
         elif kind == "kernel" and len(words) >= 3:
-            arguments[key(*words[:3])] = " ".join(words[3:])
+            family, name, dtypes = words[:3]
+            arguments.update({key(family, name, dtype): " ".join(words[3:]) for dtype in dtypes.split(",")})
         else:
             raise ValueError(f"it says {line[:40]!r}")
     if not checksums or not arguments:

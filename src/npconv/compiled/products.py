@@ -24,8 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "narrow": {"narrow": True, "bounded": True},
     "bounded_ahead": {"bounded": True, "ahead": "rows"},
     "narrow_ahead": {"narrow": True, "bounded": True, "ahead": "rows"},
-    "across": {"bounded": True, "across": True},
-    "across_ahead": {"bounded": True, "across": True, "ahead": "beside"},
+    "across": {"bounded": True, "across": True, "ahead": "beside"},
 }
 #: The kinds that kernels call by name.
 OFTEN = ("plain", "columns_ahead")

@@ -84,7 +84,11 @@ def build(folder: Path, kinds: Iterable[Kind], families: Iterable[str] = tuple(F
     for kind in kinds:
         link([part for (name, _, _), (part, _) in made.items() if name == kind.name], folder / kind.file)
         ctypes.CDLL(str(folder / kind.file))  # every symbol is found, or this raises
-    lines = [f"kernel {at} {names}\n" for at, names in arguments.items()]
+    dtypes_of: dict[tuple[str, str], list[str]] = {}
+    for at, names in arguments.items():
+        kernel, _, dtype = at.rpartition(" ")
+        dtypes_of.setdefault((kernel, names), []).append(dtype)
+    lines = [f"kernel {kernel} {','.join(dtypes)} {names}\n" for (kernel, names), dtypes in dtypes_of.items()]
     # last, so that half a table names no object
     lines += [f"object {kind.file} {checksum(str(folder / kind.file))}\n" for kind in kinds]
     (folder / TABLE).write_text("".join(lines), encoding="ascii")

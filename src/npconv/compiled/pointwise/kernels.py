@@ -40,7 +40,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         groups: int, parts: int, cuts: int, panels: int, columns: int, wider: int, rest: int, batch_step: int, y_batch_step: int,
         step_c: int, step_o: int, channels: int, outputs: int, chunk: int, tiles: int, tall: int,
         w_group: int, w_c: int, last_outputs: int, last_w_c: int, bias_group: int,
-        w_rows: int, y_rows: int, nothing: int, product: int, product_ahead: int, bringing: int, packs: int,
+        w_rows: int, y_rows: int, nothing: int, product: int, bringing: int, packs: int,
     ) -> None:  # fmt: skip
         """Tasks lo..hi of batch x groups x parts (runs of panels of pixels) x cuts (runs of outputs), the last innermost.
 
@@ -73,15 +73,15 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         source, step = mine, these * width
                     o = first
                     while o < stop:
-                        end, w_step, kind = stop, last_w_c, product
+                        end, w_step, far = stop, last_w_c, 0
                         if o < last_outputs:
                             end, w_step = min(stop, last_outputs), w_c
                         if source != mine and o < first + bringing:
-                            end, kind = min(end, first + bringing), product_ahead
+                            end, far = min(end, first + bringing), these * width
                         invoke(
-                            kind, these, w + group * w_group + c * w_step, w_rows + 8 * o, nothing, w_step, source, nothing,
+                            product, these, w + group * w_group + c * w_step, w_rows + 8 * o, nothing, w_step, source, nothing,
                             step, 1, depth, target + at, y_rows + 8 * o, end - o, count, started,
-                            bias + group * bias_group + o * size if bias else 0, limits, these * width, 0, 0,
+                            bias + group * bias_group + o * size if bias else 0, limits, far, 0, 0,
                         )  # fmt: skip
                         o = end
 

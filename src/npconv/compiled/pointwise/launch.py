@@ -90,7 +90,6 @@ def plan(
         "tiles": tiles, "tall": tall, "w_group": w_group, "w_c": w_c, "last_outputs": last_outputs, "last_w_c": last_w_c,
         "bias_group": p.count * p.columns * lanes * size, "packs": int(packs),
         "product": catalogue.kernel("products", "across", f"f{size}").address,
-        "product_ahead": catalogue.kernel("products", "across_ahead", f"f{size}").address,
         "bringing": BRINGING * tall,
         "scratch_step": whole_lines(depth * widest * vector_bytes()) + LINE,
     }  # fmt: skip
