@@ -208,15 +208,15 @@ class Words:
         self.spare.append(held)
 
 
-_alive: weakref.WeakSet[Words] = weakref.WeakSet()
+_alive: weakref.WeakSet[Any] = weakref.WeakSet()
 _fresh = 0  # bytes of those that came since they were last summed up
 
 
-def _count(words: Words) -> None:
-    """See that the launches kept do not take too much memory together."""
+def _count(tables: Any) -> None:
+    """See that the launches kept do not take too much memory together; `tables.bytes` is what this one takes."""
     global _fresh
-    _alive.add(words)
-    _fresh += words.bytes
+    _alive.add(tables)
+    _fresh += tables.bytes
     if _fresh < TABLES // 8:
         return
     _fresh = 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..geometry import Ints
 from ..records import dataclass
-from .calls import Placed, Words, _pop, address, aligned, shared
+from .calls import Placed, Words, _count, _pop, address, aligned, shared
 from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
 from .threads import NATIVE, SERIAL_FLOPS, run
@@ -167,10 +167,8 @@ class Chain:
         Threads at most.
     """
 
-    __slots__ = ("flops", "links", "scratch", "spare", "workers")
-
     def __init__(self, links: Sequence[Link], scratch: int, workers: int) -> None:
-        self.links, self.scratch, self.workers = links, scratch, workers
+        self.links, self.scratch, self.workers, self.bytes = links, scratch, workers, 0
         self.flops = sum(link.flops for link in links)
         self.spare: list[Filled] = []
 
@@ -178,7 +176,13 @@ class Chain:
         """The words of all links, and their one launch if they have one."""
         found = Filled(self.links)
         found.joint = self.together(found.begins)
+        self.bytes += found.words.nbytes
+        _count(self)
         return found
+
+    def room(self) -> np.ndarray:
+        """Memory for one call."""
+        return shared(self.scratch)
 
     def together(self, begins: list[int]) -> Steps | Apart | None:
         """All links, whose words begin there, as one launch; None: each is one."""
@@ -189,9 +193,8 @@ class Chain:
 
     def run(self, first: int, second: int, out: int) -> None:
         """Run them on what is at these addresses."""
-        room = shared(self.scratch) if self.scratch else None
-        held = _pop(self.spare) or self.fresh()
-        held.fill((first, second, out, 0 if room is None else address(room)))
+        room, held = self.room(), _pop(self.spare) or self.fresh()
+        held.fill((first, second, out, address(room)))
         if held.joint is not None:
             held.joint.run(self.workers, self.flops)
         else:
@@ -213,11 +216,12 @@ class Shares(Chain):
         As of a chain, for all of them.
     """
 
-    __slots__ = ("lengths",)
-
     def __init__(self, chains: Sequence[Sequence[Link]], scratch: int, workers: int) -> None:
         super().__init__([link for chain in chains for link in chain], scratch, workers)
         self.lengths = [len(chain) for chain in chains]
+
+    def room(self) -> np.ndarray:
+        return aligned(self.scratch)  # it stays in the caches of the threads
 
     def together(self, begins: list[int]) -> Apart:
         """All of them as one launch."""
