@@ -86,17 +86,17 @@ def test_numpy_says_what_this_cpu_can_do():
 # ------------------------------------------------------------------------------------------------ damage
 @pytest.fixture
 def installed(tmp_path, monkeypatch, choose):
-    """A folder of objects that hold nothing, for a CPU with vectors of 512 bits."""
+    """A folder of objects that hold one name, for a CPU with vectors of 512 bits."""
     if HERE != "x86_64":
         pytest.skip("the objects are for x86")
     source = tmp_path / "empty.c"
-    source.write_text("int npconv_nothing;\n")
+    source.write_text(f"int {ahead.symbol('a', 'b', 'f4')};\n")
     folder = tmp_path / "objects"
     folder.mkdir()
     for name in X86:
         subprocess.run(["cc", "-shared", "-nostdlib", "-o", str(folder / name), str(source)], check=True)
     objects = (f"object {name} {ahead.checksum(str(folder / name))}\n" for name in X86)
-    (folder / ahead.TABLE).write_text("".join(objects) + "kernel a b f4 x y\n")
+    (folder / ahead.TABLE).write_text("".join(objects) + "kernel a b f4,f8 x y\n")
     monkeypatch.setattr(ahead, "FOLDER", str(folder))
     choose(V4)
     return folder
@@ -114,7 +114,7 @@ def test_what_is_whole_is_loaded(installed):
     assert load() == ("avx512", "")
     found, _ = ahead._search.__wrapped__()
     assert found.everything() == [("a", "b", "f4")]
-    assert found.arguments == {"a b f4": "x y"}
+    assert found.arguments == {"a b f4": "x y", "a b f8": "x y"}
 
 
 def test_a_warning_that_is_an_error_comes_once_too(monkeypatch):
