@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -395,3 +396,14 @@ def test_boxes_are_not_cut_where_all_weights_would_be_read_again(far: bool, monk
         told = dict(zip(launch.words.kernel.arguments, launch.words.words.tolist(), strict=True))
         assert (told["boxes_h"] * told["boxes_w"] == 1) == whole
     calls.forget()
+
+
+def test_sums_of_up_to_192_products_are_not_cut_and_longer_ones_at_128() -> None:
+    once = (1, 1, 1)
+    assert tasks.chunks((1, 7, 7), once, 3) == (7, 7, 21)
+    assert tasks.chunks(once, once, 192) == (1, 1, 192)
+    assert tasks.chunks(once, once, 256) == (1, 1, 128)
+    for kernel, channels in product([(1, 1, 1), (1, 3, 3), (3, 5, 7), (1, 31, 31)], [1, 3, 64, 100, 193, 1000]):
+        _, taps, depth = tasks.chunks(kernel, once, channels)
+        whole = channels * np.prod(kernel)
+        assert taps * depth <= (192 if whole <= 192 else 128), (kernel, channels)

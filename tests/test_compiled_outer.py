@@ -15,10 +15,17 @@ from npconv.compiled import calls, catalogue, chains, threads
 from npconv.compiled.outer import arrange
 from npconv.compiled.outer import launch as outer_launch
 from npconv.compiled.outer.bias import channel_sums
+from npconv.compiled.panels import vector_bytes
 from npconv.geometry import ConvGeometry
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 CHANNELS = (1, 2, 3, 5, 8, 16, 17, 32, 33, 65, 100)
+
+
+def weight_grad(x, grad, g: ConvGeometry, out: np.ndarray, *, more: bool = True) -> None:
+    """Of `pixelwise`, `blocked` and others, which have it in common."""
+    of = named("blocked")
+    (of.weight_grad if more else of.write_weight_grad)(x, grad, g, out)
 
 
 def geometry(n, c, o, size, kernel, stride=1, dilation=1, pads=(0, 0), groups=1) -> ConvGeometry:
@@ -62,15 +69,15 @@ def checked(g: ConvGeometry, dtype: str, rng: np.random.Generator) -> None:
     right = reference.conv_weight_grad(x.astype("f8"), grad.astype("f8"), g.w_shape, **options)
     scale = reference.conv_weight_grad(np.abs(x.astype("f8")), np.abs(grad.astype("f8")), g.w_shape, **options)
     first = np.zeros(g.w_shape, dtype)
-    outer_launch.weight_grad(x, grad, g, first)
+    weight_grad(x, grad, g, first)
     assert (np.abs(first - right) <= 128 * np.finfo(dtype).eps / 2 * scale).all()
     for count in (1, 2, 3):
         xs, gs, out = views(x, rng), views(grad, rng), views(np.zeros(g.w_shape, dtype), rng)
         with threads.num_threads(count):
-            outer_launch.weight_grad(xs, gs, g, out)
+            weight_grad(xs, gs, g, out)
             assert np.array_equal(out, first), (count, xs.strides, gs.strides, out.strides)
             out[...] = np.nan
-            outer_launch.weight_grad(xs, gs, g, out, more=False)
+            weight_grad(xs, gs, g, out, more=False)
             assert np.array_equal(out, first), (count, xs.strides, gs.strides, out.strides)
 
 
@@ -134,7 +141,7 @@ def test_the_channels_of_neighbouring_pixels_as_lanes(name: str, dtype: str, mon
     g, rng = ROWS_OF_CHANNELS[name], np.random.default_rng(7)
     x, grad = rng.standard_normal(g.x_shape).astype(dtype), rng.standard_normal(g.y_shape).astype(dtype)
     first, last = np.full(g.w_shape, np.nan, dtype), np.ascontiguousarray(np.moveaxis(x, 1, -1))
-    outer_launch.weight_grad(x, grad, g, first, more=False)
+    weight_grad(x, grad, g, first, more=False)
     spatial, runs = tuple(range(2, 2 + g.rank)), []
 
     def joined(*given):
@@ -149,7 +156,7 @@ def test_the_channels_of_neighbouring_pixels_as_lanes(name: str, dtype: str, mon
         orders.append((0, 1, *spatial))
     for order in orders:
         out = np.full([g.w_shape[axis] for axis in order], np.nan, dtype).transpose(np.argsort(order))
-        outer_launch.weight_grad(np.moveaxis(last, -1, 1), grad, g, out, more=False)
+        weight_grad(np.moveaxis(last, -1, 1), grad, g, out, more=False)
         assert np.array_equal(out, first), order
     assert name != "few" or g.kernel[-1] in runs  # it is chosen, too
 
@@ -188,13 +195,13 @@ def test_it_adds_and_writes_nothing_else() -> None:
             x, grad = (rng.standard_normal(s).astype("f4") for s in (g.x_shape, g.y_shape))
             x.flags.writeable = grad.flags.writeable = False
             alone = np.zeros(g.w_shape, "f4")
-            outer_launch.weight_grad(x, grad, g, alone)
+            weight_grad(x, grad, g, alone)
             for order in ((0, 1, 2, 3), (3, 2, 0, 1)):  # OIHW and HWIO in memory
                 shape = tuple((g.w_shape[axis] + 2) for axis in np.argsort(order))
                 frame = np.full(shape, 7.0, "f4")
                 inside = frame.transpose(order)[1:-1, 1:-1, 1:-1, 1:-1]
                 inside[...] = 1.0
-                outer_launch.weight_grad(x, grad, g, inside)
+                weight_grad(x, grad, g, inside)
                 assert np.array_equal(inside, 1.0 + alone)
                 inside[...] = 7.0
                 assert (frame == 7.0).all()
@@ -211,7 +218,7 @@ def test_a_nan_reaches_exactly_the_weights_that_meet_it() -> None:
             grad[0, 20, 0, 1] = np.inf
             out, plain = np.zeros(g.w_shape, "f4"), np.zeros(g.w_shape, "f4")
             with np.errstate(invalid="ignore"):
-                outer_launch.weight_grad(x, grad, g, out)
+                weight_grad(x, grad, g, out)
                 named("direct").weight_grad(x, grad, g, plain)
             assert np.array_equal(np.isnan(out), np.isnan(plain))
             assert np.array_equal(np.isinf(out), np.isinf(plain))
@@ -236,7 +243,7 @@ def test_the_public_gradient_and_its_transposed_relative() -> None:
 def test_no_work_is_no_problem() -> None:
     g = replace(geometry(1, 3, 4, (5, 5), (3, 3)), batch=0)
     out = np.ones(g.w_shape, "f4")
-    outer_launch.weight_grad(np.zeros(g.x_shape, "f4"), np.zeros(g.y_shape, "f4"), g, out)
+    weight_grad(np.zeros(g.x_shape, "f4"), np.zeros(g.y_shape, "f4"), g, out)
     assert (out == 1).all()
     assert outer_launch.flops(g, out.dtype) == 0
 
@@ -290,3 +297,20 @@ def test_a_chain_knows_what_its_kernels_need() -> None:
     chain = chains.Chain([chains.Link(words, 1, 0, {"a": (chains.FIRST, 0)}, {})], 0, 1)
     with pytest.raises(ValueError, match=r"needs .*a_record.*got \['a'\]"):
         chain.run(0, 0, 0)
+
+
+@pytest.mark.skipif(
+    vector_bytes() != 64, reason="which panels are narrow, or meet in a cache, follows from the width of a vector"
+)
+def test_what_a_narrow_panel_and_a_crowded_set_cost() -> None:
+    """Channels that fill one vector are rows where the others fill more; columns 4096 bytes apart are packed, others not."""
+
+    def way(c: int, o: int, size: int) -> arrange.Arrangement:
+        g = geometry(1, c, o, (size, size), (1, 1))
+        x, grad = (np.moveaxis(np.empty((1, size, size, n), "f4"), -1, 1) for n in (c, o))
+        return arrange.arrange(g, x.strides, grad.strides, np.empty(g.w_shape, "f4").strides, np.dtype("f4"))
+
+    assert way(32, 16, 112).swapped
+    assert not way(16, 32, 112).swapped
+    assert way(256, 1024, 14).b.bytes > 0
+    assert way(64, 64, 56).b.bytes == 0

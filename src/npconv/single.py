@@ -61,7 +61,9 @@ class Single:
     def weight_chain(self, g_strides: Ints) -> Chain | None:
         """The launches that write the gradient of canonical weights from g of these strides, if there are any."""
         step = self.step
-        return step.algorithm.bind_weight_grad(step.geometry, self.strides, g_strides, self.out_strides, self.dtype)
+        return step.algorithm.bind_weight_grad(
+            step.geometry, self.strides, g_strides, self.out_strides, self.dtype, False
+        )
 
     def weight_grad(self, x: np.ndarray, g: np.ndarray, dw: np.ndarray) -> bool:
         """Write the gradient of canonical weights from canonical x and g; whether it is right."""

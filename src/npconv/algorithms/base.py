@@ -157,9 +157,12 @@ class Algorithm:
         return None
 
     def bind_weight_grad(
-        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, more: bool
     ) -> Chain | None:
-        """What is `write_weight_grad` for arrays of `dtype` and these strides; None: it takes more, or there is nothing."""
+        """The launches that are `weight_grad`, or without `more` `write_weight_grad`, for arrays of `dtype` and these strides.
+
+        None: it takes more, or there is nothing to compute.
+        """
         return None
 
     def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
@@ -216,7 +219,25 @@ class Compiled(Algorithm):
         return finite if bound.looks else None
 
 
-class Multiplying(Compiled):
+class Linked(Compiled):
+    """A compiled algorithm whose weight gradient is the launches that `bind_weight_grad` gives, where there is one at all."""
+
+    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        self._weight_grad(x, g, geometry, out, more=True)
+
+    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
+        self._weight_grad(x, g, geometry, out, more=False)
+
+    def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, more: bool) -> None:
+        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
+        found = self.bind_weight_grad(geometry, x.strides, g.strides, out.strides, out.dtype, more)
+        if found is not None:
+            found.run(address(x), address(g), address(out))
+        elif not more:
+            out[...] = 0
+
+
+class Multiplying(Linked):
     """A compiled algorithm whose weight gradient is products of x and g as they are: `compiled.outer`."""
 
     def weight_grad_cost(self, geometry: ConvGeometry, dtype: np.dtype) -> Cost:
@@ -227,15 +248,9 @@ class Multiplying(Compiled):
         return Cost(work, moved * size, 2, outer_launch.workspace(geometry, dtype), engine="outer")
 
     def bind_weight_grad(
-        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, more: bool
     ) -> Chain | None:
-        return outer_launch.bind(geometry, x_strides, g_strides, out_strides, dtype, False, threads.current())
-
-    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        outer_launch.weight_grad(x, g, geometry, out)
-
-    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        outer_launch.weight_grad(x, g, geometry, out, more=False)
+        return outer_launch.bind(geometry, x_strides, g_strides, out_strides, dtype, more, threads.current())
 
 
 def input_grad_weights(w: np.ndarray, groups: int) -> np.ndarray:

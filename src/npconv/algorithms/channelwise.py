@@ -29,7 +29,7 @@ from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps
 from ..geometry import ConvGeometry, Ints, Joint, total
 from ..lazy import Later
 from ..records import dataclass, replace
-from .base import FAR, Compiled, Cost, ErrorBound
+from .base import FAR, Cost, ErrorBound, Linked
 
 if TYPE_CHECKING:
     from ..compiled.channelwise import phases
@@ -59,7 +59,7 @@ class Prepared:
     bounds: tuple[float, float] = UNBOUNDED
 
 
-class Channelwise(Compiled):
+class Channelwise(Linked):
     """Lanes are channels; see the module."""
 
     name = "channelwise"
@@ -151,24 +151,9 @@ class Channelwise(Compiled):
         return {"w": address(prepared.weights), "bias": bias, "bounds": within}
 
     def bind_weight_grad(
-        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, more: bool
     ) -> Chain | None:
-        return bind_gradient(geometry, x_strides, g_strides, out_strides, dtype, True, threads.current())
-
-    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        self._weight_grad(x, g, geometry, out, False)
-
-    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        self._weight_grad(x, g, geometry, out, True)
-
-    def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, fresh: bool) -> None:
-        """Write it to `out`, or add it there."""
-        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-        found = bind_gradient(geometry, x.strides, g.strides, out.strides, out.dtype, fresh, threads.current())
-        if found is not None:
-            found.run(address(x), address(g), address(out))
-        elif fresh:
-            out[...] = 0
+        return bind_gradient(geometry, x_strides, g_strides, out_strides, dtype, more, threads.current())
 
 
 class ChannelwisePhases(Channelwise):

@@ -195,30 +195,14 @@ class FusedWinograd(Multiplying):
         return Brought(found, weight_launch(geometry, self.n, c.columns, steps, dtype, workers), dtype, workers)
 
     def bind_weight_grad(
-        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+        self, geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, more: bool
     ) -> Chain | None:
         if self._apart(geometry):
-            return super().bind_weight_grad(geometry, x_strides, g_strides, out_strides, dtype)
+            return super().bind_weight_grad(geometry, x_strides, g_strides, out_strides, dtype, more)
         workers = threads.current()
-        return winograd_grad_launch.bind(geometry, self.n, x_strides, g_strides, out_strides, dtype, False, workers)
-
-    def weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        if self._apart(geometry):
-            super().weight_grad(x, g, geometry, out)
-        else:
-            self._weight_grad(x, g, geometry, out, more=True)
-
-    def write_weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray) -> None:
-        if self._apart(geometry):
-            super().write_weight_grad(x, g, geometry, out)
-        else:
-            self._weight_grad(x, g, geometry, out, more=False)
+        return winograd_grad_launch.bind(geometry, self.n, x_strides, g_strides, out_strides, dtype, more, workers)
 
     def _apart(self, geometry: ConvGeometry) -> bool:
         """Whether strides take the inputs apart; then the weight gradient is not transformed: phases are not summed in it."""
         found = axes(geometry, self.n)
         return found is not None and len(found.phases) > 1
-
-    def _weight_grad(self, x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, more: bool) -> None:
-        x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-        winograd_grad_launch.weight_grad(x, g, geometry, self.n, out, more=more)

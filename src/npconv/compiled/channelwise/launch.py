@@ -275,11 +275,11 @@ class GradientLaunch:
     gather: Words
     vectors: int
 
-    def chain(self, dtype: np.dtype, fresh: bool, workers: int) -> Chain:
-        """Both, for so many threads; `fresh`: the gradient is written, not added to what is there."""
+    def chain(self, dtype: np.dtype, more: bool, workers: int) -> Chain:
+        """Both, for so many threads; the gradient is written, or with `more` added to what is there."""
         run, parts = self.parts, whole_lines(self.size * dtype.itemsize)
         at = {"x": (FIRST, 0), "g": (SECOND, 0), "to": (SCRATCH, 0), "scratch": (SCRATCH, parts)}
-        summing = Link(self.gather, self.vectors, 0, {"parts": (SCRATCH, 0), "to": (OUT, 0)}, {"fresh": int(fresh)})
+        summing = Link(self.gather, self.vectors, 0, {"parts": (SCRATCH, 0), "to": (OUT, 0)}, {"fresh": int(not more)})
         return Chain(
             [Link(run.words, run.blocks, run.flops, at, {}), summing],
             parts + run.scratch * min(workers, run.blocks),
@@ -289,12 +289,12 @@ class GradientLaunch:
 
 @lru_cache(maxsize=256)
 def bind_gradient(
-    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype, fresh: bool, workers: int
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype, more: bool, workers: int
 ) -> Chain | None:  # fmt: skip
     """What writes the gradient, or adds it to what is there; None: there is none."""
     if not total(geometry.y_shape):
         return None
-    return plan_gradient(geometry, x_strides, g_strides, w_strides, dtype).chain(dtype, fresh, workers)
+    return plan_gradient(geometry, x_strides, g_strides, w_strides, dtype).chain(dtype, more, workers)
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, total
 from ...records import dataclass
 from .. import catalogue, threads
-from ..calls import Words, address
+from ..calls import Words
 from ..chains import FIRST, OUT, SCRATCH, SECOND, Chain, Link
 from ..panels import LINE, SPARE, from_memory, steps_ahead, tile_rows, vector_bytes, whole_lines
 from .arrange import arrange, shape, sums
@@ -49,21 +49,14 @@ class Launch:
     per_thread: bool
 
 
-def weight_grad(x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, out: np.ndarray, *, more: bool = True) -> None:
-    """The weight gradient into `out`, (O, C/G, *k), or added to it; x (N, C, *in), g (N, O, *out) in any memory layout."""
-    x, g = np.asarray(x, out.dtype), np.asarray(g, out.dtype)
-    found = bind(geometry, x.strides, g.strides, out.strides, out.dtype, more, threads.current())
-    if found is not None:
-        found.run(address(x), address(g), address(out))
-    elif not more:
-        out[...] = 0
-
-
 @lru_cache(maxsize=256)
 def bind(
     geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, more: bool, workers: int
 ) -> Chain | None:  # fmt: skip
-    """What computes the weight gradient, or adds it to what is there, from x and g of these strides; None: there is none."""
+    """What writes the weight gradient (O, C/G, *k), or with `more` adds it to what is there; None: there is none.
+
+    x (N, C, *in) and g (N, O, *out) lie in any memory layout.
+    """
     launches, fixed, each = plan(geometry, x_strides, g_strides, out_strides, dtype)
     links = []
     for launch in launches:
@@ -74,16 +67,8 @@ def bind(
         a_to, b_to, sums = ((SCRATCH, begin) for begin in (0, a_bytes, a_bytes + b_bytes))
         if launch.pack is not None:
             moved = PACK_FLOPS * (a_bytes + b_bytes) // 4
-            links.append(
-                Link(
-                    launch.pack,
-                    launch.pack_tasks,
-                    moved,
-                    {"a": a, "b": b, "a_to": a_to, "b_to": b_to},
-                    {},
-                    launch.pack_grain,
-                )
-            )
+            at = {"a": a, "b": b, "a_to": a_to, "b_to": b_to}
+            links.append(Link(launch.pack, launch.pack_tasks, moved, at, {}, launch.pack_grain))
         left = a_to if a_bytes else (a[0], a[1] + launch.begins[0])
         right = b_to if b_bytes else (b[0], b[1] + launch.begins[1])
         to, adds = {"out": (OUT, 0), "scratch": sums}, {"more": int(more)}

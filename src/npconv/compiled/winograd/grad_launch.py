@@ -9,8 +9,8 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size
 from ...records import dataclass, replace
-from .. import catalogue, threads
-from ..calls import Words, address
+from .. import catalogue
+from ..calls import Words
 from ..chains import FIRST, OUT, SCRATCH, SECOND, Chain, Link, Shares
 from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, tile_rows, whole_lines, widest
 from .shape import (
@@ -88,10 +88,8 @@ def layout(geometry: ConvGeometry, n: int, itemsize: int, batch: int = 0) -> Lay
     z_row, in_vectors = columns * width, ceil_div(channels, c.lanes)
     each = c.positions * (a.slices * in_vectors * width + planes * panels * z_row)
     blocks = ceil_div(channels, 4 * tall) * panels * a.kernel[0]
-    few, alone = (
-        c.tiles * planes <= FEW_TILES or (c.tiles * each <= WHOLE_BYTES and blocks >= MANY_BLOCKS),
-        batch > 0,
-    )
+    few = c.tiles * planes <= FEW_TILES or (c.tiles * each <= WHOLE_BYTES and blocks >= MANY_BLOCKS)
+    alone = batch > 0
     if alone:
         few = batch >= c.tiles
     elif few:
@@ -199,17 +197,6 @@ def _words(
     return c, at, (of_x, of_g, _products(geometry, a, c, at, w_strides, dtype))
 
 
-def weight_grad(
-    x: np.ndarray, g: np.ndarray, geometry: ConvGeometry, n: int, out: np.ndarray, *, more: bool = True
-) -> None:
-    """The gradient of the weights into `out`, or added to it."""
-    found = bind(geometry, n, x.strides, g.strides, out.strides, out.dtype, more, threads.current())
-    if found is not None:
-        found.run(address(x), address(g), address(out))
-    elif not more:
-        out[...] = 0
-
-
 @lru_cache(maxsize=256)
 def bind(
     geometry: ConvGeometry, n: int, x_strides: Ints, g_strides: Ints, w_strides: Ints, dtype: np.dtype, more: bool,
@@ -220,17 +207,15 @@ def bind(
         return None
     size, strides = dtype.itemsize, (x_strides, g_strides, w_strides)
     parts = shares(geometry, n, size, workers)
-    batch = layout(geometry, n, size).batch if parts else 0
-    chains, room = [], 0
-    for part in parts or whole(geometry):
-        links, held = _links(
-            part, geometry, n, strides, dtype, more, 1 if parts else workers, batch, room if parts else 0
-        )
+    if not parts:
+        each = [_links(part, geometry, n, strides, dtype, more, workers) for part in whole(geometry)]
+        return Chain([link for links, _ in each for link in links], each[0][1], workers)
+    batch, chains, room = layout(geometry, n, size).batch, [], 0
+    for part in parts:
+        links, held = _links(part, geometry, n, strides, dtype, more, 1, batch, room)
         chains.append(links)
-        room = room + held if parts else held
-    if parts:
-        return Shares(chains, room, workers)
-    return Chain([link for links in chains for link in links], room, workers)
+        room += held
+    return Shares(chains, room, workers)
 
 
 @dataclass(frozen=True)
@@ -300,7 +285,7 @@ def workspace(geometry: ConvGeometry, n: int, itemsize: int, workers: int) -> in
 
 def _links(
     part: Part, geometry: ConvGeometry, n: int, strides: tuple[Ints, Ints, Ints], dtype: np.dtype, more: bool, workers: int,
-    batch: int, room: int,
+    batch: int = 0, room: int = 0,
 ) -> tuple[list[Link], int]:  # fmt: skip
     """The launches of a part, and the scratch they need, which begins at `room`."""
     x_strides, g_strides, w_strides = strides
