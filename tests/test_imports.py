@@ -228,3 +228,15 @@ def test_the_stub_types_every_public_name():
     stub = (SRC / PACKAGE / "__init__.pyi").read_text()
     imported = {node.names[0].asname for node in ast.walk(ast.parse(stub)) if isinstance(node, ast.ImportFrom)}
     assert imported == set(npconv.__all__) | set(npconv._MODULES)
+
+
+def test_every_test_of_kernels_loads_without_numba():
+    """The tests are run without it as well, where no more than a skip may come of what they ask when they are loaded."""
+    code = (
+        "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None; import pytest; "
+        "sys.exit(pytest.main(['--collect-only', '-qq', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
+    )
+    tests = sorted(path for path in Path(__file__).parent.glob("test_*.py") if "compiled" in path.read_text())
+    assert len(tests) > 20
+    done = subprocess.run([sys.executable, "-c", code, *map(str, tests)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
