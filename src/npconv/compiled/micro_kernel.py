@@ -29,8 +29,9 @@ def micro_kernel(
 
     What comes from the last cache or from memory is brought `ahead`, a little in each step, as hardware does not see it come:
 
-    - "columns": of what follows these columns in memory the vector at `turn` in its row. Tiles that take turns have brought
-      the next columns when it is their time.
+    - "columns": of what follows these columns in memory a vector in each step, beginning `turn` x `depth` bytes behind
+      them. Tiles that take turns have brought the next columns when it is their time, line after line: so hardware sees
+      the rest of them come.
     - "rows": this too (one vector leaves no register for it), and the line at `far`, in the next step at `far_step` more,
       and so again in every batch item.
     - "beside": what lies `far` bytes behind these columns, in the first batch item.
@@ -58,13 +59,12 @@ def micro_kernel(
         at = b.shl(i, i64(3))
         row_at = b.load(pointer(b, b.add(a_offsets, at)), typ=I64, align=8)
         first = b.add(w, b.load(pointer(b, b.add(b_offsets, at)), typ=I64, align=8))
-        length = b.mul(b_step, depth)
-        end, next_columns = b.add(first, length), b.add(length, turn)
-        inner = Loop(b, "depth", [first, row_at, far, *sums])
-        column, row_at, line, *sums = inner.state
+        end = b.add(first, b.mul(b_step, depth))
+        inner = Loop(b, "depth", [first, row_at, far, b.add(end, b.mul(turn, depth)), *sums])
+        column, row_at, line, following, *sums = inner.state
         weights = [kind.load(b, column, j * v.width) for j, kind in enumerate(kinds)]
         if ahead == "columns" or (ahead == "rows" and NV > 1):
-            fetch(b, b.add(column, next_columns))
+            fetch(b, following)
         if ahead == "rows":
             fetch(b, line)
             line = b.add(line, far_step)
@@ -82,9 +82,10 @@ def micro_kernel(
                 sums[n] = kind.fma(b, whole if kind is splat else kind.low(b, whole), weight, sums[n])
                 n += 1
         column = b.add(column, b_step)
-        inner.close([column, b.add(row_at, a_step), line, *sums], b.icmp_signed("!=", column, end))
-        following = b.add(i, i64(1))
-        each.close([following, *sums], b.icmp_signed("<", following, batch))
+        state = [column, b.add(row_at, a_step), line, b.add(following, i64(v.width)), *sums]
+        inner.close(state, b.icmp_signed("!=", column, end))
+        i = b.add(i, i64(1))
+        each.close([i, *sums], b.icmp_signed("<", i, batch))
         results = [sums[n : n + NV] for n in range(0, MR * NV, NV)]
         _write(kinds, v.width, b, results, c, c_rows, count, start, bounds if bounded else None)
 
