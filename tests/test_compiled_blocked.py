@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -15,7 +16,8 @@ from npconv.algorithms.base import input_grad_weights, joined
 from npconv.compiled import bringing, calls, catalogue, chains, tasks, threads
 from npconv.compiled import panels as panels_module
 from npconv.compiled.bringing import Brought
-from npconv.compiled.panels import panels, weight_steps
+from npconv.compiled.panels import collide, panels, vector_bytes, weight_steps
+from npconv.compiled.winograd import shape as winograd_shape
 from npconv.geometry import ConvGeometry, ceil_div
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
@@ -168,6 +170,7 @@ def test_a_small_call_brings_its_weights_without_a_launch(algorithm, monkeypatch
     monkeypatch.setattr(Brought, "run_with", lambda self, *a: (brought.append(self), run_with(self, *a))[1])
     for module in (bringing, calls, chains):
         monkeypatch.setattr(module, "run", None)
+    monkeypatch.setattr(winograd_shape, "LATE_RUNS", 0)  # or they are transformed where they are used
     calls.forget()
     x, w, bias = (rng.standard_normal(s).astype("f4") for s in ((1, 6, 7, 7), (5, 6, 3, 3), (5,)))
     for b in (None, bias):
@@ -175,6 +178,30 @@ def test_a_small_call_brings_its_weights_without_a_launch(algorithm, monkeypatch
         for _ in range(3):
             assert np.array_equal(npconv.conv(x, w, b, algorithm=algorithm), expected)
     assert len(brought) == 6
+
+
+@pytest.mark.parametrize("rows", [17, 64, 100, 128])
+@pytest.mark.parametrize("pitch", [64, 192, 256])
+def test_rows_collide_where_a_set_has_too_few_ways(rows: int, pitch: int) -> None:
+    """Counted line by line, in a cache of 64 sets of 12 lines."""
+    for step in range(pitch, 5000, 32):
+        sets = Counter((row * step + byte) // 64 % 64 for row in range(rows) for byte in range(0, pitch, 64))
+        assert collide(rows, step, pitch) == (step % 64 == 0 and max(sets.values()) > 12), step
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "bytes_of_a_row", "place"),
+    [(64, 64, 256, True), (64, 256, 1024, False), (128, 128, 512, False), (64, 192, 768, True), (64, 512, 2048, False)],
+)
+def test_weights_are_read_in_place_where_a_cache_holds_them(
+    channels: int, outputs: int, bytes_of_a_row: int, place: bool
+) -> None:
+    """Rows of four vectors of 64 bytes; those that collide are brought in order, as those of many pages are."""
+    if vector_bytes() != 64:
+        pytest.skip("how many lines a row has, and where they meet, follows from the width of a vector")
+    g = geometry(1, channels, outputs, (30, 30), (1, 1))
+    steps = (0, 4, bytes_of_a_row, bytes_of_a_row * channels, bytes_of_a_row * channels)
+    assert blocked._in_place(steps, g, panels(outputs, 4), 1, channels, 4) == place
 
 
 def test_nothing_but_the_output_is_written() -> None:

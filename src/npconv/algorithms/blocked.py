@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 
 from ..compiled import catalogue, tasks, threads
-from ..compiled.bringing import Brought
+from ..compiled.bringing import COPY_CYCLES, TRANSPOSE_CYCLES, Brought, goes_along
 from ..compiled.calls import Bound, Launch, Words, address
 from ..compiled.ordered import SPARE_BYTES, kinds, order_of, packing_of, tap_steps
 from ..compiled.panels import (
@@ -26,6 +26,7 @@ from ..compiled.panels import (
     UNBOUNDED,
     Panels,
     bounds,
+    collide,
     from_memory,
     panels,
     rows_ahead,
@@ -37,12 +38,10 @@ from ..geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_ker
 from ..records import dataclass, replace
 from .base import Cost, ErrorBound, Multiplying, scattered, streamed
 
-#: The cycles that packing takes: to begin with, and for each vector into its place.
-LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
-#: Cycles to bring a vector of weights in order in the middle of a kernel: copied, transposed, one by one; and those of a
-#: chunk's taps of one channel, few columns of a square.
-COPY_CYCLES, TRANSPOSE_CYCLES, GATHER_CYCLES, EDGE_CYCLES = 3, 8, 40, 50
-#: Bytes between rows of weights above which they are not read in place: too many would share a line of the cache.
+#: Cycles to bring a vector of weights in order in the middle of a kernel, one number at a time; and those of a chunk's taps
+#: of one channel, few columns of a square.
+GATHER_CYCLES, EDGE_CYCLES = 40, 50
+#: Bytes between rows of weights above which they are not read in place: each would lie in a page of its own.
 PLACE_BYTES = 1024
 #: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
 #: one panel, a row of a group, and a group of one image.
@@ -173,11 +172,12 @@ def _far_step(packs: bool, step_c: int, step_w: int, geometry: ConvGeometry, siz
     return step_c if grouped or geometry.taps == 1 else 0
 
 
-def _in_place(strides: Ints, geometry: ConvGeometry, p: Panels, merged: int, size: int) -> bool:
-    """Whether the caller's weights are rows of whole vectors, near each other."""
+def _in_place(strides: Ints, geometry: ConvGeometry, p: Panels, merged: int, rows: int, size: int) -> bool:
+    """Whether the caller's weights are rows of whole vectors, near each other, of which a cache holds the `rows` of a sum."""
     _, step_o, step_c, *taps = strides
     together = merged == 1 or taps[-1] == geometry.per_group[0] * step_c
-    return step_o == size and p.rest == p.lanes and 0 < step_c <= PLACE_BYTES and together
+    near = 0 < step_c <= PLACE_BYTES and not collide(rows, step_c, p.columns * p.lanes * size)
+    return step_o == size and p.rest == p.lanes and near and together
 
 
 @lru_cache(maxsize=4096)
@@ -188,8 +188,8 @@ def _borrows(geometry: ConvGeometry, strides: Ints, size: int, workers: int) -> 
     n, (c, o) = geometry.batch * geometry.groups, geometry.per_group
     p = panels(o, size)
     kernel, dilation, stride = (three_axes(a, 1) for a in (geometry.kernel, geometry.dilation, geometry.stride))
-    merged, chunk_taps, _ = tasks.chunks(kernel, dilation, c)
-    if _in_place(strides, geometry, p, merged, size):
+    merged, chunk_taps, depth = tasks.chunks(kernel, dilation, c)
+    if _in_place(strides, geometry, p, merged, chunk_taps * depth, size):
         return True
     outputs = three_axes(geometry.out_shape, 1)
     effective = tuple(effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True))
@@ -206,8 +206,7 @@ def _borrows(geometry: ConvGeometry, strides: Ints, size: int, workers: int) -> 
     else:
         each = EDGE_CYCLES * ceil_div(many, p.lanes) // many if along else GATHER_CYCLES
     vectors = geometry.groups * p.vectors * geometry.terms
-    busy = min(workers, geometry.groups * parts * times)
-    return vectors * times * each // busy < LAUNCH_CYCLES + vectors * PACK_CYCLES // workers
+    return goes_along(vectors, times, each, geometry.groups * parts * times, workers)
 
 
 @lru_cache(maxsize=4096)
@@ -239,7 +238,7 @@ def plan(
     packs = not plain or x_strides[1] != size or (merged > 1 and steps[2] != c * size)
     direct = y_strides[1] == size
     p = panels(o, size)
-    place = w_steps is not None and _in_place(w_steps, geometry, p, merged, size)
+    place = w_steps is not None and _in_place(w_steps, geometry, p, merged, chunk_taps * depth, size)
     fresh = w_steps is not None and not place
     effective = tuple(effective_kernel(k, d) for k, d in zip(kernel, dilation, strict=True))
     boxes, parts, cuts = tasks.split(

@@ -8,11 +8,20 @@ from ..records import dataclass
 from . import threads
 from .calls import Bound, Words, _copy, _give, _pop, _take, address, aligned
 from .chains import ONE_LAUNCH, Steps
-from .panels import LINE, whole_lines
+from .panels import FAR_CACHE, LINE, whole_lines
 from .threads import NATIVE, SERIAL_FLOPS, run
 
 #: What moving a number costs, in floating-point operations.
 MOVED = 16.0
+#: Cycles that a launch takes to bring weights in order: to begin with, and for each vector into its place.
+LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
+#: Cycles to do so with a vector in the middle of a kernel, which waits for it: copied, transposed.
+COPY_CYCLES, TRANSPOSE_CYCLES = 8 if FAR_CACHE else 3, 8
+
+
+def goes_along(vectors: int, times: int, cycles: int, tasks: int, workers: int) -> bool:
+    """Whether a kernel that brings so many vectors in order as it goes, so many times, is faster than one more launch."""
+    return vectors * times * cycles // min(workers, tasks) < LAUNCH_CYCLES + vectors * PACK_CYCLES // workers
 
 
 @dataclass(frozen=True)

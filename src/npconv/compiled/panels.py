@@ -6,6 +6,7 @@ No Numba here: whoever cuts a problem into tasks needs these numbers, and a warm
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from math import gcd
 
 import numpy as np
 
@@ -55,8 +56,8 @@ AHEAD_BYTES = CACHE_BYTES if FAR_CACHE else 4 << 20
 #: Vector multiplications in the time that memory takes to answer, and register tiles ahead at most.
 AHEAD_PRODUCTS, AHEAD_TILES = 1600, 8
 #: Bytes of a cache line: a vector that lies across two is loaded twice; and of a way of a first-level cache: what is a
-#: multiple of it apart meets in one set, of eight ways or more.
-LINE, WAY = 64, 4096
+#: multiple of it apart meets in one set; most have so many ways.
+LINE, WAY, WAYS = 64, 4096, 12
 
 
 def registers(width: int) -> int:
@@ -72,6 +73,12 @@ def whole_lines(size: int) -> int:
 def odd_lines(size: int) -> int:
     """At least `size` bytes, and an odd number of lines: steps of a power of two meet in the same places of a cache."""
     return (ceil_div(size, LINE) | 1) * LINE
+
+
+def collide(rows: int, step: int, pitch: int) -> bool:
+    """Whether of `rows` of a panel, `step` bytes apart and `pitch` long, more lines meet in a set of a cache than it holds."""
+    lines, sets = ceil_div(pitch, LINE), WAY // LINE
+    return step % LINE == 0 and ceil_div(rows * lines, min(sets, sets // gcd(sets, step // LINE) * lines)) > WAYS
 
 
 @cache

@@ -12,6 +12,8 @@ from .panels import CACHE_BYTES, FAR_CACHE, SPARE, SUMMED, Panels, tile_rows, ve
 #: Bytes of one packed box: it should stay in the second-level cache with a panel of weights. Every box reads the weights
 #: again: where they come from afar, it may fill most of that cache together with its outputs.
 BOX_BYTES, FULL_BYTES = 192 << 10, CACHE_BYTES * 3 // 4 if FAR_CACHE else 0
+#: How much larger they are where each brings the weights in order for itself.
+FRESH_BOXES = 2 if FAR_CACHE else 4
 #: Bytes of weights that the last cache holds: more come from memory once for every box, which had better be large.
 WEIGHT_BYTES = 16 << 20
 #: Tasks for each thread, so that all have work to the end.
@@ -78,7 +80,7 @@ def split(
     first.
     Panels take the same time, or `costs`, the dearest first.
     """
-    most, panel = BOX_BYTES * (1 if packs else 2) * (4 if fresh else 1), p.columns * p.lanes * taps * pixel
+    most, panel = BOX_BYTES * (1 if packs else 2) * (FRESH_BOXES if fresh else 1), p.columns * p.lanes * taps * pixel
     if panel * p.count > WEIGHT_BYTES:
         most = max(most, panel)
     wanted = 1 if workers == 1 else workers * (TASKS // 2 if fresh else TASKS)

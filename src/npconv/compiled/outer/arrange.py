@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import gcd
 from operator import mul
 
 import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, three_axes, total
 from ...records import dataclass
-from ..panels import LINE, REST, SUMMED, WAY, Panels, tile_rows
+from ..panels import REST, SUMMED, Panels, collide, tile_rows
 from ..panels import panels as lay
 from .layout import Laid, Source, flat_operand, lanes_operand, rows_operand
 
@@ -22,7 +21,7 @@ PACK_PRICE, PRICES = 35, (15, 50, 300)
 FAR_BYTES = 16
 #: How much longer a product takes in panels of one vector, which loads more for each; and where rows of a panel are a power
 #: of two apart, so that more of their lines meet in a set of the first-level cache than its ways; as shares.
-NARROW, COLLIDING, WAYS = 0.3, 0.15, 12
+NARROW, COLLIDING = 0.3, 0.15
 #: Vector multiplications after which the sum of the first is ready to be added to.
 LATENCY = 4
 #: An inner run of pixels below which a longer axis is better.
@@ -117,17 +116,11 @@ def _arranged(
     pitch = panels.columns * panels.lanes * size
     if b.steps[-1] > pitch:  # runs of which only a part is read: cache lines and pages come for little
         price += work * FAR_BYTES // pitch
-        if _lines_in_a_set(b.steps[-1], pitch) > WAYS:
+        if collide(SUMMED, b.steps[-1], pitch):
             price += int(COLLIDING * work)
     if panels.columns == 1:
         price += int(NARROW * work)
     return Arrangement(swapped, run, panels, work, a, b, begin, row_places, row_offsets, table, step_lane, walk, price)
-
-
-def _lines_in_a_set(step: int, pitch: int) -> int:
-    """Of the rows of a sum, `step` bytes apart and `pitch` long, the lines that meet in one set of the first-level cache."""
-    lines, sets = ceil_div(pitch, LINE), WAY // LINE
-    return ceil_div(SUMMED * lines, min(sets, sets // gcd(sets, step // LINE) * lines)) if step % LINE == 0 else 0
 
 
 def shape(geometry: ConvGeometry, dtype: np.dtype, swapped: bool, run: int = 1) -> tuple[Panels, int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, Joint, ceil_div, effective_kernel, three_axes, total
 from ...records import dataclass, replace
 from .. import catalogue, tasks
-from ..bringing import Bringing
+from ..bringing import COPY_CYCLES, TRANSPOSE_CYCLES, Bringing, goes_along
 from ..calls import Launch, Words
 from ..ordered import SPARE_BYTES, kinds
 from ..panels import LINE, SPARE, Panels, from_memory, panels, rows_ahead, vector_bytes, whole_lines
@@ -18,10 +18,6 @@ from .records import RECORD
 
 #: Input channels below which packing is not cut further, and pieces that it is cut into.
 MIN_CUT, PIECES = 16, 16
-#: Cycles that a launch takes to bring weights in order: to begin with, and for each vector.
-LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
-#: Cycles to do so with a vector in the middle of a kernel: copied, transposed.
-COPY_CYCLES, TRANSPOSE_CYCLES = 3, 8
 
 
 @dataclass(frozen=True)
@@ -272,5 +268,4 @@ def borrows(joint: Joint, shape: Ints, strides: Ints, size: int, workers: int) -
     vectors = groups * laid.elements * size // vector_bytes()
     each = COPY_CYCLES if strides[0] == size else TRANSPOSE_CYCLES
     times = joint.geometry.batch * total(at.counts) * at.cuts
-    busy = min(workers, times * groups * at.parts)
-    return vectors * times * each // busy < LAUNCH_CYCLES + vectors * PACK_CYCLES // workers
+    return goes_along(vectors, times, each, times * groups * at.parts, workers)

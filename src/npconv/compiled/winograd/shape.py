@@ -11,7 +11,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, strided_parts, total
 from ...records import dataclass
 from .. import catalogue
-from ..panels import CHUNK, REST, SPARE, odd_lines, tile_rows, vector_bytes, widest
+from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, tile_rows, vector_bytes, widest
 
 #: F(m, r). Transformed inputs n = m + r - 1 decide the transform of x.
 FORMS = ((2, 3), (4, 3), (3, 2), (2, 5), (5, 2))
@@ -35,8 +35,8 @@ LAST_BYTES = 12 << 20
 STREAM = 24
 #: Runs of tiles up to which weights that serve one call are transformed where they are used, again for every run: what
 #: is written at once and read soon never leaves the cache, nor goes from one processor's to another's. A second run
-#: costs more than that saves.
-LATE_RUNS = 1
+#: costs more than that saves, unless the other processor is far.
+LATE_RUNS = 2 if FAR_CACHE else 1
 #: Lengths of runs, in register tiles: with prepared weights, and with others.
 LENGTHS, LATE_LENGTHS = (1, 2, 3, 4, 6, 8), (1, 2, 3, 4, 6, 8, 12, 16)
 #: Bytes of such a piece in the widest panel, which stays in the second-level cache.
