@@ -59,12 +59,13 @@ class Blocks:
         self.flops = flops
         values = {"rounds": rounds, "to": address(self.room), "step": 4096}
         self.words[:] = [values[name] for name in self.kernel.arguments]
+        self.begin = address(self.words)
 
     def seconds(self, n: int) -> float:
         """Two blocks on `n` threads; 0: as a plain function call, the least there is."""
         began = time.perf_counter()
         if n:
-            threads.run(self.kernel, self.words, 2, self.flops)
+            threads.run(self.kernel, self.begin, 2, self.flops)
         else:
             self.serial(0, 2, 0, address(self.words))
         return time.perf_counter() - began

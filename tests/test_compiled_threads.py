@@ -106,7 +106,7 @@ def counted(tally: catalogue.Kernel, blocks: int, grain: int, n: int, microsecon
     counts, who = np.zeros(blocks, np.int64), np.full(blocks, -1)
     words = np.array([counts.ctypes.data, who.ctypes.data, int(1000 * microseconds)])
     with threads.num_threads(n):
-        threads.run(tally, words, blocks, MANY, grain)
+        threads.run(tally, words.ctypes.data, blocks, MANY, grain)
     np.testing.assert_array_equal(counts, 1)
     return set(who.tolist())
 
@@ -190,7 +190,7 @@ def test_a_small_launch_wakes_nobody_unless_others_came_before_it(tally):
             for each in words:
                 if pause:
                     time.sleep(pause)
-                threads.run(tally, each, 20, threads.SERIAL_FLOPS)
+                threads.run(tally, each.ctypes.data, 20, threads.SERIAL_FLOPS)
         return [set(row.tolist()) for row in who]
 
     counted(tally, 40, 1, 2, 500)  # there is a worker, and it is asleep soon

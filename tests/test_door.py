@@ -285,3 +285,27 @@ def test_what_waits_for_the_next_call_is_bounded():
     again = calls.aligned((3, 1 << 20), np.float32)
     assert again.shape == (3, 1 << 20)
     assert calls.address(again) % 64 == 0
+
+
+@needs_kernels
+def test_a_launch_keeps_little_scratch_and_calls_at_once_have_their_own() -> None:
+    """More than that comes from the shelf, where any launch finds it."""
+    from npconv.compiled import calls
+
+    launches = []
+    for channels in (16, 300):
+        x, w = np.ones((1, channels, 9, 9), "f4"), np.ones((16, channels, 3, 3), "f4")
+        plan = npconv.plan_conv(x.shape, w, algorithm="blocked", padding=1)
+        plan(x)
+        launches.append(next(iter(plan._bound.values()))[0])
+    little, much = launches
+    little.scratch = calls.KEPT_WITH
+    at = little.words.at["scratch"]
+    held = [little.fresh() for _ in range(3)]
+    rooms = sorted(((int(words[at]), room) for words, _, _, room in held), key=lambda each: each[0])
+    for begin, room in rooms:
+        assert begin % 64 == 0
+        assert calls.address(room) <= begin <= calls.address(room) + room.nbytes - little.scratch
+    assert all(a + little.scratch <= b for (a, _), (b, _) in itertools.pairwise(rooms))
+    assert much.scratch > calls.KEPT_WITH
+    assert much.fresh()[3] is None

@@ -71,7 +71,7 @@ class Brought(Bound):
 
     def fresh(self) -> tuple:
         """What `Bound.fresh` has, and the same for the weights; then both as one launch, or None."""
-        words, begin, found = super().fresh()
+        words, begin, found, _ = super().fresh()
         packing, packing_begin = _copy(self.bringing.words.words)
         both = None
         if NATIVE and SERIAL_FLOPS <= self.flops + self.bringing.flops < ONE_LAUNCH:
@@ -99,8 +99,8 @@ class Brought(Bound):
         elif both is not None:
             both.run(self.workers, flops)
         else:
-            run(bringing.words.kernel, packing, bringing.blocks, bringing.flops)
-            run(of.kernel, words, self.blocks, self.flops)
+            run(bringing.words.kernel, packing_begin, bringing.blocks, bringing.flops)
+            run(of.kernel, begin, self.blocks, self.flops)
         spoiled, found.value = found.value, 0
         self.spare.append(held)
         _give(room)

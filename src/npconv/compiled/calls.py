@@ -29,6 +29,8 @@ SLACK = 1 << 20
 #: In how many places memory that threads share is by turns, and how many bytes at most: more of them leave the caches
 #: of their own accord.
 TURNS, MOST_TURNED = 4, 1 << 20
+#: Bytes of scratch that a launch keeps for its next call; of more there is a shelf.
+KEPT_WITH = 8 << 10
 #: Bytes of tables in launches that are kept for the next call of the same sizes: beyond, all are forgotten. The caches
 #: count launches, and one of a large image holds some hundred kilobytes.
 TABLES = 128 << 20
@@ -204,7 +206,7 @@ class Words:
         if flops < SERIAL_FLOPS:
             self.entry(0, blocks, 0, begin)
         else:
-            run(self.kernel, words, blocks, flops, grain)
+            run(self.kernel, begin, blocks, flops, grain)
         self.spare.append(held)
 
 
@@ -287,7 +289,7 @@ class Bound:
 
     def __init__(self, words: Words, blocks: int, flops: float, scratch: int, **fixed: int) -> None:
         self.words, self.blocks, self.flops, self.scratch, self.fixed = words, blocks, flops, scratch, fixed
-        self.spare: list[tuple[np.ndarray, int, ctypes.c_int64]] = []
+        self.spare: list[tuple] = []
 
     @property
     def looks(self) -> bool:
@@ -299,8 +301,8 @@ class Bound:
         at = self.words.at.get("scratch_step")
         return max(self.scratch, 0 if at is None else workers * int(self.words.words[at]))
 
-    def fresh(self) -> tuple[np.ndarray, int, ctypes.c_int64]:
-        """The arguments but for x, y and scratch, where they are, and the word `found`."""
+    def fresh(self) -> tuple:
+        """The arguments but for x and y, where they are, the word `found`, and scratch, unless it comes from the shelf."""
         of, found = self.words, ctypes.c_int64()
         if of.missing - {"x", "y", "scratch", "found"} != self.fixed.keys():
             raise ValueError(f"{of.kernel.name} needs {sorted(of.missing)}, got {sorted(self.fixed)}, x, y and scratch")
@@ -309,7 +311,11 @@ class Bound:
             words[of.at[name]] = value
         if self.looks:
             words[of.at["found"]] = ctypes.addressof(found)
-        return words, begin, found
+        room = None
+        if self.scratch <= KEPT_WITH and "scratch" in of.at:
+            room = np.empty(self.scratch + LINE, np.uint8)
+            words[of.at["scratch"]] = whole_lines(address(room))
+        return words, begin, found, room
 
     def run(self, x: int, y: int) -> bool:
         """Run it on what is at these addresses; False: an output is not finite, and it looked."""
@@ -317,19 +323,24 @@ class Bound:
 
     def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:
         """The same with the weights at `w`, and a bias in the order of lanes or none; without `w`: with what it knows."""
-        of, room = self.words, _take(self.scratch + LINE)
-        words, begin, found = held = _pop(self.spare) or self.fresh()
+        of = self.words
+        words, begin, found, room = held = _pop(self.spare) or self.fresh()
         at = of.at
-        words[at["x"]], words[at["y"]], words[at["scratch"]] = x, y, whole_lines(address(room))
+        words[at["x"]], words[at["y"]] = x, y
+        lent = None
+        if room is None:
+            lent = _take(self.scratch + LINE)
+            words[at["scratch"]] = whole_lines(address(lent))
         if w:
             words[at["w"]], words[at["bias"]] = w, bias or self.fixed["bias"]
         if self.flops < SERIAL_FLOPS:
             of.entry(0, self.blocks, 0, begin)
         else:
-            run(of.kernel, words, self.blocks, self.flops)
+            run(of.kernel, begin, self.blocks, self.flops)
         spoiled, found.value = found.value, 0
         self.spare.append(held)
-        _give(room)
+        if lent is not None:
+            _give(lent)
         return not spoiled
 
 

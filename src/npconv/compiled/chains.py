@@ -45,11 +45,12 @@ class Steps:
             "counters": whole_lines(address(self.counters)),
         }
         self.words = np.array([values[name] for name in self.kernel.arguments], np.int64)
+        self.begin = address(self.words)
 
     def run(self, workers: int, flops: float) -> None:
         """Run them on so many threads at most; `flops` in all."""
         self.counters[...] = 0
-        run(self.kernel, self.words, workers, flops)
+        run(self.kernel, self.begin, workers, flops)
 
 
 class Apart:
@@ -62,10 +63,11 @@ class Apart:
         self.kernel = kernel("threads", "apart")
         values = {"table": address(self.table), "steps": longest}
         self.words = np.array([values[name] for name in self.kernel.arguments], np.int64)
+        self.begin = address(self.words)
 
     def run(self, workers: int, flops: float) -> None:
         """Run them on any threads that there are; `flops` in all."""
-        run(self.kernel, self.words, self.chains, flops)
+        run(self.kernel, self.begin, self.chains, flops)
 
 
 class Program:
@@ -90,7 +92,7 @@ class Program:
         self.found = np.zeros(1, np.int64)
         given = {"scratch": address(self.room), "found": address(self.found)}
         for bound, launch in each:
-            words, begin, _ = bound.fresh()
+            words, begin, *_ = bound.fresh()
             for name, value in {**given, "x": launch.x, "y": launch.y}.items():
                 if name in bound.words.at:
                     words[bound.words.at[name]] = value
@@ -201,7 +203,7 @@ class Chain:
             at = 0
             for link in self.links:
                 words = held.words[at : at + len(link.words.words)]
-                run(link.words.kernel, words, link.blocks, link.flops, link.grain)
+                run(link.words.kernel, address(words), link.blocks, link.flops, link.grain)
                 at += len(words)
         self.spare.append(held)
 

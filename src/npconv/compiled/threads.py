@@ -28,7 +28,6 @@ WAKING_FLOPS = 16_000_000
 #: quickest way there.
 ORDER = ctypes.c_int64 * 8
 PACKED = struct.Struct("8q").pack
-FIRST = ctypes.c_int64
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 LAUNCH = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 NATIVE = sys.platform == "linux"
@@ -220,13 +219,12 @@ def _shared() -> _Pool:
     return pool
 
 
-def run(entry: Kernel, words: np.ndarray, blocks: int, flops: float, grain: int = 1) -> None:
-    """Run blocks 0..blocks of a kernel on this call's threads; `words` are its arguments, int64.
+def run(entry: Kernel, address: int, blocks: int, flops: float, grain: int = 1) -> None:
+    """Run blocks 0..blocks of a kernel on this call's threads; its arguments are the 64-bit words at `address`.
 
     Every block must write what no other block of the launch reads or writes, and should take well under 0.1 s:
     between blocks, after 0.2 s, Python looks for Ctrl-C.
     """
-    address = ctypes.addressof(FIRST.from_buffer(words))  # type: ignore[arg-type]
     if flops < SERIAL_FLOPS:
         _entry(entry.address)(0, blocks, 0, address)
         return

@@ -76,7 +76,7 @@ class Launch:
         else:
             # in a short run the same thread does the same blocks, call after call: they are in its cache
             grain = ceil_div(self.blocks, current()) if self.work < SHORT_WORK else self.grain
-            run(self.entry, words, self.blocks, self.work, grain)
+            run(self.entry, begin, self.blocks, self.work, grain)
         fine = self.outside is None or not words[self.answer]
         self.spare.append(held)
         return fine
