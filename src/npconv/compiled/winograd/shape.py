@@ -44,7 +44,7 @@ PIECE_BYTES = 448 << 10
 #: Vector multiplications that last as long as transforming a vector of weights to one position.
 TRANSFORM = 7
 #: Of a task, how much longer the last thread works than the first.
-UNEVEN = 0.15
+UNEVEN = 0.05
 #: Tasks below which a call is cut finer, so that all threads have work to the end.
 TASKS = 8
 
