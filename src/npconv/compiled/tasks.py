@@ -16,8 +16,9 @@ BOX_BYTES, FULL_BYTES = 192 << 10, CACHE_BYTES * 3 // 4 if FAR_CACHE else 0
 FRESH_BOXES = 2 if FAR_CACHE else 4
 #: Bytes of weights that the last cache holds: more come from memory once for every box, which had better be large.
 WEIGHT_BYTES = 16 << 20
-#: Tasks for each thread, so that all have work to the end.
-TASKS = 4
+#: Tasks for each thread. Every box reads the weights again, and every part of its panels packs it again: what more of them
+#: spare a thread that would wait for the last one, they cost all where weights come from the last cache.
+TASKS = 1
 #: Tasks for each thread from which on it does not matter how they are cut.
 MANY = 16
 #: What beginning a task costs, in panels of a box; what reading the weights once more costs, as a share of the time; and
@@ -83,7 +84,7 @@ def split(
     most, panel = BOX_BYTES * (1 if packs else 2) * (FRESH_BOXES if fresh else 1), p.columns * p.lanes * taps * pixel
     if panel * p.count > WEIGHT_BYTES:
         most = max(most, panel)
-    wanted = 1 if workers == 1 else workers * (TASKS // 2 if fresh else TASKS)
+    wanted = 1 if workers == 1 else workers * TASKS
     again = fresh and total(outputs) < BRINGING_PIXELS * wanted  # bringing weights in order again would take long
     boxes, wanted_boxes = list(outputs), ceil_div(wanted, images * (p.count if again else 1))
 
