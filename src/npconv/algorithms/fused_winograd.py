@@ -36,8 +36,8 @@ else:  # only weight gradients need it
 GRADIENT, ALONE = 3, 1.3
 #: How often the bytes count that a weight gradient writes transformed, and reads.
 TRANSFORMED = 1.3
-#: Fetching a weight on its own takes the time of this many floating-point operations.
-GATHER_FLOPS = 56
+#: Fetching a weight on its own, for a tile of few taps, takes the time of this many floating-point operations.
+GATHER_FLOPS = 400
 #: How often inputs and outputs count that dilation takes apart: neighbours in memory belong to different images.
 APART = 4
 #: What transformed weights in the last cache cost, read in long runs, beside those that come from memory.

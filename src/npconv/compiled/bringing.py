@@ -16,7 +16,7 @@ MOVED = 16.0
 #: Cycles that a launch takes to bring weights in order: to begin with, and for each vector into its place.
 LAUNCH_CYCLES, PACK_CYCLES = 30_000, 8
 #: Cycles to do so with a vector in the middle of a kernel, which waits for it: copied, transposed.
-COPY_CYCLES, TRANSPOSE_CYCLES = 8 if FAR_CACHE else 3, 8
+COPY_CYCLES, TRANSPOSE_CYCLES = 6 if FAR_CACHE else 3, 8
 
 
 def goes_along(vectors: int, times: int, cycles: int, tasks: int, workers: int) -> bool:

@@ -323,12 +323,15 @@ def _padded(rows: int, tall: int) -> int:
 @lru_cache(maxsize=4096)
 def late(geometry: ConvGeometry, n: int, itemsize: int) -> bool:
     """Whether weights that serve one call are better transformed where they are used."""
-    c = cut(geometry, n, itemsize)
+    c, a = cut(geometry, n, itemsize), axes(geometry, n)
+    again = (
+        LATE_RUNS if a is None or len(a.phases) == 1 else min(1, LATE_RUNS)
+    )  # phases fetch one weight after the other
     most = ceil_div(tile_rows(1) * LATE_LENGTHS[-1], c.depths)  # tiles of a run, whatever its width
-    if ceil_div(c.tiles, most) * c.deep > LATE_RUNS:
+    if ceil_div(c.tiles, most) * c.deep > again:
         return False
     c = cut(geometry, n, itemsize, late=True)
-    return c.runs * c.deep <= LATE_RUNS
+    return c.runs * c.deep <= again
 
 
 def empty(geometry: ConvGeometry) -> bool:
