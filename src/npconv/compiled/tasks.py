@@ -16,9 +16,6 @@ BOX_BYTES, FULL_BYTES = 192 << 10, CACHE_BYTES * 3 // 4 if FAR_CACHE else 0
 FRESH_BOXES = 2 if FAR_CACHE else 4
 #: Bytes of weights that the last cache holds: more come from memory once for every box, which had better be large.
 WEIGHT_BYTES = 16 << 20
-#: Tasks for each thread. Every box reads the weights again, and every part of its panels packs it again: what more of them
-#: spare a thread that would wait for the last one, they cost all where weights come from the last cache.
-TASKS = 1
 #: Tasks for each thread from which on it does not matter how they are cut.
 MANY = 16
 #: What beginning a task costs, in panels of a box; what reading the weights once more costs, as a share of the time; and
@@ -84,9 +81,9 @@ def split(
     most, panel = BOX_BYTES * (1 if packs else 2) * (FRESH_BOXES if fresh else 1), p.columns * p.lanes * taps * pixel
     if panel * p.count > WEIGHT_BYTES:
         most = max(most, panel)
-    wanted = 1 if workers == 1 else workers * TASKS
-    again = fresh and total(outputs) < BRINGING_PIXELS * wanted  # bringing weights in order again would take long
-    boxes, wanted_boxes = list(outputs), ceil_div(wanted, images * (p.count if again else 1))
+    again = fresh and total(outputs) < BRINGING_PIXELS * workers  # bringing weights in order again would take long
+    # no more than threads: every box reads the weights again, and every part of its panels packs it again
+    boxes, wanted = list(outputs), ceil_div(workers, images * (p.count if again else 1))
 
     def held(shape: list[int]) -> int:
         """Bytes of x that a box reads, or of y that it keeps."""
@@ -101,23 +98,21 @@ def split(
         return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
 
     for axis, least in ((0, 1), (1, 1), (2, 28)):
-        while boxes[axis] > least and (large(boxes) or (count(boxes) < wanted_boxes and total(boxes) > FEW_PIXELS)):
+        while boxes[axis] > least and (large(boxes) or (count(boxes) < wanted and total(boxes) > FEW_PIXELS)):
             boxes[axis] = ceil_div(boxes[axis], 2)
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
     most_cuts = max(1, total(even) // (2 * tile_rows(p.columns)))
-    return even, *shares(
-        images * count(list(even)), costs or (1,) * p.count, wanted, workers, most_cuts, packs or fresh
-    )
+    return even, *shares(images * count(list(even)), costs or (1,) * p.count, workers, most_cuts, packs or fresh)
 
 
-def shares(boxes: int, costs: Ints, wanted: int, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
+def shares(boxes: int, costs: Ints, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
     """Parts of the panels and cuts of the pixels of each of `boxes`: no thread should wait long for the last one.
 
     Threads take tasks in order, so that parts of four and five panels by turns would give one thread all the fives.
     Cuts are `dear` where each brings in order all that its box needs.
     """
     panels, whole = len(costs), sum(costs)
-    fewest = min(panels, ceil_div(wanted, boxes))
+    fewest = min(panels, ceil_div(workers, boxes))
     if workers == 1 or boxes * fewest > MANY * workers:
         return fewest, 1
     cuts = min(most_cuts, ceil_div(workers, boxes * panels)) if dear else min(most_cuts, 2 * workers)

@@ -67,8 +67,7 @@ def plan(
     tall = heights[columns + (wider > 0) - 1]
     tiles = ceil_div(o, tall)
     boxes, costs = geometry.batch * group, (columns + 1,) * wider + (columns,) * (count - wider)
-    wanted = 1 if workers == 1 else workers * tasks.TASKS
-    parts, cuts = tasks.shares(boxes, costs, wanted, workers, max(1, tiles // 2), False)
+    parts, cuts = tasks.shares(boxes, costs, workers, max(1, tiles // 2), False)
     _, _, depth = tasks.chunks((1, 1, 1), (1, 1, 1), c)
     numbers = np.arange(o, dtype=np.int64)
     if w_steps is None:

@@ -324,9 +324,8 @@ def _padded(rows: int, tall: int) -> int:
 def late(geometry: ConvGeometry, n: int, itemsize: int) -> bool:
     """Whether weights that serve one call are better transformed where they are used."""
     c, a = cut(geometry, n, itemsize), axes(geometry, n)
-    again = (
-        LATE_RUNS if a is None or len(a.phases) == 1 else min(1, LATE_RUNS)
-    )  # phases fetch one weight after the other
+    # phases fetch one weight after the other
+    again = LATE_RUNS if a is None or len(a.phases) == 1 else min(1, LATE_RUNS)
     most = ceil_div(tile_rows(1) * LATE_LENGTHS[-1], c.depths)  # tiles of a run, whatever its width
     if ceil_div(c.tiles, most) * c.deep > again:
         return False
