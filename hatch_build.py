@@ -23,6 +23,11 @@ PACKAGE = "npconv/compiled/objects"
 #: The wheel says which C library it runs on. Its objects are linked with none, and what they call is in all of these.
 OLDEST_GLIBC = (2, 17)
 PATIENCE = 1200
+#: Runs the compiler from this tree. PYTHONPATH would not do: pip drops from it what an editable installation added too.
+RUN = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "runpy.run_module('npconv.compiled.shared', run_name='__main__', alter_sys=True)"
+)
 
 
 class KernelsHook(BuildHookInterface):
@@ -55,14 +60,10 @@ class KernelsHook(BuildHookInterface):
             return "NPCONV_BUILD_KERNELS=none left them out"
         if sys.platform != "linux":
             return f"they are made for Linux, and this is {sys.platform}"
-        command = [sys.executable, "-m", "npconv.compiled.shared", str(folder), *asked]
-        paths = [str(Path(self.root) / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        command = [sys.executable, "-c", RUN, str(Path(self.root) / "src"), str(folder), *asked]
         self.app.display_info("npconv: compiling kernels, which takes a minute or two")
         with tempfile.TemporaryFile("w+") as said:  # a pipe would stay open as long as a worker of theirs lives
-            running = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=said, env=environment, start_new_session=True
-            )
+            running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
             try:
                 status = running.wait(PATIENCE)
             except subprocess.TimeoutExpired:
