@@ -115,6 +115,16 @@ def test_a_kind_of_cpu_that_does_not_exist_is_named(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
+def test_the_tree_is_found_where_pip_drops_it_from_the_path(tmp_path):
+    """As in the build environment of a pip whose own has this tree installed editable."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys\nsys.path = [path for path in sys.path if path != {str(ROOT / 'src')!r}]\n"
+    )
+    wheel = built(tmp_path / "out", PYTHONPATH=str(tmp_path), NPCONV_BUILD_KERNELS="avx3")
+    assert reason(wheel).startswith("there are no kernels for avx3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is another reason")
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 def test_without_numba_the_doctor_says_so(tmp_path):
     stand_in(tmp_path, "raise ImportError('No numba here')\n")
