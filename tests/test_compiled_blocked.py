@@ -205,6 +205,33 @@ def test_weights_are_read_in_place_where_a_cache_holds_them(
     assert blocked._in_place(steps, g, panels(outputs, 4), 1, channels, 4) == place
 
 
+def tasks_of(size: tuple[int, int, int], outputs: int, images: int, fresh: bool, workers: int) -> int:
+    """How many tasks a 1 x 1 convolution of 64 channels is cut into."""
+    boxes, parts, cuts = tasks.split(
+        size, (1, 1, 1), (1, 1, 1), 1, 256, images, panels(outputs, 4), True, 0, fresh, workers
+    )
+    return images * int(np.prod([ceil_div(m, b) for m, b in zip(size, boxes, strict=True)])) * parts * cuts
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(("size", "outputs"), [((1, 24, 24), 64), ((1, 2, 2), 3072)])
+def test_threads_share_a_small_image_in_as_many_tasks(
+    workers: int, fresh: bool, size: tuple[int, int, int], outputs: int
+) -> None:
+    """Rows of pixels, or panels where pixels are few; a task more would read the weights or pack the image again."""
+    assert tasks_of(size, outputs, 1, fresh, workers) == workers
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+@pytest.mark.parametrize("images", [1, 2, 3, 4, 5, 7, 9, 31])
+@pytest.mark.parametrize("outputs", [16, 64, 256])
+def test_no_thread_waits_long_for_the_last_one(workers: int, images: int, outputs: int) -> None:
+    """Batches that threads do not divide."""
+    made = tasks_of((1, 60, 20), outputs, images, False, workers)
+    assert ceil_div(made, workers) * workers <= 1.1 * made
+
+
 def test_nothing_but_the_output_is_written() -> None:
     """The output lies in the middle of a larger array; everything around it keeps its value."""
     algorithm, rng = named("blocked"), np.random.default_rng(0)

@@ -16,8 +16,10 @@ BOX_BYTES, FULL_BYTES = 192 << 10, CACHE_BYTES * 3 // 4 if FAR_CACHE else 0
 FRESH_BOXES = 2 if FAR_CACHE else 4
 #: Bytes of weights that the last cache holds: more come from memory once for every box, which had better be large.
 WEIGHT_BYTES = 16 << 20
-#: Tasks for each thread from which on it does not matter how they are cut.
-MANY = 16
+#: Tasks for each thread from which on it does not matter how they are cut; and how much longer the last thread may work.
+MANY, UNEVEN = 16, 1.1
+#: Outputs of a box along each axis, at least.
+LEAST = ((0, 1), (1, 1), (2, 28))
 #: What beginning a task costs, in panels of a box; what reading the weights once more costs, as a share of the time; and
 #: how much longer than with tasks without end it may take.
 TASK_PANELS, CUT_SHARE, LEVEL = 0.02, 0.04, 1.03
@@ -82,8 +84,7 @@ def split(
     if panel * p.count > WEIGHT_BYTES:
         most = max(most, panel)
     again = fresh and total(outputs) < BRINGING_PIXELS * workers  # bringing weights in order again would take long
-    # no more than threads: every box reads the weights again, and every part of its panels packs it again
-    boxes, wanted = list(outputs), ceil_div(workers, images * (p.count if again else 1))
+    boxes, tasks_of_a_box = list(outputs), images * (p.count if again else 1)
 
     def held(shape: list[int]) -> int:
         """Bytes of x that a box reads, or of y that it keeps."""
@@ -97,12 +98,26 @@ def split(
     def count(shape: list[int]) -> int:
         return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
 
-    for axis, least in ((0, 1), (1, 1), (2, 28)):
-        while boxes[axis] > least and (large(boxes) or (count(boxes) < wanted and total(boxes) > FEW_PIXELS)):
+    for axis, least in LEAST:
+        while boxes[axis] > least and large(boxes):
             boxes[axis] = ceil_div(boxes[axis], 2)
+    # as many for each thread, and no more: every box reads the weights again, and every part of its panels packs it again
+    made = count(boxes)
+    if tasks_of_a_box * made < MANY * workers:
+        wanted = next(n for n in range(made, made + workers) if _enough(tasks_of_a_box * n, workers, again))
+        for axis, least in LEAST:
+            along = ceil_div(outputs[axis], boxes[axis])
+            pieces = min(ceil_div(wanted * along, count(boxes)), 2 * along * total(boxes) // FEW_PIXELS)
+            if pieces > along and total(boxes) > FEW_PIXELS:
+                boxes[axis] = min(boxes[axis], max(least, ceil_div(outputs[axis], pieces)))
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
     most_cuts = max(1, total(even) // (2 * tile_rows(p.columns)))
     return even, *shares(images * count(list(even)), costs or (1,) * p.count, workers, most_cuts, packs or fresh)
+
+
+def _enough(made: int, workers: int, any_share: bool) -> bool:
+    """Whether so many tasks give all threads about the same, or with `any_share` something."""
+    return made >= workers and (any_share or ceil_div(made, workers) * workers <= UNEVEN * made)
 
 
 def shares(boxes: int, costs: Ints, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
