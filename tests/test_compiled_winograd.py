@@ -278,6 +278,7 @@ def test_shares_of_a_weight_gradient(name: str, most: int, monkeypatch: pytest.M
     g, rng, of = SHARED[name], np.random.default_rng(3), named("fused_winograd_f4")
     for name_of in ("BATCH_BYTES", "WHOLE_BYTES"):
         monkeypatch.setattr(winograd_grad_launch, name_of, most)
+    monkeypatch.setattr(winograd_grad_launch, "HANDED", 40)  # as where the other processor is far
     x, slopes = rng.standard_normal(g.x_shape).astype("f4"), rng.standard_normal(g.y_shape).astype("f4")
     kinds, found = [], []
     calls.forget()
