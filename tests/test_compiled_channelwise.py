@@ -22,7 +22,8 @@ from npconv.compiled.channelwise.launch import plan, plan_gradient
 from npconv.compiled.channelwise.sizes import BELOW, BESIDE, NOTHING
 from npconv.compiled.panels import registers, vector_bytes
 from npconv.execution import parts
-from npconv.geometry import ConvGeometry, joint
+from npconv.geometry import ConvGeometry
+from npconv.phases import joint
 
 pytestmark = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 GROUPS = (1, 2, 3, 5, 16, 17, 33, 64, 100)
@@ -344,13 +345,13 @@ def test_four_phases_in_one_sweep(dtype: str, monkeypatch) -> None:
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_threads_in_different_phases_at_a_time(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large enough for several threads: each has scratch of its own, whatever phase it is in."""
-    steps, run = [], phases.Bundle.run
+    steps, run = [], phases.Bundle.run_with
 
-    def noted(self: phases.Bundle, x: int, y: int) -> bool:
+    def noted(self: phases.Bundle, *given: int) -> bool:
         steps.append(set(self.launch.table[:, self.launch.at["scratch_step"]].tolist()) == {self.launch.scratch})
-        return run(self, x, y)
+        return run(self, *given)
 
-    monkeypatch.setattr(phases.Bundle, "run", noted)
+    monkeypatch.setattr(phases.Bundle, "run_with", noted)
     rng, c, n = np.random.default_rng(8), 72, 41
     g, w = rng.standard_normal((2, c, n, n)).astype("f4"), rng.standard_normal((c, 1, 5, 4)).astype("f4")
     shape, options = (2, c, 84, 83), {"stride": 2, "padding": 1, "groups": c, "kernel_layout": "OIHW"}

@@ -11,8 +11,9 @@ from npconv.algorithms import named
 from npconv.compiled import catalogue
 from npconv.compiled.phased.launch import _cut, forward_launch, lay
 from npconv.compiled.phased.records import RECORD
-from npconv.geometry import ConvGeometry, joint, total
+from npconv.geometry import ConvGeometry, total
 from npconv.phased import Phased, Prepared
+from npconv.phases import joint
 from test_joining import operands, random_geometry
 
 if catalogue.unavailable():
@@ -28,7 +29,7 @@ def phased(made: ConvGeometry) -> Phased:
 
 def run(algorithm: Phased, x: np.ndarray, w: np.ndarray, y: np.ndarray, bias: np.ndarray | None, fresh: bool) -> None:
     geometry = algorithm.joint.geometry
-    prepared = Prepared(w, w.shape[2:], fresh=True) if fresh else algorithm.prepare(w, geometry, y.dtype)
+    prepared = Prepared(w, fresh=True) if fresh else algorithm.prepare(w, geometry, y.dtype)
     if bias is not None:
         prepared = algorithm.with_bias(prepared, bias, geometry)
     algorithm.forward(x, prepared, geometry, y)
@@ -65,7 +66,7 @@ def test_inputs_from_memory_are_brought_ahead(where_inputs_lie):
     made = ConvGeometry(1, 48, 64, (16, 16), (2, 2), (2, 2), (1, 1), ((0, 0),) * 2, (1, 1))
     whole = joint(execution.parts(made, "input_grad"))
     x, y = (np.moveaxis(np.empty((s[0], *s[2:], s[1]), np.float32), -1, 1) for s in (made.y_shape, made.x_shape))
-    launch = forward_launch(whole, (2, 2), x.strides, y.strides, None, x.dtype, 2)
+    launch = forward_launch(whole, x.strides, y.strides, None, x.dtype, 2)
     first, _, later, _ = launch.words.arrays["kinds"]
     name = "bounded_ahead" if where_inputs_lie == "from memory" else "bounded"
     assert first == later == catalogue.kernel("products", name, "f4").address
@@ -131,7 +132,7 @@ def test_no_thread_waits_long_for_the_last(channels, size, workers):
     """Phases have one, two, two and four taps: threads that take the next panels when they are free end together."""
     made = ConvGeometry(1, channels, channels, (size,) * 2, (3, 3), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
     whole = phased(made).joint
-    laid, at = lay(whole, (3, 3), 4), _cut(whole, (3, 3), 4, True, 0, True, workers)
+    laid, at = lay(whole, 4), _cut(whole, 4, True, 0, True, workers)
     panels = [dict(zip(RECORD, record, strict=True)) for record in laid.records]
     taps = [panel["kernel"] * panel["columns"] for panel in panels]
     free = [0.0] * workers

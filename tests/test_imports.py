@@ -19,6 +19,7 @@ PACKAGE = "npconv"
 ORDER: list[set[str]] = [
     {"npconv.lazy", "npconv.records", "npconv.picture_files"},
     {"npconv.geometry", "npconv.gradcheck", "npconv.activations", "npconv.algorithms.cook_toom"},
+    {"npconv.phases"},
     {"npconv.compiled", "npconv.reading"},
     {"npconv.memory"},
     {"npconv.windows", "npconv.layouts", "npconv.arguments", "npconv.reduction", "npconv.border_modes"},
@@ -27,7 +28,7 @@ ORDER: list[set[str]] = [
     {"npconv.algorithms.*", "npconv.definition"},
     {"npconv.algorithms"},
     {"npconv.epilogue", "npconv.joining", "npconv.phased"},
-    {"npconv.execution"},
+    {"npconv.execution", "npconv.around"},
     {"npconv.dispatch", "npconv.single", "npconv.express"},
     {"npconv.problem", "npconv.pool_problem", "npconv.explanation"},
     {"npconv.conv_arguments"},

@@ -9,7 +9,8 @@ import npconv
 from npconv import dispatch, execution
 from npconv.algorithms import named
 from npconv.compiled import catalogue
-from npconv.geometry import ConvGeometry, joint
+from npconv.geometry import ConvGeometry
+from npconv.phases import joint
 
 needs_numba = pytest.mark.skipif(catalogue.unavailable() is not None, reason=str(catalogue.unavailable()))
 

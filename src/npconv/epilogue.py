@@ -115,11 +115,16 @@ def all_finite(array: np.ndarray) -> bool:
     """Whether no element is NaN or infinite; outside of machine code a sum tells, unless it overflows itself."""
     flat = array if array.flags.c_contiguous else array.ravel(order="K")
     if flat.size and _compiled(flat) and (flat is array or np.may_share_memory(flat, array)):
-        rows = ceil_div(flat.size, BLOCK)
-        found = np.empty(rows, np.int64)
-        _look(flat.dtype, flat.size).run(rows, 4 * flat.size, y=address(flat), found=address(found))
-        return not (found.any() if rows > 1 else found[0])
+        return look(address(flat), flat.size, flat.dtype)
     return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
+def look(at: int, size: int, dtype: np.dtype) -> bool:
+    """Whether so many elements from this address on are finite, by machine code."""
+    rows = ceil_div(size, BLOCK)
+    found = np.empty(rows, np.int64)
+    _look(dtype, size).run(rows, 4 * size, y=at, found=address(found))
+    return not (found.any() if rows > 1 else found[0])
 
 
 @lru_cache(maxsize=1024)

@@ -16,8 +16,9 @@ from .algorithms.base import Algorithm, joined
 from .algorithms.channelwise import ChannelwisePhases
 from .compiled.calls import Bound, aligned
 from .epilogue import all_finite
-from .geometry import ConvGeometry, Ints, Joint, Phase, ceil_div, joint, total
+from .geometry import ConvGeometry, Ints, Phase, ceil_div, total
 from .lazy import Later
+from .phases import Joint, joint
 from .records import dataclass, replace
 
 if TYPE_CHECKING:
@@ -196,21 +197,31 @@ class Joined(Step):
         return super().prepare(joining.weights(self.joint, self.joined(w), dtype), dtype, once)
 
     def with_bias(self, prepared: Any, bias: np.ndarray) -> Any:
-        groups = self.geometry.groups
-        each = np.repeat(bias.reshape(groups, 1, -1), len(self.joint.phases), 1)
-        return super().with_bias(prepared, each.reshape(-1))
+        return super().with_bias(prepared, self._each(bias))
 
     def with_sum(self, prepared: Any) -> Any:
         return None
 
     def bind(self, prepared: Any, x_strides: Ints, out_strides: Ints, dtype: np.dtype) -> Bound | None:
-        def first(strides: Ints) -> Bound | None:
+        def first(_: Ints, strides: Ints) -> Bound | None:
             return self.algorithm.bind(prepared, self.geometry, x_strides, strides, dtype)
 
-        return None if self.tile is not None else joining.chained(self.joint, first, out_strides, dtype)
+        return None if self.tile is not None else joining.chained(self.joint, first, None, out_strides, dtype)
 
     def lend(self, w_strides: Ints, x_strides: Ints, out_strides: Ints, dtype: np.dtype) -> Bound | None:
-        return None
+        def first(steps: Ints, strides: Ints) -> Bound | None:
+            return self.algorithm.lend(steps, self.geometry, x_strides, strides, dtype)
+
+        if self.tile is not None or len(w_strides) != self.geometry.rank + 2:  # groups are an axis of their own
+            return None
+        return joining.chained(self.joint, first, w_strides, out_strides, dtype)
+
+    def in_lanes(self, bias: np.ndarray) -> np.ndarray:
+        return super().in_lanes(self._each(bias))
+
+    def _each(self, bias: np.ndarray) -> np.ndarray:
+        """The bias of all phases."""
+        return np.repeat(bias.reshape(self.geometry.groups, 1, -1), len(self.joint.phases), 1).reshape(-1)
 
     def forward(self, x: np.ndarray, prepared: Any, target: np.ndarray) -> bool | None:
         shape = self.largest.y_shape

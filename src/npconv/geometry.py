@@ -355,40 +355,6 @@ class ConvGeometry:
         return found
 
 
-@dataclass(frozen=True, eq=False)
-class Joint:
-    """All phases in one convolution of stride 1: phase i has output channels i O to (i + 1) O of each group.
-
-    Its kernel has the taps of the longest phase; a shorter one is filled up with zeros at the end. Outputs of phase i
-    stand from ``starts[i]`` on, ``sizes[i]`` along each axis.
-    """
-
-    geometry: ConvGeometry
-    phases: tuple[Phase, ...]
-    starts: tuple[Ints, ...]
-    sizes: tuple[Ints, ...]
-
-
-def joint(phases: Sequence[Phase]) -> Joint | None:
-    """One convolution in place of these phases, or None where there is none."""
-    parts = [phase.geometry for phase in phases]
-    real = [g for g in parts if g is not None and g.terms and total(g.y_shape)]
-    if len(real) < 2 or len(real) < len(parts) or any(s != 1 for g in real for s in g.stride):
-        return None
-    first, rank = real[0], real[0].rank
-    kernel = tuple(max(g.kernel[i] for g in real) for i in range(rank))
-    before = tuple(max(g.padding[i][0] for g in real) for i in range(rank))
-    starts = tuple(tuple(before[i] - g.padding[i][0] for i in range(rank)) for g in real)
-    sizes = tuple(g.out_shape for g in real)
-    out = tuple(max(a[i] + n[i] for a, n in zip(starts, sizes, strict=True)) for i in range(rank))
-    pads = tuple(
-        (lo, closing_pad(n, lo, effective_kernel(k, d), 1, m))
-        for n, lo, k, d, m in zip(first.in_shape, before, kernel, first.dilation, out, strict=True)
-    )
-    whole = replace(first, out_channels=len(real) * first.out_channels, kernel=kernel, padding=pads)
-    return Joint(whole, tuple(phases), starts, sizes)
-
-
 # --------------------------------------------------------------------------- a pooling
 @dataclass(frozen=True)
 class WindowAxis:

@@ -13,7 +13,8 @@ import numpy as np
 
 from .compiled import catalogue, threads
 from .compiled.calls import Bound, Words, address, aligned
-from .geometry import Ints, Joint, ceil_div, total
+from .geometry import Ints, ceil_div, total
+from .phases import Joint
 from .records import dataclass
 
 #: Pixels and channels of one box: a thread's share is many boxes, and a box some microseconds.
@@ -26,49 +27,77 @@ SQUARE = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """A launch."""
+    """A launch that copies."""
 
     words: Words
     boxes: int
     grain: int
+    flops: int
+    scratch: int = 0  # bytes for one thread
+
+    def run(self, source: int, to: int) -> None:
+        """Copy what is at one address to the other."""
+        scratch = aligned(self.scratch * threads.current())
+        rest = {"scratch": address(scratch)} if self.scratch else {}
+        self.words.run(self.boxes, self.flops, self.grain, source=source, to=to, **rest)
+
+
+@dataclass(frozen=True)
+class Laid:
+    """How the weights of all phases lie once they are in order, (G, phases, O, C/G, *k) with `steps`."""
+
+    steps: Ints
+    bytes: int
+    filled: bool  # else some of them are zeros
+
+    @property
+    def strides(self) -> Ints:
+        """From one output channel of any phase of any group to the next, input channel and tap."""
+        return self.steps[2:]
+
+
+def lay(joint: Joint, w_strides: Ints, size: int) -> Laid:
+    """Whichever of O and C/G is closer together in `w` comes last in memory: then both are read and written in runs."""
+    g, count = joint.geometry, len(joint.phases)
+    (per_in, per_out), taps = (g.per_group[0], g.per_group[1] // count), g.kernel
+    turned = abs(w_strides[0]) < abs(w_strides[1])
+    order = (per_in, *taps, g.groups, count, per_out) if turned else (*taps, g.groups, count, per_out, per_in)
+    steps = [size * total(order[i + 1 :]) for i in range(len(order))]
+    if turned:
+        to_c, *to_taps, to_g, to_phase, to_o = steps
+    else:
+        *to_taps, to_g, to_phase, to_o, to_c = steps
+    filled = sum(phase.geometry.taps for phase in joint.phases if phase.geometry)  # a phase without outputs has no part
+    return Laid((to_g, to_phase, to_o, to_c, *to_taps), size * total(order), filled == count * g.taps)
 
 
 def weights(joint: Joint, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The weights of all phases, (phases O, C/G, *k), from those of the whole convolution.
-
-    Whichever of O and C/G is closer together in `w` comes last in memory: then both are read and written in runs.
-    """
-    g, count, rank = joint.geometry, len(joint.phases), joint.geometry.rank
-    per_in, per_out = g.per_group[0], g.per_group[1] // count
-    filled = sum(phase.geometry.taps for phase in joint.phases if phase.geometry)  # a phase without outputs has no part
-    make = np.empty if filled == count * g.taps else np.zeros
-    turned = abs(w.strides[0]) < abs(w.strides[1])
-    if turned:
-        held = make((per_in, *g.kernel, g.groups, count, per_out), dtype)
-        found = np.moveaxis(held, (0, *range(1, 1 + rank)), (3, *range(4, 4 + rank)))
+    """The weights of all phases, (phases O, C/G, *k), from those of the whole convolution."""
+    g, laid = joint.geometry, lay(joint, w.strides, dtype.itemsize)
+    held = aligned(laid.bytes // dtype.itemsize, dtype)
+    if not laid.filled:
+        held[...] = 0
+    if w.dtype == dtype and _compiled(w):
+        bringing(joint, w.strides, dtype).run(address(w), address(held))
     else:
-        held = make((*g.kernel, g.groups, count, per_out, per_in), dtype)
-        found = np.moveaxis(held, range(rank), range(4, 4 + rank))
-    if turned and w.dtype == dtype and _compiled(w):
-        steps = found.strides[0], found.strides[1], *found.strides[3:]
-        plan = _turn(joint, w.shape, w.strides, steps, dtype)
-        scratch = aligned(SQUARE * threads.current())
-        plan.words.run(
-            plan.boxes, COPY_FLOPS * w.size, plan.grain, w=address(w), to=address(held), scratch=address(scratch)
-        )
-    else:
+        count, per_out = len(joint.phases), g.per_group[1] // len(joint.phases)
+        found = np.lib.stride_tricks.as_strided(held, (g.groups, count, per_out, *g.w_shape[1:]), laid.steps)
         given = w.reshape(g.groups, per_out, *w.shape[1:])
         for i, phase in enumerate(joint.phases):
             taps = given[(..., *phase.taps)]
             found[(slice(None), i, ..., *(slice(n) for n in taps.shape[3:]))] = taps
-    # groups, phases and outputs follow each other in memory
-    return np.lib.stride_tricks.as_strided(found, g.w_shape, (found.strides[2], *found.strides[3:]))
+    return np.lib.stride_tricks.as_strided(held, g.w_shape, laid.strides)
+
+
+def sweeps(joint: Joint, w_strides: Ints, size: int) -> bool:
+    """Whether weights that lie so are brought in order for all phases in one sweep, where each is computed for itself."""
+    near, far = abs(w_strides[0]), abs(w_strides[1])
+    return joint.geometry.groups == 1 and size < near < far
 
 
 def apart(joint: Joint, w: np.ndarray, dtype: np.dtype) -> list[np.ndarray] | None:
     """The weights of every phase, brought in order in one sweep; None where they lie well enough."""
-    near, far = abs(w.strides[0]), abs(w.strides[1])
-    if joint.geometry.groups > 1 or not w.itemsize < near < far or w.dtype != dtype or not _compiled(w):
+    if not sweeps(joint, w.strides, w.itemsize) or w.dtype != dtype or not _compiled(w):
         return None
     found, per = weights(joint, w, dtype), w.shape[0]
     kernels = [phase.geometry.kernel for phase in joint.phases if phase.geometry is not None]
@@ -81,32 +110,92 @@ def _compiled(array: np.ndarray) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _turn(joint: Joint, shape: Ints, strides: Ints, steps: Ints, dtype: np.dtype) -> Plan:
-    """The launch that writes turned weights; `steps` from one group, phase, input channel and tap to the next."""
-    size, groups = dtype.itemsize, joint.geometry.groups
-    to_g, to_phase, to_c, *to_taps = steps
+def bringing(joint: Joint, strides: Ints, dtype: np.dtype) -> Plan:
+    """The launch that writes weights of these strides as `lay` says, but for zeros."""
+    size, (channels, outputs), groups = dtype.itemsize, joint.geometry.per_group, joint.geometry.groups
+    per, step_g = outputs // len(joint.phases), outputs // len(joint.phases) * strides[0]
+    to_g, to_phase, to_o, to_c, *to_taps = lay(joint, strides, size).steps
     places = []
     for i, phase in enumerate(joint.phases):
-        ranges = [range(n)[taps] for n, taps in zip(shape[2:], phase.taps, strict=True)]
+        ranges = [range(n)[taps] for n, taps in zip(joint.kernel, phase.taps, strict=True)]
         for at in np.ndindex(*map(len, ranges)):
             source = sum(r[t] * s for r, t, s in zip(ranges, at, strides[2:], strict=True))
             places.append((source, i * to_phase + sum(t * s for t, s in zip(at, to_taps, strict=True))))
     places.sort()
-    per = shape[0] // groups
+    flops = COPY_FLOPS * groups * per * channels * len(places)
+    if to_o > size:  # input channels side by side
+        table = np.array([(g * step_g + a, g * to_g + b, per, channels) for g in range(groups) for a, b in places])
+        steps = {"from_p": strides[0], "from_c": strides[1], "to_p": to_o, "to_c": to_c}
+        words = Words(catalogue.kernel("interleave", "copy_boxes", f"f{size}"), steps, {"table": table})
+        return Plan(words, len(table), ceil_div(len(table), 64), flops)
     values = {
-        "taps": len(places), "outputs": per, "channels": shape[1], "step_g": per * strides[0], "step_o": strides[0],
+        "taps": len(places), "outputs": per, "channels": channels, "step_g": step_g, "step_o": strides[0],
         "step_c": strides[1], "to_g": to_g, "to_c": to_c, "scratch_step": SQUARE,
         "run": int(all(source == places[0][0] + t * size for t, (source, _) in enumerate(places))),
     }  # fmt: skip
     words = Words(catalogue.kernel("interleave", "turn", f"f{size}"), values, {"places": np.array(places, np.int64)})
-    return Plan(words, groups * shape[1], ceil_div(groups * shape[1], 64))
+    return Plan(words, groups * channels, ceil_div(groups * channels, 64), flops, SQUARE)
+
+
+class Chained(Bound):
+    """The weights of all phases, a convolution of all into scratch, and their outputs to their places; see `Bound`."""
+
+    __slots__ = ("brought", "first", "laid", "last", "room")
+
+    def __init__(self, brought: Plan | None, laid: Laid | None, first: Bound, last: Plan, room: int) -> None:
+        super().__init__(last.words, last.boxes, last.flops, 0)
+        self.brought, self.laid, self.first, self.last, self.room = brought, laid, first, last, room
+
+    @property
+    def looks(self) -> bool:
+        return self.first.looks
+
+    def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:
+        """See `Bound.run_with`."""
+        room = aligned(self.room)
+        if self.brought and self.laid:
+            held = aligned(self.laid.bytes)
+            if not self.laid.filled:
+                held[...] = 0
+            self.brought.run(w, address(held))
+            finite = self.first.run_with(x, address(room), address(held), bias)
+        else:
+            finite = self.first.run(x, address(room))
+        self.last.run(address(room), y)
+        return finite
+
+
+def chained(
+    joint: Joint,
+    first: Callable[[Ints, Ints], Bound | None],
+    w_strides: Ints | None,
+    out_strides: Ints,
+    dtype: np.dtype,
+) -> Bound | None:
+    """All launches for weights of these strides, or without them for prepared ones, and for an output of these strides.
+
+    `first` gives the convolution, for weights and outputs of other strides.
+    """
+    n, channels, *sizes = joint.geometry.y_shape
+    last = out_strides[1] == dtype.itemsize < out_strides[-1]
+    order = (n, *sizes, channels) if last else (n, channels, *sizes)
+    steps = [dtype.itemsize * total(order[i + 1 :]) for i in range(len(order))]
+    strides = (steps[0], steps[-1], *steps[1:-1]) if last else tuple(steps)
+    laid = None if w_strides is None else lay(joint, w_strides, dtype.itemsize)
+    run = first(laid.strides if laid else (), strides)
+    if run is None:
+        return None
+    brought = None if w_strides is None else bringing(joint, w_strides, dtype)
+    places = interleaving(joint, n, strides, channels // len(joint.phases), out_strides, dtype)
+    return Chained(brought, laid, run, places, steps[0] * n)
 
 
 def interleave(joint: Joint, parts: np.ndarray, out: np.ndarray) -> None:
     """Write the outputs of all phases, `parts` (N, phases O, *out of the joint), to their places in `out`."""
     if _compiled(parts) and out.ndim > 2:
-        plan = _plan(joint, len(parts), parts.strides, out.shape, out.strides, parts.dtype)
-        plan.words.run(plan.boxes, COPY_FLOPS * out.size, plan.grain, source=address(parts), to=address(out))
+        interleaving(joint, len(parts), parts.strides, out.shape[1], out.strides, parts.dtype).run(
+            address(parts), address(out)
+        )
         return
     groups, count = joint.geometry.groups, len(joint.phases)
     n, o, *_ = out.shape
@@ -117,47 +206,14 @@ def interleave(joint: Joint, parts: np.ndarray, out: np.ndarray) -> None:
         target[(..., *phase.out)] = split[(slice(None), slice(None), i, slice(None), *box)]
 
 
-class Chained(Bound):
-    """A convolution of all phases into scratch, and their outputs from there to their places; see `Bound`."""
-
-    __slots__ = ("first", "last", "room")
-
-    def __init__(self, first: Bound, last: Plan, outputs: int, room: int) -> None:
-        super().__init__(last.words, last.boxes, COPY_FLOPS * outputs, 0)
-        self.first, self.last, self.room = first, last, room
-
-    @property
-    def looks(self) -> bool:
-        return self.first.looks
-
-    def run(self, x: int, y: int) -> bool:
-        """Run both on what is at these addresses."""
-        room = aligned(self.room)
-        finite = self.first.run(x, address(room))
-        self.words.run(self.blocks, self.flops, self.last.grain, source=address(room), to=y)
-        return finite
-
-
-def chained(joint: Joint, bind: Callable[[Ints], Bound | None], out_strides: Ints, dtype: np.dtype) -> Bound | None:
-    """Both launches for an output of these strides; `bind` gives the first, for outputs of other strides."""
-    n, channels, *sizes = joint.geometry.y_shape
-    last = out_strides[1] == dtype.itemsize < out_strides[-1]
-    order = (n, *sizes, channels) if last else (n, channels, *sizes)
-    steps = [dtype.itemsize * total(order[i + 1 :]) for i in range(len(order))]
-    strides = (steps[0], steps[-1], *steps[1:-1]) if last else tuple(steps)
-    first = bind(strides)
-    if first is None:
-        return None
-    per = channels // len(joint.phases)
-    outputs = per * n * sum(map(total, joint.sizes))
-    return Chained(first, _plan(joint, n, strides, (n, per), out_strides, dtype), outputs, steps[0] * n)
-
-
 @lru_cache(maxsize=256)
-def _plan(joint: Joint, n: int, from_strides: Ints, shape: Ints, to_strides: Ints, dtype: np.dtype) -> Plan:
-    """Boxes of pixels along the last axis and of channels; those of one row of outputs follow each other."""
+def interleaving(joint: Joint, n: int, from_strides: Ints, outputs: int, to_strides: Ints, dtype: np.dtype) -> Plan:
+    """The launch that writes outputs to their places.
+
+    Boxes of pixels along the last axis and of channels; those of one row of outputs follow each other.
+    """
     size, groups, count = dtype.itemsize, joint.geometry.groups, len(joint.phases)
-    per = shape[1] // groups
+    per = outputs // groups
     tables = []
     for i, phase in enumerate(joint.phases):
         sizes, start = joint.sizes[i], joint.starts[i]
@@ -187,4 +243,5 @@ def _plan(joint: Joint, n: int, from_strides: Ints, shape: Ints, to_strides: Int
         "to_c": to_strides[1],
     }
     words = Words(catalogue.kernel("interleave", "copy_boxes", f"f{size}"), values, {"table": table})
-    return Plan(words, len(table), max(1, total(shape) and ceil_div(len(table), 64)))
+    moved = COPY_FLOPS * n * outputs * sum(map(total, joint.sizes))
+    return Plan(words, len(table), max(1, ceil_div(len(table), 64)), moved)

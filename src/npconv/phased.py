@@ -10,10 +10,12 @@ import numpy as np
 from .algorithms import named
 from .algorithms.base import Compiled, Cost, ErrorBound
 from .compiled import threads
+from .compiled.bringing import Brought
 from .compiled.calls import Bound, address
 from .compiled.panels import UNBOUNDED, bounds, vector_bytes
 from .compiled.phased import launch
-from .geometry import ConvGeometry, Ints, Joint, total
+from .geometry import ConvGeometry, Ints, total
+from .phases import Joint
 from .records import dataclass, replace
 
 #: Arithmetic takes so much of the time that the parts need one by one: they share packed inputs and the end of a launch.
@@ -24,13 +26,12 @@ NARROW = 1.4
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights as the kernel reads them, the size of the kernel that they are from, the bias, if any, and bounds.
+    """Weights as the kernel reads them, the bias, if any, and bounds.
 
     `fresh` weights are the caller's, which the kernel brings in order as it goes.
     """
 
     weights: np.ndarray
-    kernel: Ints
     bias: np.ndarray | None = None
     fresh: bool = False
     bounds: tuple[float, float] = UNBOUNDED
@@ -63,21 +64,39 @@ class Phased(Compiled):
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        bringing, lowest = launch.weight_launch(self.joint, w.shape, w.strides, dtype)
-        return Prepared(bringing.bring(address(w) + lowest, dtype), w.shape[2:])
+        bringing, lowest = launch.weight_launch(self.joint, w.strides, dtype)
+        return Prepared(bringing.bring(address(w) + lowest, dtype))
 
     def borrow(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w = np.asarray(w, dtype)
-        if launch.borrows(self.joint, w.shape, w.strides, w.itemsize, threads.current()):
-            return Prepared(w, w.shape[2:], fresh=True)
+        if launch.borrows(self.joint, w.strides, w.itemsize, threads.current()):
+            return Prepared(w, fresh=True)
         return self.prepare(w, geometry, dtype)
 
+    def lend(
+        self, w_strides: Ints, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype
+    ) -> Bound | None:
+        workers, size = threads.current(), dtype.itemsize
+        if len(w_strides) != geometry.rank + 2:  # groups are an axis of their own
+            return None
+        along = launch.borrows(self.joint, w_strides, size, workers)
+        taken = w_strides if along else None
+        run = launch.forward_launch(self.joint, x_strides, out_strides, taken, dtype, workers)
+        found = run.bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)))
+        if along:
+            return found
+        bringing, lowest = launch.weight_launch(self.joint, w_strides, dtype)
+        return Brought(found, bringing, dtype, workers, lowest)
+
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
-        laid = launch.lay(self.joint, prepared.kernel, prepared.weights.itemsize)
+        return replace(prepared, bias=self.in_lanes(bias.astype(prepared.weights.dtype), geometry))
+
+    def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+        p = launch.lay(self.joint, bias.itemsize).p
         count, per = len(self.joint.phases), len(bias) // geometry.groups
-        padded = np.zeros((geometry.groups, count, laid.p.vectors * laid.p.lanes), prepared.weights.dtype)
+        padded = np.zeros((geometry.groups, count, p.vectors * p.lanes), bias.dtype)
         padded[..., :per] = bias.reshape(geometry.groups, 1, per)
-        return replace(prepared, bias=padded)
+        return padded
 
     def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
         return replace(prepared, bounds=(least, most))
@@ -87,7 +106,7 @@ class Phased(Compiled):
     ) -> Bound | None:
         workers = threads.current()
         w_strides = prepared.weights.strides if prepared.fresh else None
-        found = launch.forward_launch(self.joint, prepared.kernel, x_strides, out_strides, w_strides, dtype, workers)
+        found = launch.forward_launch(self.joint, x_strides, out_strides, w_strides, dtype, workers)
         fixed = {
             "bias": 0 if prepared.bias is None else address(prepared.bias),
             "bounds": address(bounds(dtype, *prepared.bounds)),

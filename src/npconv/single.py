@@ -10,13 +10,15 @@ from functools import lru_cache
 import numpy as np
 
 from .algorithms.base import Algorithm
+from .around import Looking, Part
 from .compiled import threads
 from .compiled.calls import Bound, address
 from .compiled.chains import Chain
 from .epilogue import all_finite
 from .execution import Pass, Step
 from .geometry import Ints
-from .records import dataclass
+from .phases import strided
+from .records import dataclass, replace
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,23 +28,44 @@ class Single:
     step: Step
     strides: Ints
     out_strides: Ints
+    elements: int  # of the output, which lie in a row
     dtype: np.dtype
     exact: bool
+    rest: bool  # outputs that are not the step's are zero
 
     def bind(self, prepared: object) -> Bound | None:
-        """What computes the output with prepared weights; None: it takes more, such as a look for NaN."""
+        """What computes the output with prepared weights; None: it takes more."""
+        if self.rest:
+            return None
         return self.sure(self.step.bind(prepared, self.strides, self.out_strides, self.dtype))
 
     def sure(self, bound: Bound | None) -> Bound | None:
-        """The launch, if its outputs are right or it says that they are not."""
-        return bound if bound is None or self.exact or bound.looks else None
+        """The launch; its outputs are right, or it says that they are not."""
+        if bound is None or self.exact or bound.looks:
+            return bound
+        return Looking(bound, self.elements, self.dtype)
 
     def lent(self, w_strides: Ints) -> Bound | None:
         """The launch that takes the weights of a call, of these strides, if there is one."""
         return _lent(self, w_strides, threads.current())
 
+    def lend(self, w_strides: Ints) -> Bound | None:
+        """The same, made anew."""
+        step, rank = self.step, self.step.geometry.rank
+        if not self.rest:
+            return self.sure(step.lend(w_strides, self.strides, self.out_strides, self.dtype))
+        everything = (slice(None),) * rank
+        w_at, taps = strided((step.taps or everything)[-rank:], w_strides[-rank:])
+        y_at, places = strided((step.out or everything)[-rank:], self.out_strides[-rank:])
+        part = replace(step, out=None, taps=None)
+        w_steps, y_steps = (*w_strides[:-rank], *taps), (*self.out_strides[:-rank], *places)
+        bound = part.lend(w_steps, self.strides, y_steps, self.dtype)
+        return bound and self.sure(Part(bound, w_at, y_at, self.elements, self.dtype))
+
     def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> bool | None:
         """Write the convolution of x with canonical weights, + bias; whether it is right; None: there is no such launch."""
+        if self.rest and bias is not None:
+            return False
         if w.dtype == self.dtype:
             lent = self.lent(w.strides)
             if lent is not None:
@@ -74,7 +97,7 @@ class Single:
 @lru_cache(maxsize=1024)
 def _lent(of: Single, w_strides: Ints, workers: int) -> Bound | None:
     """The launch that takes the weights of a call, of these strides, on as many threads as there are now: `workers`."""
-    return of.sure(of.step.lend(w_strides, of.strides, of.out_strides, of.dtype))
+    return of.lend(w_strides)
 
 
 def single(
@@ -82,15 +105,18 @@ def single(
 ) -> Single | None:
     """`run` as one, where it is, for a first operand and an output as the caller has them and canonical."""
     (a, operand), (out, target) = operands, outputs
-    if not run.compiled or len(run.steps) != 1 or run.zeros or not a.dtype == out.dtype == run.dtype:
+    if not run.compiled or len(run.steps) != 1 or not a.dtype == out.dtype == run.dtype:
         return None
     (step,) = run.steps
-    if step.tile is not None or step.out is not None:
+    rest = bool(run.zeros)
+    if step.tile is not None or (step.out is not None and not rest):
         return None
     if address(operand) != address(a) or address(target) != address(out):  # one was copied to be canonical
         return None
     weights = direction == "weight_grad"
     exact = step.exact("weight_grad" if weights else "forward")
-    if (weights and step.taps is not None) or not (weights or type(step.algorithm).bind is not Algorithm.bind):
+    if (weights and (rest or step.taps is not None)) or not (
+        weights or type(step.algorithm).bind is not Algorithm.bind
+    ):
         return None
-    return Single(step, operand.strides, target.strides, run.dtype, exact)
+    return Single(step, operand.strides, target.strides, out.size, run.dtype, exact, rest)

@@ -26,8 +26,9 @@ from ..compiled.channelwise.launch import (
     workspace,
 )
 from ..compiled.panels import UNBOUNDED, bounds, vector_bytes, weight_steps
-from ..geometry import ConvGeometry, Ints, Joint, total
+from ..geometry import ConvGeometry, Ints, total
 from ..lazy import Later
+from ..phases import Joint
 from ..records import dataclass, replace
 from .base import FAR, Cost, ErrorBound, Linked
 
@@ -195,8 +196,12 @@ class ChannelwisePhases(Channelwise):
     ) -> Bound | None:
         if not borrows(geometry, w_strides, dtype.itemsize):
             return None
-        found = phases.quad_launch(self.joint, x_strides, out_strides, self.steps(w_strides), dtype)
-        return None if found is None else found[0].bound(w=0, bias=0, bounds=address(bounds(dtype, *UNBOUNDED)))
+        steps, fixed = self.steps(w_strides), {"w": 0, "bias": 0, "bounds": address(bounds(dtype, *UNBOUNDED))}
+        found = phases.quad_launch(self.joint, x_strides, out_strides, steps, dtype)
+        if found is not None:
+            return found[0].bound(**fixed)
+        of = phases.bundle(self.joint, x_strides, out_strides, steps, dtype)
+        return phases.Bundle(of, threads.current(), **fixed)
 
     def bind(
         self, prepared: Prepared, geometry: ConvGeometry, x_strides: Ints, out_strides: Ints, dtype: np.dtype

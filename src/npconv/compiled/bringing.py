@@ -59,13 +59,15 @@ class Brought(Bound):
         Of the weights.
     workers : int
         Threads at most.
+    first : int
+        Bytes from the first weight to the one that `bringing` is told of.
     """
 
-    __slots__ = ("bringing", "bytes", "weights_at", "workers")
+    __slots__ = ("bringing", "bytes", "first", "weights_at", "workers")
 
-    def __init__(self, of: Bound, bringing: Bringing, dtype: np.dtype, workers: int) -> None:
+    def __init__(self, of: Bound, bringing: Bringing, dtype: np.dtype, workers: int, first: int = 0) -> None:
         super().__init__(of.words, of.blocks, of.flops, of.scratch, **of.fixed)
-        self.bringing, self.workers = bringing, workers
+        self.bringing, self.workers, self.first = bringing, workers, first
         self.weights_at = whole_lines(max(of.for_threads(workers), workers * bringing.scratch))
         self.bytes = self.weights_at + bringing.elements * dtype.itemsize + LINE
 
@@ -89,7 +91,7 @@ class Brought(Bound):
         words[at["x"]], words[at["y"]], words[at["w"]], words[at["scratch"]] = x, y, to, scratch
         words[at["bias"]] = bias or self.fixed["bias"]
         at = bringing.words.at
-        packing[at["to"]], packing[at["w"]] = to, w
+        packing[at["to"]], packing[at["w"]] = to, w + self.first
         if bringing.scratch:
             packing[at["scratch"]] = scratch
         flops = self.flops + bringing.flops

@@ -264,6 +264,16 @@ class Vectors:
         return clear
 
     @cached_property
+    def clear_first(self) -> Any:
+        """clear_first(to, count): the first `count` elements of a vector become zero."""
+
+        @emitted(2)
+        def clear_first(b: Any, a: Any) -> None:
+            self.masked_store(b, ir.Constant(self.vector, None), self.mask(b, a[1]), a[0])
+
+        return clear_first
+
+    @cached_property
     def copy_one(self) -> Any:
         """copy_one(to, from): one element."""
 

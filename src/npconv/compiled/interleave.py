@@ -44,7 +44,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         other += to_p
 
     def turn(
-        lo: int, hi: int, thread: int, w: int, to: int, places: int, taps: int, outputs: int, channels: int,
+        lo: int, hi: int, thread: int, source: int, to: int, places: int, taps: int, outputs: int, channels: int,
         step_g: int, step_o: int, step_c: int, to_g: int, to_c: int, run: int, scratch: int, scratch_step: int,
     ) -> None:  # fmt: skip
         """Blocks lo..hi of groups x input channels: output channels side by side, tap t at places[2 t] to places[2 t + 1].
@@ -55,7 +55,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         for block in range(lo, hi):
             group = block // channels
             c = block - group * channels
-            begin, at = w + group * step_g + c * step_c, to + group * to_g + c * to_c
+            begin, at = source + group * step_g + c * step_c, to + group * to_g + c * to_c
             whole = outputs // lanes * lanes if run and taps >= lanes else 0
             for o in range(0, whole, lanes):
                 t = 0
@@ -66,8 +66,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                         copy(at + word(places, 2 * (t + i) + 1) + o * size, spare + i * width)
                     t += lanes
             for t in range(taps):
-                source, place = begin + word(places, 2 * t), at + word(places, 2 * t + 1)
+                tap, place = begin + word(places, 2 * t), at + word(places, 2 * t + 1)
                 for o in range(whole, outputs):
-                    copy_one(place + o * size, source + o * step_o)
+                    copy_one(place + o * size, tap + o * step_o)
 
     return {"copy_boxes": copy_boxes, "turn": turn}

@@ -12,7 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...geometry import ConvGeometry, Ints, Joint, Phase, total
+from ...geometry import ConvGeometry, Ints, Phase, total
+from ...phases import Joint, strided
 from ...records import dataclass, replace
 from .. import catalogue
 from ..bringing import Bringing
@@ -56,8 +57,8 @@ class Bundle(Bound):
         table[:, at["w"]] += self.launch.w_at
         return table
 
-    def run(self, x: int, y: int) -> bool:
-        """Run it on what is at these addresses."""
+    def run_with(self, x: int, y: int, w: int, bias: int = 0) -> bool:
+        """See `Bound.run_with`."""
         at, room = self.launch.at, aligned(self.scratch)
         try:
             table = self.tables.pop()
@@ -66,6 +67,9 @@ class Bundle(Bound):
         table[:, at["x"]] = x
         table[:, at["y"]] = self.launch.y_at + y
         table[:, at["scratch"]] = address(room)
+        if w:
+            table[:, at["w"]] = self.launch.w_at + w
+            table[:, at["bias"]] = bias or self.fixed["bias"]
         self.words.run(self.blocks, self.flops, table=address(table))
         self.tables.append(table)
         return True
@@ -74,12 +78,6 @@ class Bundle(Bound):
 def real(joint: Joint) -> list[tuple[Phase, ConvGeometry]]:
     """The phases that have outputs, and their convolutions."""
     return [(phase, phase.geometry) for phase in joint.phases if phase.geometry is not None]
-
-
-def strided(where: tuple[slice, ...], steps: Ints) -> tuple[int, Ints]:
-    """Where the elements at these slices begin, and how far apart they lie."""
-    begin = sum((each.start or 0) * step for each, step in zip(where, steps, strict=True))
-    return begin, tuple((each.step or 1) * step for each, step in zip(where, steps, strict=True))
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,8 @@ from itertools import product
 
 import numpy as np
 
-from ...geometry import ConvGeometry, Ints, Joint, ceil_div, effective_kernel, three_axes, total
+from ...geometry import ConvGeometry, Ints, ceil_div, effective_kernel, three_axes, total
+from ...phases import Joint
 from ...records import dataclass, replace
 from .. import catalogue, tasks
 from ..bringing import COPY_CYCLES, TRANSPOSE_CYCLES, Bringing, goes_along
@@ -40,8 +41,8 @@ def phases(joint: Joint) -> list[ConvGeometry]:
 
 
 @lru_cache(maxsize=1024)
-def lay(joint: Joint, kernel: Ints, size: int) -> Laid:
-    """The order of weights for phases of a convolution with a kernel of that size; offsets in bytes."""
+def lay(joint: Joint, size: int) -> Laid:
+    """The order of weights; offsets in bytes."""
     whole, each = joint.geometry, phases(joint)
     c, o = whole.per_group[0], whole.per_group[1] // len(each)
     p = panels(o, size)
@@ -50,7 +51,7 @@ def lay(joint: Joint, kernel: Ints, size: int) -> Laid:
     chunk_offsets: list[int] = []
     at = tap_at = from_at = chunk = 0
     for i, (phase, g) in enumerate(zip(joint.phases, each, strict=True)):
-        ranges = [range(n)[taps] for n, taps in zip(kernel, phase.taps, strict=True)]
+        ranges = [range(n)[taps] for n, taps in zip(joint.kernel, phase.taps, strict=True)]
         all_taps.append(tuple(product(*ranges)))
         merged, chunk_taps, depth = tasks.chunks(three_axes(g.kernel, 1), dilation(g), c)
         rows = g.taps // merged
@@ -87,13 +88,13 @@ def dilation(g: ConvGeometry) -> Ints:
 
 
 @lru_cache(maxsize=1024)
-def weight_launch(joint: Joint, shape: Ints, strides: Ints, dtype: np.dtype) -> tuple[Bringing, int]:
+def weight_launch(joint: Joint, strides: Ints, dtype: np.dtype) -> tuple[Bringing, int]:
     """The launch that brings weights in order, and the bytes from the first of `w` to the lowest that it reads."""
-    size, groups, c = dtype.itemsize, joint.geometry.groups, shape[1]
-    laid, o = lay(joint, shape[2:], size), shape[0] // groups
+    size, groups, (c, outputs) = dtype.itemsize, joint.geometry.groups, joint.geometry.per_group
+    laid, o = lay(joint, size), outputs // len(joint.phases)
     offsets = _steps(laid, strides)
     lowest, order = min(offsets), sorted(offsets)
-    run = total(shape[2:])
+    run = total(joint.kernel)
     common = {
         "w_g": o * strides[0], "w_o": strides[0], "w_c": strides[1], "channels": c, "w_group": laid.elements * size,
         "scratch_step": SPARE_BYTES,
@@ -159,8 +160,8 @@ class Cut:
 
 
 @lru_cache(maxsize=1024)
-def _cut(joint: Joint, kernel: Ints, size: int, packs: bool, staged_row: int, fresh: bool, workers: int) -> Cut:
-    whole, each, laid = joint.geometry, phases(joint), lay(joint, kernel, size)
+def _cut(joint: Joint, size: int, packs: bool, staged_row: int, fresh: bool, workers: int) -> Cut:
+    whole, each, laid = joint.geometry, phases(joint), lay(joint, size)
     lows = tuple(three_axes(tuple(lo for lo, _ in g.padding), 0) for g in each)
     sizes = tuple(three_axes(g.out_shape, 1) for g in each)
     low = tuple(max(axis) for axis in zip(*lows, strict=True))
@@ -183,11 +184,11 @@ def _cut(joint: Joint, kernel: Ints, size: int, packs: bool, staged_row: int, fr
 
 @lru_cache(maxsize=1024)
 def forward_launch(
-    joint: Joint, kernel: Ints, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype, workers: int
+    joint: Joint, x_strides: Ints, y_strides: Ints, w_strides: Ints | None, dtype: np.dtype, workers: int
 ) -> Launch:
     """The launch that computes all phases from x and writes them to their places; with `w_strides`, from fresh weights."""
     size, whole, each = dtype.itemsize, joint.geometry, phases(joint)
-    laid, groups, n, c = lay(joint, kernel, size), whole.groups, whole.batch, whole.per_group[0]
+    laid, groups, n, c = lay(joint, size), whole.groups, whole.batch, whole.per_group[0]
     p, o = laid.p, whole.per_group[1] // len(each)
     inputs, steps = three_axes(whole.in_shape, 1), three_axes(x_strides[2:], 0)
     row = c * size
@@ -198,7 +199,7 @@ def forward_launch(
     count, width = len(laid.records), p.lanes * size
     staged_row = 0 if direct else p.columns * width
     fresh = w_strides is not None
-    at = _cut(joint, kernel, size, packs, staged_row, fresh, workers)
+    at = _cut(joint, size, packs, staged_row, fresh, workers)
     low, lows, sizes, boxes, counts, cuts = at.low, at.lows, at.sizes, at.boxes, at.counts, at.cuts
     box = tuple(b - 1 + r for b, r in zip(boxes, at.reach, strict=True))
     within = (box[1] * box[2] * row, box[2] * row, row) if packs else steps
@@ -259,12 +260,12 @@ def forward_launch(
 
 
 @lru_cache(maxsize=4096)
-def borrows(joint: Joint, shape: Ints, strides: Ints, size: int, workers: int) -> bool:
+def borrows(joint: Joint, strides: Ints, size: int, workers: int) -> bool:
     """Whether a kernel that brings the caller's weights in order as it goes is faster than one more launch."""
     if strides[1] != size and strides[0] != size:
         return False
-    laid, groups = lay(joint, shape[2:], size), joint.geometry.groups
-    at = _cut(joint, shape[2:], size, True, 0, True, workers)
+    laid, groups = lay(joint, size), joint.geometry.groups
+    at = _cut(joint, size, True, 0, True, workers)
     vectors = groups * laid.elements * size // vector_bytes()
     each = COPY_CYCLES if strides[0] == size else TRANSPOSE_CYCLES
     times = joint.geometry.batch * total(at.counts) * at.cuts

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..build import inner
-from ..emit import Vectors, word
+from ..emit import Vectors, prefetch, word
 from ..packing import CLOSE, apart, turned
 
 
 def planes(v: Vectors) -> Any:
     """pack_planes(to, ...): a box of x as planes, every row of a plane `pitch` elements, zeros outside of x."""
     size, lanes, width = v.size, v.lanes, v.width
-    copy, clear, copy_one, copy_span = v.copy, v.clear, v.copy_one, v.copy_span
+    copy, clear, clear_first, copy_one, copy_span = v.copy, v.clear, v.clear_first, v.copy_one, v.copy_span
     turn, (apart2, apart3, apart4) = turned(v, few=True), (apart(v, m) for m in CLOSE)
 
     @inner
@@ -38,6 +38,11 @@ def planes(v: Vectors) -> Any:
                 copy_one(at + q * size, source + q * step)
 
     @inner
+    def clear_run(at: int, count: int) -> None:
+        for q in range(0, count, lanes):
+            clear_first(at + q * size, count - q)
+
+    @inner
     def pack_planes(
         to: int, to_c: int, plane: int, pitch: int, rows: int, tail: int, x: int, step_c: int, step_d: int, step_h: int,
         step_w: int, channels: int, in_d: int, in_h: int, in_w: int, low_d: int, low_h: int, low_w: int, stride_h: int,
@@ -45,13 +50,12 @@ def planes(v: Vectors) -> Any:
     ) -> None:  # fmt: skip
         """`count` planes of each channel, `plane` bytes apart; `parts` says of each where in the box from (-low) on it begins.
 
-        Behind the last one `tail` zeros follow, and zeros are all gaps.
+        Behind the last one `tail` zeros follow, and zeros are all gaps. Rows are written in the order in which they lie, as
+        the last vector of one may reach into the next.
         """
         step = stride_w * step_w
         together = channels if step_c == size and step != size else 1
         end = to + channels * to_c
-        for at in range(to, end, width):
-            clear(at)
         for c in range(0, channels, together):
             for i in range(count):
                 d, top, left = (
@@ -59,22 +63,36 @@ def planes(v: Vectors) -> Any:
                     word(parts, 3 * i + 1) - low_h,
                     word(parts, 3 * i + 2) - low_w,
                 )
-                first = max(0, (stride_w - 1 - left) // stride_w)
-                stop = min(pitch, (in_w - left + stride_w - 1) // stride_w)
-                for r in range(rows if 0 <= d < in_d and first < stop else 0):
+                first, stop = max(0, -left), min(pitch, in_w - left)
+                if stride_w > 1:  # divisions take as long as a short row
+                    first = max(0, (stride_w - 1 - left) // stride_w)
+                    stop = min(pitch, (in_w - left + stride_w - 1) // stride_w)
+                for r in range(rows):
                     h = top + r * stride_h
-                    if not 0 <= h < in_h:
-                        continue
                     row = to + c * to_c + i * plane + r * pitch * size
+                    whole = pitch
+                    if i == count - 1 and r == rows - 1:  # to the end of the channel
+                        whole = (to_c - i * plane) // size - r * pitch
+                    if not (0 <= d < in_d and first < stop and 0 <= h < in_h):
+                        for k in range(together):
+                            clear_run(row + k * to_c, whole)
+                        continue
                     source = x + c * step_c + d * step_d + h * step_h + left * step_w
                     if step != size:
                         pack_row(row + first * size, to_c, source + first * step, step_c, step, together, stop - first)
+                        for k in range(together):
+                            clear_run(row + k * to_c, first)
+                            clear_run(row + k * to_c + stop * size, whole - stop)
                         continue
                     for p in range(first // lanes * lanes, stop, lanes):
+                        prefetch(source + p * size + step_c)  # hardware does not see where the next channel lies
                         if p >= first and p + lanes <= stop:
                             copy(row + p * size, source + p * size)
-                        else:  # what lies behind in this row is zero, and the next ones are not there yet
+                        else:
                             copy_span(row + p * size, source + p * size, first - p, stop - p)
+                    written = (stop + lanes - 1) // lanes * lanes
+                    clear_run(row, first // lanes * lanes)
+                    clear_run(row + written * size, whole - written)
         for i in range(0, tail, width):
             clear(end + i)
 
