@@ -88,7 +88,7 @@ def test_operands_from_memory_are_brought_ahead(channels_last: bool, where_input
     x, grad = np.empty(g.x_shape, np.float32), np.empty(g.y_shape, np.float32)
     if channels_last:
         x, grad = (np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1) for a in (x, grad))
-    launches, *_ = outer_launch.plan(g, x.strides, grad.strides, np.empty(g.w_shape, "f4").strides, np.dtype("f4"))
+    launches, *_ = outer_launch.plan(g, x.strides, grad.strides, np.empty(g.w_shape, "f4").strides, np.dtype("f4"), 2)
     ahead = catalogue.kernel("products", "both_ahead", "f4").address
     for launch in launches:
         words = launch.multiply
@@ -254,7 +254,7 @@ def test_scratch_and_sums_stay_within_what_is_promised() -> None:
         for dtype in (np.dtype("f4"), np.dtype("f8")):
             x, y = np.empty(g.x_shape, dtype), np.empty(g.y_shape, dtype)
             launches, fixed, each = outer_launch.plan(
-                g, x.strides, y.strides, np.empty(g.w_shape, dtype).strides, dtype
+                g, x.strides, y.strides, np.empty(g.w_shape, dtype).strides, dtype, 2
             )
             assert fixed + 2 * each <= outer_launch.workspace(g, dtype)
             for launch in launches:

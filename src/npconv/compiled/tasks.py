@@ -104,7 +104,7 @@ def split(
     # as many for each thread, and no more: every box reads the weights again, and every part of its panels packs it again
     made = count(boxes)
     if tasks_of_a_box * made < MANY * workers:
-        wanted = next(n for n in range(made, made + workers) if _enough(tasks_of_a_box * n, workers, again))
+        wanted = next(n for n in range(made, made + workers) if enough(tasks_of_a_box * n, workers, again))
         for axis, least in LEAST:
             along = ceil_div(outputs[axis], boxes[axis])
             pieces = min(ceil_div(wanted * along, count(boxes)), 2 * along * total(boxes) // FEW_PIXELS)
@@ -115,7 +115,7 @@ def split(
     return even, *shares(images * count(list(even)), costs or (1,) * p.count, workers, most_cuts, packs or fresh)
 
 
-def _enough(made: int, workers: int, any_share: bool) -> bool:
+def enough(made: int, workers: int, any_share: bool = False) -> bool:
     """Whether so many tasks give all threads about the same, or with `any_share` something."""
     return made >= workers and (any_share or ceil_div(made, workers) * workers <= UNEVEN * made)
 

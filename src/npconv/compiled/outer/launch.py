@@ -14,13 +14,16 @@ from .. import catalogue, threads
 from ..calls import Words
 from ..chains import FIRST, OUT, SCRATCH, SECOND, Chain, Link
 from ..panels import LINE, SPARE, from_memory, steps_ahead, tile_rows, vector_bytes, whole_lines
+from ..tasks import enough
 from .arrange import arrange, shape, sums
 from .layout import SKEW
 
 #: Register tiles in one task at most, which share the panel in the second-level cache; and what is enough for that.
 TILES, FEW_TILES = 16, 4
-#: Tasks below which pixels, then rows, are cut finer, so that all threads have work to the end.
-TASKS = 32
+#: Tasks below which pixels, then rows, are cut finer, so that all threads have work to the end. Parts of the pixels have
+#: sums of their own, to be added up: there are fewer, but as many as a second-level cache asks for, which should hold
+#: so many bytes of both operands for all tasks that read them.
+TASKS, FEW_TASKS, PART_BYTES = 32, 16, 3 << 19
 #: Arithmetic that is worth a task of its own.
 TASK_FLOPS = 250_000
 #: Packed bytes of one chunk of images; and its pixels at least, so that the gradient is not rewritten too often.
@@ -57,7 +60,7 @@ def bind(
 
     x (N, C, *in) and g (N, O, *out) lie in any memory layout.
     """
-    launches, fixed, each = plan(geometry, x_strides, g_strides, out_strides, dtype)
+    launches, fixed, each = plan(geometry, x_strides, g_strides, out_strides, dtype, workers)
     links = []
     for launch in launches:
         a, b = (FIRST, launch.x_begin), (SECOND, launch.g_begin)
@@ -97,8 +100,9 @@ def workspace(geometry: ConvGeometry, dtype: np.dtype) -> int:
         each = channels // part.groups
         packed += part.groups * (part.batch * pixels * (each + lanes) * dtype.itemsize + each * SKEW)
     runs = [(True, part.kernel[-1])] if part.rank else []
-    cuts = [Cut.of(part, dtype, *way) for way in ((False, 1), (True, 1), *runs)]
-    return packed + max(cut.scratch * (cut.tasks if cut.parts > 1 else threads.current()) for cut in cuts) + 256
+    workers = threads.current()
+    cuts = [Cut.of(part, dtype, workers, *way) for way in ((False, 1), (True, 1), *runs)]
+    return packed + max(cut.scratch * (cut.tasks if cut.parts > 1 else workers) for cut in cuts) + 256
 
 
 @dataclass(frozen=True)
@@ -112,16 +116,20 @@ class Cut:
     scratch: int  # bytes of the sums of one task
 
     @classmethod
-    def of(cls, geometry: ConvGeometry, dtype: np.dtype, swapped: bool, run: int = 1) -> Cut:
-        """Parts follow from the sizes alone, as the order of the sums depends on them; then there may be more blocks."""
+    def of(cls, geometry: ConvGeometry, dtype: np.dtype, workers: int, swapped: bool, run: int = 1) -> Cut:
+        """Parts follow from the sizes alone, as the order of the sums depends on them; blocks are as many as threads need."""
         usual, rows, _ = shape(geometry, dtype, False)
         tiles = ceil_div(rows, tile_rows(usual.columns))
         wanted = max(1, min(TASKS, 2 * geometry.macs // TASK_FLOPS))
-        parts = min(ceil_div(wanted, usual.count * geometry.groups * ceil_div(tiles, FEW_TILES)), sums(geometry))
+        read = (total(geometry.x_shape) + total(geometry.y_shape)) * dtype.itemsize // geometry.groups
+        fewer = min(wanted, FEW_TASKS)
+        parts = ceil_div(fewer, usual.count * geometry.groups * ceil_div(tiles, FEW_TILES))
+        parts = min(max(parts, ceil_div(read, PART_BYTES)), sums(geometry))
         panels, rows, _ = shape(geometry, dtype, swapped, run)
         others = panels.count * geometry.groups * (geometry.taps // run if swapped else 1)
         tiles = ceil_div(rows, tile_rows(panels.columns))
-        blocks = max(ceil_div(tiles, TILES), min(tiles, ceil_div(wanted, others * parts)))
+        fewest, most = ceil_div(tiles, TILES), min(tiles, ceil_div(wanted, others * parts))
+        blocks = next((n for n in range(fewest, most) if enough(others * parts * n, workers)), max(fewest, most))
         block_rows = ceil_div(tiles, blocks) * tile_rows(panels.columns)
         blocks = ceil_div(rows, block_rows)
         pitch = panels.columns * panels.lanes * dtype.itemsize
@@ -130,7 +138,7 @@ class Cut:
 
 @lru_cache(maxsize=1024)
 def plan(
-    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype
+    geometry: ConvGeometry, x_strides: Ints, g_strides: Ints, out_strides: Ints, dtype: np.dtype, workers: int
 ) -> tuple[tuple[Launch, ...], int, int]:
     """The launches that compute the weight gradient, chunk by chunk; the bytes they need, and for each thread."""
     if not total(geometry.y_shape) or not total(geometry.w_shape):
@@ -140,7 +148,7 @@ def plan(
     for image, start, part in _chunks(geometry, dtype):
         x_begin = image * x_strides[0]
         g_begin = image * g_strides[0] + sum(a * step for a, step in zip(start, g_strides[2:], strict=True))
-        found.append(_launch(part, x_strides, g_strides, out_strides, dtype, x_begin, g_begin, streams))
+        found.append(_launch(part, x_strides, g_strides, out_strides, dtype, workers, x_begin, g_begin, streams))
     fixed = 128 + max(sum(one.places[:2]) + one.places[2] * one.tasks * (not one.per_thread) for one in found)
     return tuple(found), fixed, max(one.places[2] * one.per_thread for one in found)
 
@@ -168,6 +176,7 @@ def _launch(
     g_strides: Ints,
     out_strides: Ints,
     dtype: np.dtype,
+    workers: int,
     x_begin: int,
     g_begin: int,
     streams: bool,
@@ -175,7 +184,7 @@ def _launch(
     size = dtype.itemsize
     way = arrange(geometry, x_strides, g_strides, out_strides, dtype)
     panels, a, b, walk = way.panels, way.a, way.b, way.walk
-    cut = Cut.of(geometry, dtype, way.swapped, way.run)
+    cut = Cut.of(geometry, dtype, workers, way.swapped, way.run)
     blocks, block_rows = cut.blocks, cut.block_rows
     row_count, groups = len(way.places), geometry.groups
     pitch = panels.columns * panels.lanes * size
