@@ -34,7 +34,8 @@ def micro_kernel(
       the rest of them come.
     - "rows": this too (one vector leaves no register for it), and the line at `far`, in the next step at `far_step` more,
       and so again in every batch item.
-    - "beside": what lies `far` bytes behind these columns, in the first batch item.
+    - "beside": what lies `far` bytes behind these columns, a vector in each step: of as many tiles as there are columns each
+      brings one, or the first would wait for all of them.
     - "both": `far` bytes behind the element of the last row, and `far_step` bytes behind the columns.
 
     Source: Georganas et al. (2020), "Harnessing deep learning via a single building block", IPDPS.
@@ -69,8 +70,7 @@ def micro_kernel(
             fetch(b, line)
             line = b.add(line, far_step)
         elif ahead == "beside":
-            for j in range(NV):
-                fetch(b, b.add(column, far), j * v.width)
+            fetch(b, b.add(column, b.add(far, turn)))
         elif ahead == "both":
             fetch(b, b.add(b.add(rows[-1], row_at), far))
             for j in range(NV):

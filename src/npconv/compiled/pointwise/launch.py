@@ -16,9 +16,8 @@ from ..panels import LINE, SPARE, TILE_ROWS, WAY, panels, vector_bytes, whole_li
 FILLED, VECTORS, IMAGES = 0.8, 2, 4
 #: Bytes of weights above which they must lie side by side from channel to channel, or there must be so many pixels.
 SCATTERED_BYTES, MANY_PIXELS = 128 << 10, 512
-#: Register tiles that bring the next panel ahead; and from how many on a panel is copied whose vectors lie across cache
-#: lines, or meet in a set of it.
-BRINGING, PACKING = 3, 16
+#: Register tiles from which on a panel is copied whose vectors lie across cache lines, or meet in a set of it.
+PACKING = 16
 
 
 @lru_cache(maxsize=4096)
@@ -89,7 +88,7 @@ def plan(
         "tiles": tiles, "tall": tall, "w_group": w_group, "w_c": w_c, "last_outputs": last_outputs, "last_w_c": last_w_c,
         "bias_group": p.count * p.columns * lanes * size, "packs": int(packs),
         "product": catalogue.kernel("products", "across", f"f{size}").address,
-        "bringing": BRINGING * tall,
+        "bringing": widest * tall,
         "scratch_step": whole_lines(depth * widest * vector_bytes()) + LINE,
     }  # fmt: skip
     words = Words(catalogue.kernel("pointwise", "forward", f"f{size}"), values, arrays)
