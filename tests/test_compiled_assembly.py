@@ -40,7 +40,7 @@ STACK = re.compile(r"[xyz]mm.*(\(%rsp|(Spill|Reload)$)|\(%rsp.*[xyz]mm")
 def text(family: str, dtype: str, cpu: str) -> str:
     target = Target(cpu, "", TARGETS[cpu])
     module = importlib.import_module(f"npconv.compiled.{catalogue.FAMILIES[family]}")
-    return assembly(module.kernels(dtype, target), target)
+    return assembly(module.kernels(dtype, target), target, family in catalogue.UNROLLED)
 
 
 def inner_loops(source: str) -> dict[str, list[str]]:

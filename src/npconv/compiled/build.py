@@ -208,7 +208,7 @@ def _without_collection() -> Iterator[None]:
 Kernels = Mapping[str, Callable[..., Any] | Part]
 
 
-def linked(kernels: Kernels, target: Target) -> Any:
+def linked(kernels: Kernels, target: Target, unrolled: bool) -> Any:
     """The optimized LLVM module of these kernels, of which only the entry points can be seen from outside."""
     module, optimizer = llvm.parse_assembly(""), machine(target)
     seen: list[Any] = []  # themselves, not their addresses, which others have when these are gone
@@ -227,21 +227,22 @@ def linked(kernels: Kernels, target: Target) -> Any:
     module.triple, module.data_layout = optimizer.triple, str(optimizer.target_data)
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = False  # vectors are explicit; left alone, LLVM makes scatters of strided copies
+    tuning.loop_unrolling = unrolled
     passes = llvm.create_pass_builder(optimizer, tuning)
     passes.getModulePassManager().run(module, passes)
     return module
 
 
-def compile_family(kernels: Kernels, target: Target) -> tuple[bytes, tuple[str, ...]]:
+def compile_family(kernels: Kernels, target: Target, unrolled: bool = False) -> tuple[bytes, tuple[str, ...]]:
     """The object file of these kernels for `target`, and the symbols of the parts that it calls and has not."""
-    module = linked(kernels, target)
+    module = linked(kernels, target, unrolled)
     absent = (function.name for function in module.functions if function.is_declaration)
     parts = tuple(name for name in absent if name.startswith(OURS))
     return machine(target).emit_object(module), parts
 
 
-def assembly(kernels: Kernels, target: Target) -> str:
+def assembly(kernels: Kernels, target: Target, unrolled: bool = False) -> str:
     """The same as text, to be read, with LLVM's remarks on loops and spills."""
     writer = machine(target)
     writer.set_asm_verbosity(True)
-    return writer.emit_assembly(linked(kernels, target))
+    return writer.emit_assembly(linked(kernels, target, unrolled))

@@ -44,6 +44,8 @@ FAMILIES = {
     "interleave": "interleave",
     "peak": "peak",
 }
+#: Those of which LLVM unrolls loops: of transforms, and of averages, whose registers it then knows better how to use.
+UNROLLED = frozenset({"fourier", "norms"})
 #: The first Numba whose LLVM has opaque pointers only.
 OLDEST = (0, 62)
 INSTALL = "compiled kernels need numba: pip install 'npconv[fast]'"
@@ -174,7 +176,7 @@ def _object(family: str, name: str, dtype: str) -> tuple[tuple[str, ...], tuple[
     from .target import host, symbol
 
     kernel = functions(family, dtype)[name]
-    body, parts = compile_family({symbol(family, name, dtype): kernel}, host())
+    body, parts = compile_family({symbol(family, name, dtype): kernel}, host(), family in UNROLLED)
     arguments = argument_names(kernel)
     store.write(at, f"{' '.join(arguments)}\n{' '.join(parts)}\n".encode() + body)
     return arguments, parts, body

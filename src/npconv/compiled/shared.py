@@ -21,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from .ahead import KINDS, TABLE, Kind, checksum, key
-from .catalogue import FAMILIES, dtypes
+from .catalogue import FAMILIES, UNROLLED, dtypes
 from .target import HERE, symbol
 
 #: What an object may take from the process that loads it.
@@ -52,7 +52,8 @@ def compile_part(kind: str, family: str, dtype: str) -> tuple[bytes, dict[str, s
     (target,) = (each.target for each in KINDS if each.name == kind)
     kernels = importlib.import_module(f".{FAMILIES[family]}", __package__).kernels(dtype, target)
     table = {key(family, name, dtype): " ".join(argument_names(kernel)) for name, kernel in kernels.items()}
-    body, _ = compile_family({symbol(family, name, dtype): kernel for name, kernel in kernels.items()}, target)
+    symbols = {symbol(family, name, dtype): kernel for name, kernel in kernels.items()}
+    body, _ = compile_family(symbols, target, family in UNROLLED)
     return body, table
 
 

@@ -73,26 +73,27 @@ def planes(v: Vectors) -> Any:
                     whole = pitch
                     if i == count - 1 and r == rows - 1:  # to the end of the channel
                         whole = (to_c - i * plane) // size - r * pitch
-                    if not (0 <= d < in_d and first < stop and 0 <= h < in_h):
-                        for k in range(together):
-                            clear_run(row + k * to_c, whole)
-                        continue
-                    source = x + c * step_c + d * step_d + h * step_h + left * step_w
-                    if step != size:
-                        pack_row(row + first * size, to_c, source + first * step, step_c, step, together, stop - first)
-                        for k in range(together):
-                            clear_run(row + k * to_c, first)
-                            clear_run(row + k * to_c + stop * size, whole - stop)
-                        continue
-                    for p in range(first // lanes * lanes, stop, lanes):
-                        prefetch(source + p * size + step_c)  # hardware does not see where the next channel lies
-                        if p >= first and p + lanes <= stop:
-                            copy(row + p * size, source + p * size)
+                    begins, ends = 0, 0  # what is written of it
+                    if 0 <= d < in_d and first < stop and 0 <= h < in_h:
+                        begins, ends = first, stop
+                        source = x + c * step_c + d * step_d + h * step_h + left * step_w
+                        if step != size:
+                            pack_row(
+                                row + first * size, to_c, source + first * step, step_c, step, together, stop - first
+                            )
                         else:
-                            copy_span(row + p * size, source + p * size, first - p, stop - p)
-                    written = (stop + lanes - 1) // lanes * lanes
-                    clear_run(row, first // lanes * lanes)
-                    clear_run(row + written * size, whole - written)
+                            begins, ends = first // lanes * lanes, (stop + lanes - 1) // lanes * lanes
+                            for p in range(begins, stop, lanes):
+                                prefetch(
+                                    source + p * size + step_c
+                                )  # hardware does not see where the next channel lies
+                                if p >= first and p + lanes <= stop:
+                                    copy(row + p * size, source + p * size)
+                                else:
+                                    copy_span(row + p * size, source + p * size, first - p, stop - p)
+                    for k in range(together):
+                        clear_run(row + k * to_c, begins)
+                        clear_run(row + k * to_c + ends * size, whole - ends)
         for i in range(0, tail, width):
             clear(end + i)
 
