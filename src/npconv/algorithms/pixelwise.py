@@ -24,6 +24,9 @@ from .base import FAR, SCATTERED, Cost, ErrorBound, Multiplying, elements, scatt
 #: Output channels of a group, at most, in vectors, and never less than a register tile has: more fill the lanes of a matrix
 #: product.
 MOST_VECTORS = 1.25
+#: Bytes of outputs above which writing them costs as much again: rows of all of them come at once, each into a line that is
+#: far away, where others write a pixel at a time.
+FAR_BYTES = 16 << 20
 #: What a task costs besides, a row that is packed or written, and an element of it, in floating-point operations.
 TASK_FLOPS, ROW_FLOPS, MOVE_FLOPS = 29_000, 840, 24
 
@@ -69,6 +72,8 @@ class Pixelwise(Multiplying):
             return Cost(0, 0, 1, 0, engine="pixelwise")
         padded, weights, outputs = elements(geometry)
         moved = (padded + outputs + SCATTERED * scattered(geometry, size)) * size
+        if outputs * size > FAR_BYTES:
+            moved += outputs * size
         tasks, rows, packed = moves(geometry, size, workers)
         work = flops(geometry, size, workers) + TASK_FLOPS * tasks + ROW_FLOPS * rows + MOVE_FLOPS * (packed + outputs)
         brought = Cost(0, 3 * weights * size, 0 if borrows(geometry, size, workers) else 1, 0, engine="pixelwise")

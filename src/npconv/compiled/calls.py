@@ -23,7 +23,7 @@ Held = TypeVar("Held")
 OFFSET = object.__basicsize__
 _WORD_AT = ctypes.c_int64.from_address
 #: Bytes that wait for the next call at most, and in how many pieces: touching fresh pages can cost as much as a layer.
-KEPT, PIECES = 64 << 20, 24
+KEPT, PIECES = 96 << 20, 24
 #: How much larger than needed a piece may be.
 SLACK = 1 << 20
 #: In how many places memory that threads share is by turns, and how many bytes at most: more of them leave the caches
