@@ -156,7 +156,7 @@ def test_what_has_no_joint_convolution():
 @needs_numba
 def test_the_price_decides_and_explain_tells():
     """Few channels fill no vector part by part; many do, and then parts are one launch, unless another is asked for."""
-    few = npconv.explain((1, 3, 112, 112), (64, 3, 7, 7), stride=2, padding=3, direction="input_grad")
+    few = npconv.explain((1, 1, 112, 112), (64, 1, 7, 7), stride=2, padding=3, direction="input_grad")
     many = npconv.explain((1, 512, 14, 14), (512, 512, 3, 3), stride=2, padding=1, direction="input_grad")
     gemm = npconv.explain(
         (1, 128, 56, 56), (128, 128, 3, 3), stride=2, padding=1, direction="input_grad", algorithm="direct"

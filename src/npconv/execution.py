@@ -194,7 +194,7 @@ class Joined(Step):
         return super().workspace(dtype) + (total(self.largest.y_shape) + total(self.geometry.w_shape)) * dtype.itemsize
 
     def prepare(self, w: np.ndarray, dtype: np.dtype, once: bool = False) -> Any:
-        return super().prepare(joining.weights(self.joint, self.joined(w), dtype), dtype, once)
+        return super().prepare(joining.weights(self.joint, w, dtype), dtype, once)
 
     def with_bias(self, prepared: Any, bias: np.ndarray) -> Any:
         return super().with_bias(prepared, self._each(bias))
@@ -212,9 +212,7 @@ class Joined(Step):
         def first(steps: Ints, strides: Ints) -> Bound | None:
             return self.algorithm.lend(steps, self.geometry, x_strides, strides, dtype)
 
-        if self.tile is not None or len(w_strides) != self.geometry.rank + 2:  # groups are an axis of their own
-            return None
-        return joining.chained(self.joint, first, w_strides, out_strides, dtype)
+        return None if self.tile is not None else joining.chained(self.joint, first, w_strides, out_strides, dtype)
 
     def in_lanes(self, bias: np.ndarray) -> np.ndarray:
         return super().in_lanes(self._each(bias))

@@ -56,11 +56,18 @@ class Laid:
         return self.steps[2:]
 
 
+def weight_steps(joint: Joint, strides: Ints) -> Ints:
+    """Bytes from one group of the weights of the whole, output, input and tap to the next; groups may be an axis of their own."""
+    apart = len(strides) > joint.geometry.rank + 2
+    return strides if apart else (joint.geometry.per_group[1] // len(joint.phases) * strides[0], *strides)
+
+
 def lay(joint: Joint, w_strides: Ints, size: int) -> Laid:
     """Whichever of O and C/G is closer together in `w` comes last in memory: then both are read and written in runs."""
     g, count = joint.geometry, len(joint.phases)
     (per_in, per_out), taps = (g.per_group[0], g.per_group[1] // count), g.kernel
-    turned = abs(w_strides[0]) < abs(w_strides[1])
+    _, step_o, step_c, *_ = weight_steps(joint, w_strides)
+    turned = abs(step_o) < abs(step_c)
     order = (per_in, *taps, g.groups, count, per_out) if turned else (*taps, g.groups, count, per_out, per_in)
     steps = [size * total(order[i + 1 :]) for i in range(len(order))]
     if turned:
@@ -82,22 +89,17 @@ def weights(joint: Joint, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
     else:
         count, per_out = len(joint.phases), g.per_group[1] // len(joint.phases)
         found = np.lib.stride_tricks.as_strided(held, (g.groups, count, per_out, *g.w_shape[1:]), laid.steps)
-        given = w.reshape(g.groups, per_out, *w.shape[1:])
+        given = w.reshape(g.groups, per_out, *g.w_shape[1:2], *w.shape[-g.rank :])
         for i, phase in enumerate(joint.phases):
             taps = given[(..., *phase.taps)]
             found[(slice(None), i, ..., *(slice(n) for n in taps.shape[3:]))] = taps
     return np.lib.stride_tricks.as_strided(held, g.w_shape, laid.strides)
 
 
-def sweeps(joint: Joint, w_strides: Ints, size: int) -> bool:
-    """Whether weights that lie so are brought in order for all phases in one sweep, where each is computed for itself."""
-    near, far = abs(w_strides[0]), abs(w_strides[1])
-    return joint.geometry.groups == 1 and size < near < far
-
-
 def apart(joint: Joint, w: np.ndarray, dtype: np.dtype) -> list[np.ndarray] | None:
     """The weights of every phase, brought in order in one sweep; None where they lie well enough."""
-    if not sweeps(joint, w.strides, w.itemsize) or w.dtype != dtype or not _compiled(w):
+    near, far = abs(w.strides[0]), abs(w.strides[1])
+    if joint.geometry.groups > 1 or not w.itemsize < near < far or w.dtype != dtype or not _compiled(w):
         return None
     found, per = weights(joint, w, dtype), w.shape[0]
     kernels = [phase.geometry.kernel for phase in joint.phases if phase.geometry is not None]
@@ -113,24 +115,24 @@ def _compiled(array: np.ndarray) -> bool:
 def bringing(joint: Joint, strides: Ints, dtype: np.dtype) -> Plan:
     """The launch that writes weights of these strides as `lay` says, but for zeros."""
     size, (channels, outputs), groups = dtype.itemsize, joint.geometry.per_group, joint.geometry.groups
-    per, step_g = outputs // len(joint.phases), outputs // len(joint.phases) * strides[0]
+    per, (step_g, step_o, step_c, *steps) = outputs // len(joint.phases), weight_steps(joint, strides)
     to_g, to_phase, to_o, to_c, *to_taps = lay(joint, strides, size).steps
     places = []
     for i, phase in enumerate(joint.phases):
         ranges = [range(n)[taps] for n, taps in zip(joint.kernel, phase.taps, strict=True)]
         for at in np.ndindex(*map(len, ranges)):
-            source = sum(r[t] * s for r, t, s in zip(ranges, at, strides[2:], strict=True))
+            source = sum(r[t] * s for r, t, s in zip(ranges, at, steps, strict=True))
             places.append((source, i * to_phase + sum(t * s for t, s in zip(at, to_taps, strict=True))))
     places.sort()
     flops = COPY_FLOPS * groups * per * channels * len(places)
     if to_o > size:  # input channels side by side
         table = np.array([(g * step_g + a, g * to_g + b, per, channels) for g in range(groups) for a, b in places])
-        steps = {"from_p": strides[0], "from_c": strides[1], "to_p": to_o, "to_c": to_c}
-        words = Words(catalogue.kernel("interleave", "copy_boxes", f"f{size}"), steps, {"table": table})
+        moves = {"from_p": step_o, "from_c": step_c, "to_p": to_o, "to_c": to_c}
+        words = Words(catalogue.kernel("interleave", "copy_boxes", f"f{size}"), moves, {"table": table})
         return Plan(words, len(table), ceil_div(len(table), 64), flops)
     values = {
-        "taps": len(places), "outputs": per, "channels": channels, "step_g": step_g, "step_o": strides[0],
-        "step_c": strides[1], "to_g": to_g, "to_c": to_c, "scratch_step": SQUARE,
+        "taps": len(places), "outputs": per, "channels": channels, "step_g": step_g, "step_o": step_o,
+        "step_c": step_c, "to_g": to_g, "to_c": to_c, "scratch_step": SQUARE,
         "run": int(all(source == places[0][0] + t * size for t, (source, _) in enumerate(places))),
     }  # fmt: skip
     words = Words(catalogue.kernel("interleave", "turn", f"f{size}"), values, {"places": np.array(places, np.int64)})
