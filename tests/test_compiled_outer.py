@@ -314,3 +314,29 @@ def test_what_a_narrow_panel_and_a_crowded_set_cost() -> None:
     assert not way(16, 32, 112).swapped
     assert way(256, 1024, 14).b.bytes > 0
     assert way(64, 64, 56).b.bytes == 0
+
+
+def layer(c: int, o: int, size: int) -> ConvGeometry:
+    return ConvGeometry(1, c, o, (size, size), (1, 1), (1, 1), (1, 1), ((0, 0),) * 2, (1, 1))
+
+
+@pytest.mark.parametrize("g", [layer(64, 384, 14), layer(384, 64, 14), layer(512, 512, 7), layer(96, 576, 14)])
+def test_tasks_are_as_many_as_threads_need(g: ConvGeometry) -> None:
+    """All threads have about the same, of few large tasks; the sums and their order are those of any number of threads."""
+    parts = set()
+    for swapped in (False, True):
+        for workers in (1, 2, 3, 4, 7):
+            cut = outer_launch.Cut.of(g, np.dtype("f4"), workers, swapped)
+            rounds = -(-cut.tasks // workers)
+            assert rounds * workers <= 1.1 * cut.tasks or cut.tasks >= outer_launch.TASKS
+            assert cut.blocks == 1 or workers > 1 or cut.block_rows >= outer_launch.TILES
+            parts.add(cut.parts)
+    assert parts == {1}  # both operands are near, and one sum for each task will do
+
+
+def test_parts_are_as_large_as_a_cache_holds() -> None:
+    g = ConvGeometry(1, 16, 16, (16, 64, 64), (3, 3, 3), (1, 1, 1), (1, 1, 1), ((1, 1),) * 3, (1, 1, 1))
+    read = 4 * (16 + 16) * 16 * 64 * 64
+    for workers in (1, 2, 5):
+        cut = outer_launch.Cut.of(g, np.dtype("f4"), workers, False)
+        assert read / cut.parts <= outer_launch.PART_BYTES < 2 * read
