@@ -51,11 +51,8 @@ class Part(Bound):
     def __init__(self, of: Bound, w_at: int, y_at: int, elements: int, dtype: np.dtype) -> None:
         super().__init__(of.words, of.blocks, of.flops + CLEAR_FLOPS * elements, of.scratch, **of.fixed)
         self.of, self.w_at, self.y_at = of, w_at, y_at
-        self.source, self.boxes, self.clearing = (
-            address(zeros(RUN, dtype)),
-            ceil_div(elements, RUN),
-            _clearing(elements, dtype),
-        )
+        self.source, self.boxes = address(zeros(RUN, dtype)), ceil_div(elements, RUN)
+        self.clearing = _clearing(elements, dtype)
 
     @property
     def looks(self) -> bool:

@@ -126,7 +126,9 @@ def bringing(joint: Joint, strides: Ints, dtype: np.dtype) -> Plan:
     places.sort()
     flops = COPY_FLOPS * groups * per * channels * len(places)
     if to_o > size:  # input channels side by side
-        table = np.array([(g * step_g + a, g * to_g + b, per, channels) for g in range(groups) for a, b in places])
+        table = np.array(
+            [(g * step_g + a, g * to_g + b, per, channels) for g in range(groups) for a, b in places], np.int64
+        )
         moves = {"from_p": step_o, "from_c": step_c, "to_p": to_o, "to_c": to_c}
         words = Words(catalogue.kernel("interleave", "copy_boxes", f"f{size}"), moves, {"table": table})
         return Plan(words, len(table), ceil_div(len(table), 64), flops)

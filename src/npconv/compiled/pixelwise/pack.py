@@ -50,7 +50,8 @@ def planes(v: Vectors) -> Any:
     ) -> None:  # fmt: skip
         """`count` planes of each channel, `plane` bytes apart; `parts` says of each where in the box from (-low) on it begins.
 
-        Behind the last one `tail` zeros follow, and zeros are all gaps. Rows are written in the order in which they lie, as
+        Behind the last one `tail` zeros follow, and zeros are all gaps. While a row of one channel is copied, that of the next
+        is brought into the cache: hardware does not see where it lies. Rows are written in the order in which they lie, as
         the last vector of one may reach into the next.
         """
         step = stride_w * step_w
@@ -84,9 +85,7 @@ def planes(v: Vectors) -> Any:
                         else:
                             begins, ends = first // lanes * lanes, (stop + lanes - 1) // lanes * lanes
                             for p in range(begins, stop, lanes):
-                                prefetch(
-                                    source + p * size + step_c
-                                )  # hardware does not see where the next channel lies
+                                prefetch(source + p * size + step_c)
                                 if p >= first and p + lanes <= stop:
                                     copy(row + p * size, source + p * size)
                                 else:
