@@ -260,3 +260,18 @@ def test_a_bias_goes_to_all_that_strides_take_apart(name: str, layout: str) -> N
         found = npconv.conv_transpose(g, w, bias, **how, output_size=sizes)
         by_channel = bias if layout == "channels_last" else bias.reshape(-1, *(1,) * len(sizes))
         assert np.allclose(found, plain + by_channel, rtol=0, atol=1e-4 * np.abs(plain).max())
+
+
+def test_where_there_is_no_short_way_nobody_prepares_weights_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros beside the phases of several groups, whose weights are copied first."""
+    rng, seen = np.random.default_rng(0), []
+    g, w = rng.standard_normal((1, 64, 10), np.float32), rng.standard_normal((64, 32, 2), np.float32)
+    prepare = execution.Step.prepare
+    monkeypatch.setattr(execution.Step, "prepare", lambda *given, **how: (seen.append(1), prepare(*given, **how))[1])
+    options = {"input_shape": (1, 64, 49), "stride": 5, "groups": 2}
+    right = npconv.conv_input_grad(g, w, **options, algorithm="direct")
+    for _ in range(3):
+        seen.clear()
+        found = npconv.conv_input_grad(g, w, **options, algorithm="blocked")
+        assert len(seen) == 1
+        assert np.allclose(found, right, rtol=0, atol=1e-4 * np.abs(right).max())

@@ -13,9 +13,10 @@ import numpy as np
 
 from .compiled import catalogue, threads
 from .compiled.calls import Bound, Words, address, aligned
+from .compiled.panels import weight_steps
 from .geometry import Ints, ceil_div, total
 from .phases import Joint
-from .records import dataclass
+from .records import dataclass, replace
 
 #: Pixels and channels of one box: a thread's share is many boxes, and a box some microseconds.
 PIXELS, CHANNELS = 128, 32
@@ -56,17 +57,11 @@ class Laid:
         return self.steps[2:]
 
 
-def weight_steps(joint: Joint, strides: Ints) -> Ints:
-    """Bytes from one group of the weights of the whole, output, input and tap to the next; groups may be an axis of their own."""
-    apart = len(strides) > joint.geometry.rank + 2
-    return strides if apart else (joint.geometry.per_group[1] // len(joint.phases) * strides[0], *strides)
-
-
 def lay(joint: Joint, w_strides: Ints, size: int) -> Laid:
     """Whichever of O and C/G is closer together in `w` comes last in memory: then both are read and written in runs."""
     g, count = joint.geometry, len(joint.phases)
     (per_in, per_out), taps = (g.per_group[0], g.per_group[1] // count), g.kernel
-    _, step_o, step_c, *_ = weight_steps(joint, w_strides)
+    _, step_o, step_c, *_ = weight_steps(w_strides, replace(g, out_channels=g.out_channels // count))
     turned = abs(step_o) < abs(step_c)
     order = (per_in, *taps, g.groups, count, per_out) if turned else (*taps, g.groups, count, per_out, per_in)
     steps = [size * total(order[i + 1 :]) for i in range(len(order))]
@@ -115,7 +110,8 @@ def _compiled(array: np.ndarray) -> bool:
 def bringing(joint: Joint, strides: Ints, dtype: np.dtype) -> Plan:
     """The launch that writes weights of these strides as `lay` says, but for zeros."""
     size, (channels, outputs), groups = dtype.itemsize, joint.geometry.per_group, joint.geometry.groups
-    per, (step_g, step_o, step_c, *steps) = outputs // len(joint.phases), weight_steps(joint, strides)
+    one = replace(joint.geometry, out_channels=joint.geometry.out_channels // len(joint.phases))
+    per, (step_g, step_o, step_c, *steps) = outputs // len(joint.phases), weight_steps(strides, one)
     to_g, to_phase, to_o, to_c, *to_taps = lay(joint, strides, size).steps
     places = []
     for i, phase in enumerate(joint.phases):

@@ -73,6 +73,8 @@ class Single:
                     return lent.run_with(address(x), address(y), address(w))
                 lanes = self.step.in_lanes(bias.astype(self.dtype))
                 return lent.run_with(address(x), address(y), address(w), address(lanes))
+        if self.rest:
+            return None
         prepared = self.step.prepare(w, self.dtype, once=True)
         if bias is not None:
             prepared = self.step.with_bias(prepared, bias.astype(self.dtype))
