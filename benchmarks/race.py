@@ -18,14 +18,13 @@ from typing import Any
 from .cores import shared
 from .machine import Others
 from .rows import Row
+from .worker import SLOW
 
 THREAD_VARIABLES = ("OMP", "OPENBLAS", "MKL", "NPCONV", "NUMBA")
 #: glibc gives freed memory back and maps it anew, which can cost more than a layer. Nobody pays that here.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 #: Candidates this much slower than their library's best, as probed, stay with the probe's times.
 HOPELESS = 1.4
-#: A first call of so many seconds is the probe.
-SLOW = 1.0
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,8 @@ def turns(lanes: list[Lane], settings: Settings) -> dict[str, str]:
     for lane in lanes:
         lane.times = [] if lane.first < SLOW else [lane.first]
         lane.quickest, lane.crowded = min(lane.times, default=math.inf), False
-    run([lane for lane in lanes if not lane.times], settings.seconds / 4, 30)
+    for _ in range(2):  # the first call of a lane whose turn it is finds the caches full of what others left there
+        run([lane for lane in lanes if not lane.times or lane.quickest < SLOW], settings.seconds / 8, 30)
     racing = contenders([lane for lane in lanes if lane.worker.name not in dead])
     for lane in racing:
         if lane.quickest < settings.seconds:

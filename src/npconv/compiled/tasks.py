@@ -12,6 +12,9 @@ from .panels import CACHE_BYTES, FAR_CACHE, SPARE, SUMMED, Panels, tile_rows, ve
 #: Bytes of one packed box: it should stay in the second-level cache with a panel of weights. Every box reads the weights
 #: again: where they come from afar, it may fill most of that cache together with its outputs.
 BOX_BYTES, FULL_BYTES = 192 << 10, CACHE_BYTES * 3 // 4 if FAR_CACHE else 0
+#: Bytes of the outputs of a box whose sums have no more than so many products: they are written faster than they come into
+#: the cache, and each panel writes pieces of them.
+WRITTEN_BYTES, SHORT = CACHE_BYTES * 3 // 16, 32
 #: How much larger they are where each brings the weights in order for itself.
 FRESH_BOXES = 2 if FAR_CACHE else 4
 #: Bytes of weights that the last cache holds: more come from memory once for every box, which had better be large.
@@ -84,6 +87,7 @@ def split(
     if panel * p.count > WEIGHT_BYTES:
         most = max(most, panel)
     again = fresh and total(outputs) < BRINGING_PIXELS * workers  # bringing weights in order again would take long
+    short = not staged and taps * pixel * p.lanes <= SHORT * vector_bytes()
     boxes, tasks_of_a_box = list(outputs), images * (p.count if again else 1)
 
     def held(shape: list[int]) -> int:
@@ -92,8 +96,8 @@ def split(
         return max(pixel * (covered if packs else min(covered, total(shape) * taps)), staged * total(shape))
 
     def large(shape: list[int]) -> bool:
-        bytes_of_x = held(shape)
-        return bytes_of_x > most and bytes_of_x + total(shape) * p.vectors * vector_bytes() > FULL_BYTES
+        bytes_of_x, bytes_of_y = held(shape), total(shape) * p.vectors * vector_bytes()
+        return (bytes_of_x > most and bytes_of_x + bytes_of_y > FULL_BYTES) or (short and bytes_of_y > WRITTEN_BYTES)
 
     def count(shape: list[int]) -> int:
         return total([ceil_div(m, b) for m, b in zip(outputs, shape, strict=True)])
