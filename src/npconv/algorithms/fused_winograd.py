@@ -38,6 +38,8 @@ GRADIENT, ALONE = 3, 1.3
 TRANSFORMED = 1.3
 #: Fetching a weight on its own, for a tile of few taps, takes the time of this many floating-point operations.
 GATHER_FLOPS = 400
+#: What a group of one image takes besides, in floating-point operations; of a weight gradient, half as long as a launch.
+GROUP_FLOPS = 350_000
 #: How often inputs and outputs count that dilation takes apart: neighbours in memory belong to different images.
 APART = 4
 #: What transformed weights in the last cache cost, read in long runs, beside those that come from memory.
@@ -124,7 +126,7 @@ class FusedWinograd(Multiplying):
             moved = transformed + GRADIENT * total(geometry.w_shape) * size
             work = int(winograd_grad_launch.flops(geometry, self.n, size) * (ALONE if c.n_h == 1 else 1))
             room = winograd_grad_launch.workspace(geometry, self.n, size, threads.current())
-            return Cost(work, moved, 3 * geometry.groups, room, engine="winograd_grad")
+            return Cost(work, moved, 2 + ceil_div(geometry.groups, 2), room, engine="winograd_grad")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
         kept = weights * size
         brought = Cost(0, 2 * kept, 2, 0, engine="winograd")
@@ -136,7 +138,8 @@ class FusedWinograd(Multiplying):
             brought = replace(brought, flops=brought.flops + GATHER_FLOPS * total(geometry.w_shape))
         often = APART if max(geometry.dilation, default=1) > 1 else 1
         moved = often * (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(kept)
-        return Cost(int(2 * c.lanes * c.work), moved, 1, kept + scratch, engine="winograd", preparation=brought)
+        work = int(2 * c.lanes * c.work) + (GROUP_FLOPS * geometry.groups * geometry.batch if geometry.groups > 1 else 0)
+        return Cost(work, moved, 1, kept + scratch, engine="winograd", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
         w, workers = np.asarray(w, dtype), threads.current()

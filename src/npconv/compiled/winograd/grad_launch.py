@@ -44,6 +44,8 @@ FORTH, BACK = 9.5, 10.5
 START = 3
 #: Vector multiplications in the time that a vector takes from the cache of another processor; and operations up to which one
 #: thread may work alone, without a look for Ctrl-C, some hundredths of a second.
+#: Bundles of parts for each thread.
+BUNDLES = 4
 HANDED, ALONE_FLOPS = 40 if FAR_CACHE else 15, 1e10
 
 
@@ -211,10 +213,10 @@ def bind(
         each = [_links(part, geometry, n, strides, dtype, more, workers) for part in whole(geometry)]
         return Chain([link for links, _ in each for link in links], each[0][1], workers)
     batch, chains, room = layout(geometry, n, size).batch, [], 0
-    for part in parts:
-        links, held = _links(part, geometry, n, strides, dtype, more, 1, batch, room)
-        chains.append(links)
-        room += held
+    for bundle in _bundles(parts, workers):
+        found = [_links(part, geometry, n, strides, dtype, more, 1, batch, room) for part in bundle]
+        chains.append([link for links, _ in found for link in links])
+        room += max(held for _, held in found)
     return Shares(chains, room, workers)
 
 
@@ -269,6 +271,12 @@ def shares(geometry: ConvGeometry, n: int, itemsize: int, workers: int) -> list[
     return [Part(group, *row, *lane) for group in range(geometry.groups) for row in rows for lane in lanes_of]
 
 
+def _bundles(parts: list[Part], workers: int) -> list[list[Part]]:
+    """Parts that one thread computes one after the other, in the same scratch, which stays in its cache."""
+    count = min(len(parts), BUNDLES * workers)
+    return [parts[len(parts) * i // count : len(parts) * (i + 1) // count] for i in range(count)]
+
+
 def _of(part: Part, geometry: ConvGeometry) -> ConvGeometry:
     """The problem of a part."""
     return replace(geometry, in_channels=part.channels, out_channels=part.outputs, groups=1)
@@ -280,7 +288,9 @@ def workspace(geometry: ConvGeometry, n: int, itemsize: int, workers: int) -> in
     positions = cut(geometry, n, itemsize).positions
     if not parts:
         return sum(at.bytes(positions, workers))
-    return sum(sum(layout(_of(part, geometry), n, itemsize, at.batch).bytes(positions, 1)) for part in parts)
+    bundles = _bundles(parts, workers)
+    held = [[layout(_of(part, geometry), n, itemsize, at.batch).bytes(positions, 1) for part in each] for each in bundles]
+    return sum(max(map(sum, each)) for each in held)
 
 
 def _links(
