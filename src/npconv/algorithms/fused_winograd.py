@@ -138,7 +138,9 @@ class FusedWinograd(Multiplying):
             brought = replace(brought, flops=brought.flops + GATHER_FLOPS * total(geometry.w_shape))
         often = APART if max(geometry.dilation, default=1) > 1 else 1
         moved = often * (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(kept)
-        work = int(2 * c.lanes * c.work) + (GROUP_FLOPS * geometry.groups * geometry.batch if geometry.groups > 1 else 0)
+        work = int(2 * c.lanes * c.work) + (
+            GROUP_FLOPS * geometry.groups * geometry.batch if geometry.groups > 1 else 0
+        )
         return Cost(work, moved, 1, kept + scratch, engine="winograd", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..geometry import Ints
 from ..records import dataclass
-from .calls import Placed, Words, _count, _pop, address, aligned, shared
+from .calls import Placed, Words, _count, _give, _pop, _take, address, aligned, shared
 from .catalogue import Kernel, kernel
 from .panels import LINE, whole_lines
 from .threads import NATIVE, SERIAL_FLOPS, run
@@ -172,6 +172,7 @@ class Chain:
     def __init__(self, links: Sequence[Link], scratch: int, workers: int) -> None:
         self.links, self.scratch, self.workers, self.bytes = links, scratch, workers, 0
         self.flops = sum(link.flops for link in links)
+        self.handed = workers > 1  # what one thread writes to scratch another reads
         self.spare: list[Filled] = []
 
     def fresh(self) -> Filled:
@@ -182,21 +183,22 @@ class Chain:
         _count(self)
         return found
 
-    def room(self) -> np.ndarray:
-        """Memory for one call."""
-        return shared(self.scratch)
-
     def together(self, begins: list[int]) -> Steps | Apart | None:
         """All links, whose words begin there, as one launch; None: each is one."""
-        if not NATIVE or len(self.links) == 1 or not SERIAL_FLOPS <= self.flops < ONE_LAUNCH:
+        if len(self.links) == 1 or self.flops >= ONE_LAUNCH:
             return None
-        each = zip(self.links, begins, strict=True)
+        each = list(zip(self.links, begins, strict=True))
+        if self.workers == 1 or self.flops < SERIAL_FLOPS:
+            return Apart([[(of.words.kernel.address, begin, of.blocks) for of, begin in each]])
+        if not NATIVE:
+            return None
         return Steps([(of.words.kernel, begin, of.blocks, of.flops, of.grain) for of, begin in each])
 
     def run(self, first: int, second: int, out: int) -> None:
         """Run them on what is at these addresses."""
-        room, held = self.room(), _pop(self.spare) or self.fresh()
-        held.fill((first, second, out, address(room)))
+        room = shared(self.scratch) if self.handed else _take(self.scratch + LINE)
+        held = _pop(self.spare) or self.fresh()
+        held.fill((first, second, out, whole_lines(address(room))))
         if held.joint is not None:
             held.joint.run(self.workers, self.flops)
         else:
@@ -206,6 +208,8 @@ class Chain:
                 run(link.words.kernel, address(words), link.blocks, link.flops, link.grain)
                 at += len(words)
         self.spare.append(held)
+        if not self.handed:
+            _give(room)
 
 
 class Shares(Chain):
@@ -221,9 +225,7 @@ class Shares(Chain):
     def __init__(self, chains: Sequence[Sequence[Link]], scratch: int, workers: int) -> None:
         super().__init__([link for chain in chains for link in chain], scratch, workers)
         self.lengths = [len(chain) for chain in chains]
-
-    def room(self) -> np.ndarray:
-        return aligned(self.scratch)  # it stays in the caches of the threads
+        self.handed = False  # it stays in the caches of the threads
 
     def together(self, begins: list[int]) -> Apart:
         """All of them as one launch."""

@@ -141,6 +141,11 @@ def tile_rows(columns: int) -> int:
     return TILE_ROWS[vector_bytes()][columns - 1]
 
 
+def tall_from(columns: int, tall: int) -> int:
+    """Rows left from which on one more tall tile takes less time than short ones, of which those of one vector wait for sums."""
+    return (2 * REST if columns == 1 else tall - REST) + 1
+
+
 def from_memory(size: int) -> bool:
     """Whether so many bytes are read from memory, so that what comes next had better be brought into the cache ahead."""
     return size > AHEAD_BYTES

@@ -7,7 +7,7 @@ from typing import Any
 from .emit import Vectors, i64
 from .flow import Bodies, stepped
 from .micro_kernel import micro_kernel
-from .panels import HALVED, REST
+from .panels import HALVED, REST, tall_from
 from .parts import Part, cases, invoke, shared
 from .target import Target
 
@@ -77,7 +77,10 @@ def _walk(b: Any, arguments: list[Any], v: Vectors, columns: int, kind: dict[str
         return [b.sub(left, i64(height)), b.add(rows, i64(8 * height)), b.add(c_rows, i64(8 * height)), far, turn, at]
 
     state = [pixels, rows, c_rows, far, i64(0), bias]
-    state = stepped(b, state, tall - REST + 1, lambda state, _: tile(state, tall))
+    # runs of rows across may end before their tables do: a tile must not reach into the next run
+    state = stepped(
+        b, state, tall - REST + 1 if across else tall_from(columns, tall), lambda state, _: tile(state, tall)
+    )
     stepped(b, state, 1, lambda state, _: tile(state, REST))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, three_axes, total
 from ...records import dataclass
-from ..panels import REST, SUMMED, Panels, collide, tile_rows
+from ..panels import REST, SUMMED, Panels, collide, tall_from, tile_rows
 from ..panels import panels as lay
 from .layout import Laid, Source, flat_operand, lanes_operand, rows_operand
 
@@ -137,7 +137,7 @@ def _tiles(rows: int, columns: int) -> int:
     """Vector multiplications that take as long as the register tiles of one panel."""
     tall = tile_rows(columns)
     left = rows % tall
-    short = tall * columns if left > tall - REST else ceil_div(left, REST) * max(REST * columns, LATENCY)
+    short = tall * columns if left >= tall_from(columns, tall) else ceil_div(left, REST) * max(REST * columns, LATENCY)
     return rows // tall * tall * columns + short
 
 

@@ -289,7 +289,9 @@ def workspace(geometry: ConvGeometry, n: int, itemsize: int, workers: int) -> in
     if not parts:
         return sum(at.bytes(positions, workers))
     bundles = _bundles(parts, workers)
-    held = [[layout(_of(part, geometry), n, itemsize, at.batch).bytes(positions, 1) for part in each] for each in bundles]
+    held = [
+        [layout(_of(part, geometry), n, itemsize, at.batch).bytes(positions, 1) for part in each] for each in bundles
+    ]
     return sum(max(map(sum, each)) for each in held)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, strided_parts, total
 from ...records import dataclass
 from .. import catalogue
-from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, tile_rows, vector_bytes, widest
+from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, tall_from, tile_rows, vector_bytes, widest
 
 #: F(m, r). Transformed inputs n = m + r - 1 decide the transform of x.
 FORMS = ((2, 3), (4, 3), (3, 2), (2, 5), (5, 2))
@@ -258,7 +258,7 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
         """Time of the longest thread in vector multiplications, roughly, by the tiles of a run and how many parts it has."""
         panels = ceil_div(vectors, columns)
         last = vectors - columns * (panels - 1)
-        tall, tall_last = tile_rows(columns), tile_rows(last)
+        tall = tile_rows(columns)
         wide, wide_last = NARROW[columns] * columns * (panels - 1), NARROW[last] * last
         weights = positions * a.direct * c * vectors * (TRANSFORM if late else width / STREAM)
         largest = {}  # of so many parts, as a share of all vectors
@@ -272,7 +272,7 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
                 lengths.add(share)
         for per in lengths:
             runs, rows = ceil_div(tiles, per), per * depths
-            multiplied = wide * _padded(rows, tall) + wide_last * _padded(rows, tall_last)
+            multiplied = wide * _padded(rows, columns) + wide_last * _padded(rows, last)
             read = forth * positions * per * slices * in_vectors
             work = positions * multiplied * (products + 4 * taps * pieces) + back * positions * rows * vectors
             transformed = positions * per * slices * c * itemsize
@@ -314,10 +314,11 @@ def position_taps(a: Axes, n_h: int, n_w: int) -> list[list[int]]:
     ]
 
 
-def _padded(rows: int, tall: int) -> int:
-    """The rows that register tiles compute to cover `rows`."""
+def _padded(rows: int, columns: int) -> int:
+    """The rows that register tiles of so many vectors compute to cover `rows`."""
+    tall = tile_rows(columns)
     left = rows % tall
-    return rows - left + (tall if left > tall - REST else ceil_div(left, REST) * REST)
+    return rows - left + (tall if left >= tall_from(columns, tall) else ceil_div(left, REST) * REST)
 
 
 @lru_cache(maxsize=4096)
