@@ -17,7 +17,7 @@ from npconv.algorithms.base import input_grad_weights
 from npconv.algorithms.channelwise import ChannelwisePhases
 from npconv.compiled import catalogue, threads
 from npconv.compiled.calls import address
-from npconv.compiled.channelwise import phases
+from npconv.compiled.channelwise import launch, phases
 from npconv.compiled.channelwise.launch import plan, plan_gradient
 from npconv.compiled.channelwise.sizes import BELOW, BESIDE, NOTHING
 from npconv.compiled.panels import registers, vector_bytes
@@ -141,10 +141,16 @@ def test_random_problems_in_any_layout_and_on_any_number_of_threads(seed: int, d
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "expected"), [(9, 1, BESIDE), (20, 1, BELOW), (28, 2, BELOW), (10, 2, BESIDE)]
+    ("size", "stride", "expected", "far"),
+    [(9, 1, BESIDE, False), (20, 1, BELOW, True), (28, 2, BELOW, False), (10, 2, BESIDE, False)],
 )
-def test_squares_bring_what_comes_from_memory(size: int, stride: int, expected: int, where_inputs_lie: str) -> None:
-    """The rows below, or where an image is no wider than two squares what the next vectors read; the forward pass rows alone."""
+def test_squares_bring_what_comes_from_memory(
+    size: int, stride: int, expected: int, far: bool, where_inputs_lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows below, or where an image is no wider than two squares what the next vectors read; the forward pass rows alone.
+
+    Where caches are far, that one leaves short rows and strides to hardware.
+    """
     if registers(vector_bytes()) != 32:
         pytest.skip("there are squares where there are 32 registers")
     one, pads = (1, 1), ((1, 1), (1, 1))
@@ -152,10 +158,14 @@ def test_squares_bring_what_comes_from_memory(size: int, stride: int, expected: 
     x, y = (np.moveaxis(np.empty((s[0], *s[2:], s[1]), np.float32), -1, 1) for s in (g.x_shape, g.y_shape))
     w = np.empty(g.w_shape, np.float32)
     gradient = plan_gradient(g, x.strides, y.strides, w.strides, w.dtype).parts.words
-    forward = plan(g, x.strides, y.strides, None, w.dtype).words
     comes = where_inputs_lie == "from memory"
     assert gradient.words[gradient.at["ahead"]] == (expected if comes else NOTHING)
-    assert forward.words[forward.at["ahead"]] == int(comes)
+    for caches in (False, True):
+        monkeypatch.setattr(launch, "FAR_CACHE", caches)
+        plan.cache_clear()
+        forward = plan(g, x.strides, y.strides, None, w.dtype).words
+        assert forward.words[forward.at["ahead"]] == int(comes and (far or not caches))
+    plan.cache_clear()
 
 
 @pytest.mark.usefixtures("where_inputs_lie")

@@ -16,7 +16,7 @@ from .. import catalogue
 from ..bringing import Bringing
 from ..calls import Launch, Words
 from ..chains import FIRST, OUT, SCRATCH, SECOND, Chain, Link
-from ..panels import CHUNK, LINE, from_memory, registers, vector_bytes, whole_lines
+from ..panels import CHUNK, FAR_CACHE, LINE, from_memory, registers, vector_bytes, whole_lines
 from .sizes import BELOW, BESIDE, FRAME_WORDS, NOTHING, WIDE, Tile, gradient_square, gradient_tiles, tiles
 
 #: Blocks that a call is cut into, at most and roughly, so that all threads have work to the end.
@@ -32,6 +32,8 @@ TILE_PIXELS = 7
 #: Taps from which on inputs are packed that could be read in place, where tiles slide: each is read so often that those of a
 #: vector had better lie close together, with zeros around them.
 MANY_TAPS = 20
+#: Outputs of a row from which on rows below are brought ahead where caches are far.
+LONG_ROW = 20
 #: Sums in memory that a slab of the weight gradient adds up, at most and roughly, before the parts meet: no chain is long.
 ADDED = 64
 #: Pixels of such a slab, and of a span of a row, however long it is.
@@ -160,6 +162,13 @@ class Axes:
         return band
 
 
+def _ahead(stride: int, width: int, x_bytes: int) -> bool:
+    """Whether square tiles bring ahead what the rows below read; where caches are far, hardware is the better at most of it."""
+    return from_memory(x_bytes // max(1, stride) ** 2) and (
+        stride > 0 if not FAR_CACHE else stride == 1 and width >= LONG_ROW
+    )
+
+
 @lru_cache(maxsize=4096)
 def plan(
     geometry: ConvGeometry, x_strides: Ints, y_strides: Ints, steps: Ints | None, dtype: np.dtype,
@@ -222,7 +231,7 @@ def plan(
         "y_batch_step": y_strides[0], "step_o": y_strides[1], "chunk_rows": many if square else chunk_rows,
         "chunk_taps": chunk_taps, "packs": int(packs), "repeat": of.repeat, "stages": int(stages), "gaps": int(gaps),
         "packed_at": packed_at, "staged_at": staged_at, "table_at": table_at,
-        "ahead": int(not packs and stride > 0 and from_memory(x_bytes // max(1, stride) ** 2)),
+        "ahead": int(not packs and _ahead(stride, width, x_bytes)),
         "scratch_step": fresh_at + whole_lines(fresh) + 64, "fresh": int(bool(steps)), "fresh_at": fresh_at,
         "w_step_g": step_g, "w_step_o": step_o, "w_step_c": step_c,
         **axes.words(band, step=three_axes(x_strides[2:], 0), y_step=y_steps),
