@@ -462,3 +462,16 @@ def test_sums_of_up_to_192_products_are_not_cut_and_longer_ones_at_128() -> None
         _, taps, depth = tasks.chunks(kernel, once, channels)
         whole = channels * np.prod(kernel)
         assert taps * depth <= (192 if whole <= 192 else 128), (kernel, channels)
+
+
+def test_outputs_of_short_sums_stay_in_the_cache() -> None:
+    """Ten products and five hundred outputs: boxes whose outputs a cache holds; with longer sums, or on the way, as they were."""
+
+    def written(terms: int, staged: int) -> int:
+        p = panels(512, 4)
+        box, _, _ = tasks.split((1, 1, 100_000), (1, 1, terms), (1, 1, 5), terms, 4, 1, p, False, staged, False, 1)
+        return box[2] * p.vectors * vector_bytes()
+
+    assert written(10, 0) <= tasks.WRITTEN_BYTES < 3 * written(10, 0)
+    assert written(tasks.SHORT + 1, 0) > tasks.WRITTEN_BYTES
+    assert tasks.split((1, 1, 20), (1, 1, 10), (1, 1, 5), 10, 4, 1, panels(512, 4), False, 0, False, 1)[0] == (1, 1, 20)

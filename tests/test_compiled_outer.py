@@ -292,6 +292,23 @@ def test_the_launches_of_a_gradient_are_one_or_several(algorithm: str, monkeypat
     assert algorithm != "blocked" or min(counts[:3]) > 1
 
 
+@pytest.mark.parametrize("outputs", range(1, 19))
+def test_rows_that_no_tall_tile_fills(outputs: int) -> None:
+    """Few outputs of few channels: rows of one vector, of which tiles compute more than there are."""
+    rng = np.random.default_rng(outputs)
+    x, grad = rng.standard_normal((2, 3, 9, 40)).astype("f4"), rng.standard_normal((2, outputs, 9, 40)).astype("f4")
+    g = ConvGeometry(2, 3, outputs, (9, 40), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    shifted = np.pad(x.astype("f8"), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    right = np.empty(g.w_shape)
+    for i, j in np.ndindex(3, 3):
+        right[:, :, i, j] = np.einsum("nohw,nchw->oc", grad.astype("f8"), shifted[:, :, i : i + 9, j : j + 40])
+    last = lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)  # noqa: E731
+    for a, b in ((x, grad), (last(x), last(grad)), (x, last(grad))):
+        out = np.full(g.w_shape, np.nan, "f4")
+        named("blocked").write_weight_grad(a, b, g, out)
+        assert np.allclose(out, right, rtol=1e-5, atol=1e-4)
+
+
 def test_a_chain_knows_what_its_kernels_need() -> None:
     words = calls.Words(catalogue.kernel("outer", "pack", "f4"), {})
     chain = chains.Chain([chains.Link(words, 1, 0, {"a": (chains.FIRST, 0)}, {})], 0, 1)

@@ -310,6 +310,24 @@ def test_shares_are_all_of_it_once(name: str) -> None:
         assert (count == 1).all()
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+def test_groups_take_turns_in_the_scratch_of_one_thread(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty-two groups need no more memory than a few for each thread, and all of them are computed."""
+    monkeypatch.setattr(winograd_grad_launch, "HANDED", 40)
+    calls.forget()
+    g = geometry(1, 512, 512, (14, 14), (3, 3), groups=32)
+    strides = [np.empty(shape, "f4").strides for shape in (g.x_shape, g.y_shape, g.w_shape)]
+    with threads.num_threads(workers):
+        chain = winograd_grad_launch.bind(g, 6, *strides, np.dtype("f4"), False, workers)
+    parts = winograd_grad_launch.shares(g, 6, 4, workers)
+    bundles = winograd_grad_launch._bundles(parts, workers)
+    assert isinstance(chain, chains.Shares)
+    assert [part for bundle in bundles for part in bundle] == parts
+    assert len(bundles) == winograd_grad_launch.BUNDLES * workers
+    assert chain.scratch == winograd_grad_launch.workspace(g, 6, 4, workers)
+    assert chain.scratch * 2 < 32 * winograd_grad_launch.workspace(geometry(1, 16, 16, (14, 14), (3, 3)), 6, 4, 1)
+
+
 def test_work_of_a_long_time_is_not_shared_out_once_for_all() -> None:
     """Between the parts of a chain nobody looks for Ctrl-C."""
     small, large = geometry(1, 64, 64, (56, 56), (3, 3)), geometry(64, 256, 256, (112, 112), (3, 3))

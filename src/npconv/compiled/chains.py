@@ -196,7 +196,8 @@ class Chain:
 
     def run(self, first: int, second: int, out: int) -> None:
         """Run them on what is at these addresses."""
-        room = shared(self.scratch) if self.handed else _take(self.scratch + LINE)
+        lent = None if self.handed else _take(self.scratch + LINE)
+        room = shared(self.scratch) if lent is None else lent
         held = _pop(self.spare) or self.fresh()
         held.fill((first, second, out, whole_lines(address(room))))
         if held.joint is not None:
@@ -208,8 +209,8 @@ class Chain:
                 run(link.words.kernel, address(words), link.blocks, link.flops, link.grain)
                 at += len(words)
         self.spare.append(held)
-        if not self.handed:
-            _give(room)
+        if lent is not None:
+            _give(lent)
 
 
 class Shares(Chain):
