@@ -44,9 +44,9 @@ FORTH, BACK = 9.5, 10.5
 START = 3
 #: Vector multiplications in the time that a vector takes from the cache of another processor; and operations up to which one
 #: thread may work alone, without a look for Ctrl-C, some hundredths of a second.
+HANDED, ALONE_FLOPS = 40 if FAR_CACHE else 15, 1e10
 #: Bundles of parts for each thread.
 BUNDLES = 4
-HANDED, ALONE_FLOPS = 40 if FAR_CACHE else 15, 1e10
 
 
 @dataclass(frozen=True)
