@@ -31,15 +31,15 @@ def fingerprint(result: np.ndarray) -> tuple[float, float]:
     return float(magnitudes.mean(dtype=np.float64)), float(magnitudes.max())
 
 
-def first_seconds(call: Call) -> float:
-    """What the first call takes; a slow one may have compiled something, so then the second."""
+def first_call(call: Call) -> tuple[float, Any]:
+    """The seconds of the first call, and its result; a slow one may have compiled something, so then of the second."""
     for _ in range(2):
         started = time.perf_counter()
-        call()
+        result = call()
         seconds = time.perf_counter() - started
         if seconds < SLOW:
             break
-    return seconds
+    return seconds, result
 
 
 def build(peer: Any, row: Row, direction: str, skip: list[int]) -> Iterator[tuple[dict[str, Any], Call | None]]:
@@ -50,8 +50,7 @@ def build(peer: Any, row: Row, direction: str, skip: list[int]) -> Iterator[tupl
             continue
         try:
             call = make()
-            report["seconds"] = first_seconds(call)
-            result = call()
+            report["seconds"], result = first_call(call)
             report["fingerprint"] = fingerprint(peer.to_numpy(result))
             yield report, call
         except Exception as error:  # whatever a library raises belongs in the report

@@ -16,7 +16,7 @@ from .compiled.calls import Bound, Words, address, aligned
 from .compiled.panels import weight_steps
 from .geometry import Ints, ceil_div, total
 from .phases import Joint
-from .records import dataclass, replace
+from .records import dataclass
 
 #: Pixels and channels of one box: a thread's share is many boxes, and a box some microseconds.
 PIXELS, CHANNELS = 128, 32
@@ -60,8 +60,8 @@ class Laid:
 def lay(joint: Joint, w_strides: Ints, size: int) -> Laid:
     """Whichever of O and C/G is closer together in `w` comes last in memory: then both are read and written in runs."""
     g, count = joint.geometry, len(joint.phases)
-    (per_in, per_out), taps = (g.per_group[0], g.per_group[1] // count), g.kernel
-    _, step_o, step_c, *_ = weight_steps(w_strides, replace(g, out_channels=g.out_channels // count))
+    (per_in, per_out), taps = joint.one.per_group, g.kernel
+    _, step_o, step_c, *_ = weight_steps(w_strides, joint.one)
     turned = abs(step_o) < abs(step_c)
     order = (per_in, *taps, g.groups, count, per_out) if turned else (*taps, g.groups, count, per_out, per_in)
     steps = [size * total(order[i + 1 :]) for i in range(len(order))]
@@ -82,7 +82,7 @@ def weights(joint: Joint, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if w.dtype == dtype and _compiled(w):
         bringing(joint, w.strides, dtype).run(address(w), address(held))
     else:
-        count, per_out = len(joint.phases), g.per_group[1] // len(joint.phases)
+        count, per_out = len(joint.phases), joint.one.per_group[1]
         found = np.lib.stride_tricks.as_strided(held, (g.groups, count, per_out, *g.w_shape[1:]), laid.steps)
         given = w.reshape(g.groups, per_out, *g.w_shape[1:2], *w.shape[-g.rank :])
         for i, phase in enumerate(joint.phases):
@@ -109,9 +109,8 @@ def _compiled(array: np.ndarray) -> bool:
 @lru_cache(maxsize=256)
 def bringing(joint: Joint, strides: Ints, dtype: np.dtype) -> Plan:
     """The launch that writes weights of these strides as `lay` says, but for zeros."""
-    size, (channels, outputs), groups = dtype.itemsize, joint.geometry.per_group, joint.geometry.groups
-    one = replace(joint.geometry, out_channels=joint.geometry.out_channels // len(joint.phases))
-    per, (step_g, step_o, step_c, *steps) = outputs // len(joint.phases), weight_steps(strides, one)
+    size, (channels, per), groups = dtype.itemsize, joint.one.per_group, joint.one.groups
+    step_g, step_o, step_c, *steps = weight_steps(strides, joint.one)
     to_g, to_phase, to_o, to_c, *to_taps = lay(joint, strides, size).steps
     places = []
     for i, phase in enumerate(joint.phases):

@@ -23,6 +23,11 @@ class Joint:
     sizes: tuple[Ints, ...]
 
     @cached_property
+    def one(self) -> ConvGeometry:
+        """The same with the outputs of one phase."""
+        return replace(self.geometry, out_channels=self.geometry.out_channels // len(self.phases))
+
+    @cached_property
     def kernel(self) -> Ints:
         """The sizes of the kernel whose taps are theirs."""
         ends = [

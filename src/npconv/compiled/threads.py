@@ -23,7 +23,7 @@ from .panels import LINE, whole_lines
 #: Launches of fewer floating-point operations run on the caller's thread: sharing them costs more.
 SERIAL_FLOPS = 1_000_000
 #: Launches of one thread with fewer need no look for Ctrl-C on their way: they take some milliseconds.
-ALONE_FLOPS = 100_000_000
+UNWATCHED_FLOPS = 100_000_000
 #: From this many on a single launch is worth waking workers who sleep.
 WAKING_FLOPS = 16_000_000
 #: What `driver.launch` is told: (state, kernel, words, blocks, begin, grain, workers, whether it is large). Packing is the
@@ -227,7 +227,7 @@ def run(entry: Kernel, address: int, blocks: int, flops: float, grain: int = 1) 
     Every block must write what no other block of the launch reads or writes, and should take well under 0.1 s:
     between blocks, after 0.2 s, Python looks for Ctrl-C.
     """
-    if flops < SERIAL_FLOPS or (flops < ALONE_FLOPS and current() == 1):
+    if flops < SERIAL_FLOPS or (flops < UNWATCHED_FLOPS and current() == 1):
         _entry(entry.address)(0, blocks, 0, address)
         return
     if not NATIVE:

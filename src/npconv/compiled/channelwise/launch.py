@@ -164,9 +164,8 @@ class Axes:
 
 def _ahead(stride: int, width: int, x_bytes: int) -> bool:
     """Whether square tiles bring ahead what the rows below read; where caches are far, hardware is the better at most of it."""
-    return from_memory(x_bytes // max(1, stride) ** 2) and (
-        stride > 0 if not FAR_CACHE else stride == 1 and width >= LONG_ROW
-    )
+    slides = stride == 1 and width >= LONG_ROW if FAR_CACHE else stride > 0
+    return slides and from_memory(x_bytes // max(1, stride) ** 2)
 
 
 @lru_cache(maxsize=4096)
