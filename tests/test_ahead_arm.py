@@ -233,7 +233,7 @@ static void tally(int64_t lo, int64_t hi, int64_t thread, int64_t *words) {  /* 
 
 static void launch(kernel *run, int64_t *words, int64_t blocks, int64_t grain, int64_t workers, int64_t large) {
     int64_t order[8] = {(int64_t)state, (int64_t)run, (int64_t)words, blocks, 0, grain, workers, large};
-    while (order[4] < blocks) npconv_threads_launch_f4((int64_t)order, 0, 0, 0);
+    while (order[4] < order[3]) npconv_threads_launch_f4((int64_t)order, 0, 0, 0);
 }
 
 static void *work(void *unused) {

@@ -103,12 +103,18 @@ def tally():
 
 def counted(tally: catalogue.Kernel, blocks: int, grain: int, n: int, microseconds: float = 0) -> set[int]:
     """The threads that ran `blocks` blocks, after seeing that each block ran once."""
+    return set(shared_out(tally, blocks, grain, n, microseconds))
+
+
+def shared_out(tally: catalogue.Kernel, blocks: int, grain: int, n: int, microseconds: float = 0) -> list[int]:
+    """Which thread ran each of `blocks` blocks, after seeing that each ran once."""
     counts, who = np.zeros(blocks, np.int64), np.full(blocks, -1)
     words = np.array([counts.ctypes.data, who.ctypes.data, int(1000 * microseconds)])
     with threads.num_threads(n):
         threads.run(tally, words.ctypes.data, blocks, MANY, grain)
     np.testing.assert_array_equal(counts, 1)
-    return set(who.tolist())
+    found: list[int] = who.tolist()
+    return found
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
@@ -116,6 +122,17 @@ def test_every_block_runs_once(tally, n):
     for blocks in (0, 1, 2, 3, 10, 100):
         for grain in (1, 2, 7, 1000):
             assert counted(tally, blocks, grain, n) <= set(range(n))
+
+
+@pytest.mark.parametrize(("blocks", "grain"), [(60, 1), (61, 4), (59, 7)])
+def test_threads_work_towards_each_other(tally, blocks, grain):
+    """One begins at the front, one at the back, whole shares at a time: so each has the same blocks in every call."""
+    found = [shared_out(tally, blocks, grain, 2, 100) for _ in range(20)]
+    for each in found:
+        border = each.index(1) if 1 in each else blocks
+        assert each == [0] * border + [1] * (blocks - border)
+        assert border % grain == 0 or border == blocks
+    assert any(len(set(each)) == 2 for each in found)
 
 
 def test_workers_take_part_after_a_sleep_and_after_fewer_were_wanted(tally):

@@ -13,7 +13,7 @@ keeps off the processor of the last caller, and may be anywhere again once awake
 launches that follow each other more closely would have to wait.
 
 State, one word per cache line: the ticket (generation << 16 | workers inside; an odd generation is open), a sequence
-number to sleep on, how many sleep, the next block, then what to run: function, words, blocks, grain, how many may
+number to sleep on, how many sleep, the blocks taken, then what to run: function, words, blocks, grain, how many may
 help, a deadline; who came so far, which numbers the threads of a launch; the lock and the order to stop; when the last
 launch ended, and how many came in a row; at last the processor of the caller who woke others last.
 """
@@ -37,7 +37,7 @@ from .threads import STATE_BYTES
     TICKET,
     SEQUENCE,
     SLEEPERS,
-    NEXT,
+    TAKEN,
     FUNCTION,
     WORDS,
     BLOCKS,
@@ -70,6 +70,8 @@ NAP = 200_000
 #: Words of a set of processors: where there are more than this holds, sleepers sleep anywhere.
 SET = 16
 MONOTONIC = 1
+#: Shares of `grain` blocks taken from the back are counted in the upper half of a word, those from the front in the lower one.
+HALF, FRONT = 32, 0xFFFFFFFF
 
 
 @emitted(1, P)
@@ -138,15 +140,31 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     pause = x86_pause if target.architecture == "x86_64" else fence
 
     @inner
+    def claim(taken: int, shares: int, thread: int) -> int:
+        """The next share of a thread, of all that are not `taken`, or -1; every other thread begins at the back.
+
+        So each meets much the same blocks in every call, has what they read in its cache, and writes to lines that are
+        no neighbours of those that another writes at the time.
+        """
+        if thread & 1:
+            before = add(taken, 1 << HALF)
+            share = shares - 1 - (before >> HALF)
+            return share if share >= before & FRONT else -1
+        before = add(taken, 1)
+        share = before & FRONT
+        return share if share < shares - (before >> HALF) else -1
+
+    @inner
     def share(state: int, thread: int) -> None:
         """Claim and run blocks until none are left or time is up."""
         kernel, words, blocks = read(state + FUNCTION), read(state + WORDS), read(state + BLOCKS)
         grain, deadline = read(state + GRAIN), read(state + DEADLINE)
+        shares = (blocks + grain - 1) // grain
         while now() < deadline:
-            first = add(state + NEXT, grain)
-            if first >= blocks:
+            mine = claim(state + TAKEN, shares, thread)
+            if mine < 0:
                 break
-            call(kernel, first, min(blocks, first + grain), thread, words)
+            call(kernel, mine * grain, min(blocks, (mine + 1) * grain), thread, words)
 
     @inner
     def idle(ticket: int, seen: int) -> bool:
@@ -218,7 +236,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                 add(state + TICKET, -1)
 
     def launch(order: int, hi: int, thread: int) -> None:
-        """Run the blocks of an order, called like `worker`; its `begin` becomes what time did not allow, or `blocks`."""
+        """Run the blocks of an order, called like `worker`; from `begin` to `blocks` is left what time did not allow."""
         state, kernel, words, blocks = word(order, 0), word(order, 1), word(order, 2), word(order, 3)
         begin, grain, workers, large = word(order, 4), word(order, 5), word(order, 6), word(order, 7)
         started = now()
@@ -236,7 +254,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         write(state + GRAIN, grain)
         write(state + WANTED, workers)
         write(state + DEADLINE, deadline)
-        write(state + NEXT, begin)
+        write(state + TAKEN, begin // grain)
         write(state + CAME, 0)
         row = read(state + ROW) + 1 if started - read(state + ENDED) < AWAKE else 0
         write(state + ROW, row)
@@ -253,31 +271,35 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
             spins += 1
             if spins > SPINS:  # whoever is inside may be waiting for this processor
                 syscall(sched_yield, 0, 0, 0, 0)
-        write(order + 8 * 4, min(blocks, read(state + NEXT)))
+        taken = read(state + TAKEN)
+        shares = (blocks + grain - 1) // grain
+        write(order + 8 * 3, min(blocks, (shares - (taken >> HALF)) * grain))
+        write(order + 8 * 4, (taken & FRONT) * grain)
         write(state + ENDED, now())
         write(state + BUSY, 0)
 
     def sequence(lo: int, hi: int, thread: int, table: int, steps: int, counters: int) -> None:
         """Each of blocks lo..hi goes through all steps, after the others' blocks of each; none needs to come at all.
 
-        A step is a row of `table`: kernel, words, blocks, grain. Its two counters begin at 0: blocks claimed, and done.
+        A step is a row of `table`: kernel, words, blocks, grain. Its two counters begin at 0: shares taken, and blocks done.
         """
         for _ in range(lo, hi):
             for step in range(steps):
-                row, claimed = table + 32 * step, counters + 2 * LINE * step
+                row, taken = table + 32 * step, counters + 2 * LINE * step
                 kernel, words, blocks, grain = word(row, 0), word(row, 1), word(row, 2), word(row, 3)
-                done = claimed + LINE
-                first = add(claimed, grain)
-                while first < blocks:
-                    some = min(grain, blocks - first)
-                    call(kernel, first, first + some, thread, words)
-                    add(done, some)
-                    first = add(claimed, grain)
+                done = taken + LINE
+                shares = (blocks + grain - 1) // grain
+                mine = claim(taken, shares, thread)
+                while mine >= 0:
+                    first, end = mine * grain, min(blocks, (mine + 1) * grain)
+                    call(kernel, first, end, thread, words)
+                    add(done, end - first)
+                    mine = claim(taken, shares, thread)
                 spins = 0
                 while read(done) < blocks:
                     pause()
                     spins += 1
-                    if spins > SPINS:  # whoever has claimed a block may be waiting for this processor
+                    if spins > SPINS:  # whoever has taken a block may be waiting for this processor
                         syscall(sched_yield, 0, 0, 0, 0)
 
     def apart(lo: int, hi: int, thread: int, table: int, steps: int) -> None:

@@ -240,7 +240,7 @@ def run(entry: Kernel, address: int, blocks: int, flops: float, grain: int = 1) 
         pool.grow(workers)
     large = flops >= WAKING_FLOPS
     order = ORDER.from_buffer_copy(PACKED(pool.state, entry.address, address, blocks, 0, grain, workers, large))
-    while order[4] < blocks:
+    while order[4] < order[3]:
         pool.launch(order)
 
 
