@@ -12,6 +12,7 @@ from npconv.algorithms import named
 from npconv.algorithms.base import input_grad_weights
 from npconv.compiled import calls, catalogue, chains, threads
 from npconv.compiled.calls import address
+from npconv.compiled.panels import vector_bytes
 from npconv.compiled.winograd import grad_launch as winograd_grad_launch
 from npconv.compiled.winograd import launch as winograd_launch
 from npconv.compiled.winograd import shape as winograd_shape
@@ -40,6 +41,10 @@ def random_geometry(rng: np.random.Generator, name: str) -> ConvGeometry:
         pads = tuple((int(lo), int(hi)) for lo, hi in rng.integers(-2, 4, (rank, 2)))
         size = tuple(int(s) for s in rng.integers(5, (60, 20, 10)[rank - 1], rank))
         c, o = (groups * int(v) for v in rng.choice(CHANNELS, 2))
+        share = int(rng.choice([0, 0, 0, 1, 2, 4]))
+        if share:  # so many groups have as many channels as a vector
+            groups *= share
+            c = o = groups // share * vector_bytes() // 4
         g = ConvGeometry(int(rng.integers(1, 4)), c, o, size, kernel, stride, dilation, pads, (1,) * rank, groups)
         if min(g.out_shape) > 0 and named(name).why_not(g, np.dtype("f4")) is None:
             return g
@@ -326,6 +331,65 @@ def test_groups_take_turns_in_the_scratch_of_one_thread(workers: int, monkeypatc
     assert len(bundles) == winograd_grad_launch.BUNDLES * workers
     assert chain.scratch == winograd_grad_launch.workspace(g, 6, 4, workers)
     assert chain.scratch * 2 < 32 * winograd_grad_launch.workspace(geometry(1, 16, 16, (14, 14), (3, 3)), 6, 4, 1)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("share", [1, 2, 4])
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_of_few_channels_share_vectors(name: str, share: int, dtype: str) -> None:
+    """Each is multiplied by its own weights, in both passes, and a NaN of one does not reach the others."""
+    lanes, rng = vector_bytes() // int(dtype[1]), np.random.default_rng(share)
+    if lanes // share < 2:
+        pytest.skip("a group of one channel is depthwise")
+    channels, groups = 3 * lanes, 3 * share
+    g = geometry(2, channels, channels, (9, 14), (3, 3), groups=groups)
+    assert winograd_shape.cut(g, named(name).n, int(dtype[1])).bundle == share
+    x, slopes = rng.standard_normal((2, 2, channels, 9, 14)).astype(dtype)
+    w, bias = (
+        rng.standard_normal((channels, lanes // share, 3, 3)).astype(dtype),
+        rng.standard_normal(channels).astype(dtype),
+    )
+    near = {"rtol": 0, "atol": 1e-4 if dtype == "f4" else 1e-12}
+    exact = [a.astype("f8") for a in (x, w, bias, slopes)]
+    right = npconv.conv(*exact[:3], padding=1, groups=groups, algorithm="direct")
+    back = npconv.conv_input_grad(exact[3], exact[1], input_shape=x.shape, padding=1, groups=groups, algorithm="direct")
+    for last in (False, True):
+        options = {"padding": 1, "groups": groups, "algorithm": name}
+        options["layout"] = "channels_last" if last else "channels_first"
+        to = (lambda a: np.ascontiguousarray(np.moveaxis(a, 1, -1))) if last else np.copy
+        v = np.ascontiguousarray(w.transpose(2, 3, 1, 0)) if last else w
+        assert np.allclose(npconv.conv(to(x), v, bias, **options), to(right), **near)
+        plan = npconv.plan_conv(to(x).shape, v, bias, **options)
+        assert np.allclose(plan(to(x)), to(right), **near)
+        found = npconv.conv_input_grad(to(slopes), v, input_shape=to(x).shape, **options)
+        assert np.allclose(found, to(back), **near)
+        spoilt = x.copy()
+        spoilt[:, 0, 0, 0] = np.nan
+        found = plan(to(spoilt))
+        others = found[..., lanes // share :] if last else found[:, lanes // share :]
+        assert np.isnan(found).any()
+        assert np.isfinite(others).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups", "stride"), [(2, 1, 6, 1), (1, 2, 6, 1), (1, 1, 5, 1), (1, 1, 6, 2)]
+)
+def test_other_groups_do_not_share_vectors(channels: int, outputs: int, groups: int, stride: int) -> None:
+    """Of unequal sides, which leave a part of the last vector empty, or whose phases are summed."""
+    half, ones = vector_bytes() // 8, (1, 1)
+    g = ConvGeometry(
+        1,
+        channels * half * groups,
+        outputs * half * groups,
+        (14, 14),
+        (3, 3),
+        (stride,) * 2,
+        ones,
+        (ones,) * 2,
+        ones,
+        groups,
+    )
+    assert winograd_shape.cut(g, 4, 4).bundle == (1 if (channels, outputs, stride) == (2, 1, 1) else 0)
 
 
 def test_work_of_a_long_time_is_not_shared_out_once_for_all() -> None:

@@ -38,7 +38,8 @@ GRADIENT, ALONE = 3, 1.3
 TRANSFORMED = 1.3
 #: Fetching a weight on its own, for a tile of few taps, takes the time of this many floating-point operations.
 GATHER_FLOPS = 400
-#: What a group of one image takes besides, in floating-point operations; of a weight gradient, half as long as a launch.
+#: What a group of one image takes besides, if its weights do not stay in registers, in floating-point operations; that of a
+#: weight gradient takes half as long as a launch.
 GROUP_FLOPS = 350_000
 #: How often inputs and outputs count that dilation takes apart: neighbours in memory belong to different images.
 APART = 4
@@ -54,13 +55,13 @@ def _streamed(weights: int) -> int:
 
 def _no_bias(geometry: ConvGeometry, c: Cut, dtype: np.dtype) -> np.ndarray:
     """A zero for each lane of all panels."""
-    return zeros(geometry.groups * c.panels * c.columns * c.lanes, dtype)
+    return zeros(geometry.groups // max(1, c.bundle) * c.panels * c.columns * c.lanes, dtype)
 
 
-def _in_lanes(bias: np.ndarray, geometry: ConvGeometry, like: np.ndarray) -> np.ndarray:
-    """A bias in the order of lanes, as long as `like`, zeros behind that of each group."""
-    padded = np.zeros_like(like).reshape(geometry.groups, -1)
-    padded[:, : geometry.out_channels // geometry.groups] = bias.reshape(geometry.groups, -1)
+def _in_lanes(bias: np.ndarray, geometry: ConvGeometry, c: Cut, like: np.ndarray) -> np.ndarray:
+    """A bias in the order of lanes, as long as `like`, zeros behind that of each group, or of those that share a vector."""
+    padded = np.zeros_like(like).reshape(geometry.groups // max(1, c.bundle), -1)
+    padded[:, : geometry.out_channels // len(padded)] = bias.reshape(len(padded), -1)
     return padded
 
 
@@ -138,9 +139,8 @@ class FusedWinograd(Multiplying):
             brought = replace(brought, flops=brought.flops + GATHER_FLOPS * total(geometry.w_shape))
         often = APART if max(geometry.dilation, default=1) > 1 else 1
         moved = often * (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(kept)
-        work = int(2 * c.lanes * c.work) + (
-            GROUP_FLOPS * geometry.groups * geometry.batch if geometry.groups > 1 else 0
-        )
+        alone = geometry.groups * geometry.batch if geometry.groups > 1 and not c.bundle else 0
+        work = int(2 * c.lanes * c.work) + GROUP_FLOPS * alone
         return Cost(work, moved, 1, kept + scratch, engine="winograd", preparation=brought)
 
     def prepare(self, w: np.ndarray, geometry: ConvGeometry, dtype: np.dtype) -> Prepared:
@@ -159,12 +159,13 @@ class FusedWinograd(Multiplying):
         return Prepared(w, _no_bias(geometry, c, dtype), c.columns, weight_steps(w.strides, geometry))
 
     def with_bias(self, prepared: Prepared, bias: np.ndarray, geometry: ConvGeometry) -> Prepared:
-        return replace(prepared, bias=_in_lanes(bias, geometry, prepared.bias))
+        c = cut(geometry, self.n, bias.itemsize)
+        return replace(prepared, bias=_in_lanes(bias, geometry, c, prepared.bias))
 
     def in_lanes(self, bias: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
         size = bias.itemsize
         c = cut(geometry, self.n, size, threads.current(), late=late(geometry, self.n, size))
-        return _in_lanes(bias, geometry, _no_bias(geometry, c, bias.dtype))
+        return _in_lanes(bias, geometry, c, _no_bias(geometry, c, bias.dtype))
 
     def with_bounds(self, prepared: Prepared, least: float, most: float) -> Prepared:
         return replace(prepared, bounds=(least, most))

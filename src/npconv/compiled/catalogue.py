@@ -33,6 +33,7 @@ FAMILIES = {
     "winograd": "winograd.kernels",
     "winograd_grad": "winograd.grad",
     "winograd_forms": "winograd.forms",
+    "winograd_narrow": "winograd.narrow",
     "products": "products",
     "channelwise": "channelwise.kernels",
     "channelwise_tiles": "channelwise.register_tiles",

@@ -4,7 +4,8 @@ Lanes are channels throughout. A task is a run of tiles (over images, tile rows 
 each) and a run of panels of output channels:
 
 1. V = B^T x B for every tile;
-2. per panel and transformed position, the batch-reduce product M (+)= V U over input channels and depth taps;
+2. per panel and transformed position, the batch-reduce product M (+)= V U over input channels and depth taps, or with
+   weights that stay in registers (`narrow`), where a task may be several groups that share vectors;
 3. y = A^T M A + bias, written at once, or by way of scratch where y is not channels-innermost.
 
 Consecutive tasks share V. Weights that serve one call may be transformed in step 2, a piece of U at a time. Axes come as
@@ -18,7 +19,9 @@ from typing import Any
 
 from .. import packing, products
 from ..emit import Vectors, word
+from ..parts import invoke
 from ..target import Target
+from . import narrow
 from .tiles import reader, teller, writer
 from .weights import bringer, no_weights, weights
 
@@ -37,6 +40,7 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
     """The three steps, task by task."""
     size, lanes, width, read, write = v.size, v.lanes, v.width, reader(v), writer(v)
     multiply, spread, tell, clear = products.multiply(v, "columns_ahead"), packing.spreader(v), teller(v), v.clear
+    multiply_narrow = invoke(len(narrow.ARGUMENTS.split()))
 
     def forward(
         lo: int, hi: int, thread: int,
@@ -44,7 +48,8 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
         input_transform: int, weight_transform: int, output_transform: int,
         m_h: int, m_w: int, n_h: int, n_w: int, depths: int, slices: int, phases: int, stride_d: int,
         tiles: int, tiles_h: int, tiles_w: int, per: int, runs: int, deep: int, parts: int,
-        channels: int, outputs: int, images: int, in_d: int, lo_d: int, out_d: int,
+        channels: int, inputs: int, outputs: int, stationary: int, bundle: int, next_group: int,
+        images: int, in_d: int, lo_d: int, out_d: int,
         x_c: int, x_d: int, x_h: int, x_w: int, y_c: int, y_d: int, y_h: int, y_w: int,
         packs: int, direct: int, v_row: int, v_step: int, m_row: int, m_step: int, at_seen: int, at_v: int, at_m: int, at_box: int,
         at_out: int, rows: int, products_rows: int, tap_offsets: int, w_offsets: int, position_taps: int,
@@ -74,14 +79,14 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
                 current = block
                 read(
                     input_transform, data, v_step, v_row, v_piece - v_row, spare, box, first, stop, plane * stride_d, packs,
-                    x + group * channels * x_c, images, x_c, x_d, x_h, x_w, channels, in_d, lo_d,
+                    x + group * inputs * x_c, images, x_c, x_d, x_h, x_w, inputs, in_d, lo_d,
                     tiles_h, tiles_w, m_h, m_w, n_h, n_w, slices, phases,
                 )  # fmt: skip
             for panel in range(panels * part // parts, panels * (part + 1) // parts):
                 final = panel == panels - 1
                 these = last_columns if final else columns
                 step = these * width
-                weights = w + group * u_group + panel * u_panel
+                weights = w + group * bundle * u_group + panel * u_panel
                 position_step, offsets = u_last if final else u_step, w_offsets + (8 * entries if final else 0)
                 turns, piece_first, piece_stop = 1, 0, pieces
                 if late:
@@ -90,13 +95,20 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
                     if late:
                         brought, piece_first = w_taps + 24 * (turn // pieces), turn % pieces
                         piece_stop, k = piece_first + 1, piece_first * piece
-                        bring(
-                            weight_transform, weights, step, width, late_step,
-                            w + group * w_g + panel * columns * w_j + word(brought, 0) + k * w_c, w_o, w_c, w_h, w_w, w_j,
-                            min(piece, channels - k), these, last_count if final else lanes, word(brought, 1),
-                            word(brought, 2), side_h, side_w, lowest, run_taps, together, n_h, spare + at_held,
+                        for i in range(bundle):
+                            bring(
+                                weight_transform, weights + i * next_group, step, width, late_step,
+                                w + (group * bundle + i) * w_g + panel * columns * w_j + word(brought, 0) + k * w_c,
+                                w_o, w_c, w_h, w_w, w_j,
+                                min(piece, channels - k), these, last_count if final else lanes, word(brought, 1),
+                                word(brought, 2), side_h, side_w, lowest, run_taps, together, n_h, spare + at_held,
+                            )  # fmt: skip
+                    for position in range(n_h * n_w if stationary else 0):
+                        multiply_narrow(
+                            stationary, data + position * v_step, weights + position * position_step, next_group,
+                            position_step, sums + position * m_step, stop - first, spare,
                         )  # fmt: skip
-                    for position in range(n_h * n_w):
+                    for position in range(0 if stationary else n_h * n_w):
                         tap = word(position_taps, 2 * position + 1)
                         tap_stop = tap + word(position_taps, 2 * position)
                         shift = 0
@@ -136,11 +148,11 @@ def forward_kernel(v: Vectors, bring: Any) -> Callable[..., Any]:
                             valid = min(m_w, many_w - i * m_w)
                             write(
                                 output_transform, m_w, to, step_h, step_w, far, source, m_step, n_h > 1, many_h, valid, these,
-                                last_count if direct and final else lanes, added, bounds, seen, spare,
+                                last_count * bundle if direct and final else lanes, added, bounds, seen, spare,
                             )  # fmt: skip
                             to += m_w * step_w
                         if not direct:
-                            held = (these - 1) * lanes + (last_count if final else lanes)
+                            held = (these - 1) * lanes + (last_count * bundle if final else lanes)
                             if many_w == out_w and y_h == out_w * y_w:
                                 spread(corner, y_c, y_w, staged, step, many_h * many_w, held)
                             else:

@@ -86,10 +86,11 @@ def forward_launch(
     if a is None or empty(geometry):
         return None
     c = cut(geometry, n, size, workers, columns, w_strides is not None)
-    channels, outputs = geometry.per_group
+    (channels, outputs), bundle = geometry.per_group, max(1, c.bundle)
     width = c.lanes * size
     x_steps, y_steps = a.input_steps(x_strides), a.steps(y_strides)
-    in_place, direct = x_strides[1] == size and channels % c.lanes == 0, y_strides[1] == size
+    inputs = bundle * channels
+    in_place, direct = x_strides[1] == size and inputs % c.lanes == 0, y_strides[1] == size
     tile, plane = c.slices * c.v_row, a.stride * c.v_row
     rows = [t * tile + d * plane for t in range(c.per) for d in range(c.depths)]
     phases, per_phase = len(a.phases), c.slices // len(a.phases)
@@ -114,13 +115,15 @@ def forward_launch(
     at_m = at_v + c.positions * c.v_step
     at_box = at_m + c.positions * c.m_step
     span = c.n_w if in_place else covered_size(c.n_w, m, across)
-    at_out = at_box + whole_lines(per_phase * c.n_h * span * channels * size + width)
+    at_out = at_box + whole_lines(per_phase * c.n_h * span * inputs * size + width)
     at_u = whole_lines(at_out + (0 if direct else (c.m_h * m * across + c.lanes) * c.m_row))
     # the tile after the next; stores wait for the last cache less than loads, and pixels of many groups meet in one set
     many = from_memory(total(geometry.y_shape) * size // 2) and geometry.groups == 1
     far = 2 * m * y_steps[2] if direct and many else 0
     late = dict.fromkeys(LATE, 0)
-    end = at_u
+    end, steps = at_u, _weight_steps(c, a, channels, outputs)
+    next_group = steps["u_group"]
+    stationary = catalogue.kernel("winograd_narrow", f"products_{c.bundle}", f"f{size}").address if c.bundle else 0
     if w_strides is not None:
         del late["w_taps"]  # a table
         read, more, held = _taps(c, a, w_strides, size)
@@ -132,15 +135,17 @@ def forward_launch(
             "at_u": at_u,
             "late_step": late_step,
         }
-        late["at_held"] = at_u + c.positions * late_step
+        next_group = c.positions * late_step
+        late["at_held"] = at_u + bundle * next_group
         end = late["at_held"] + held
     values = {
-        **_weight_steps(c, a, channels, outputs),
+        **steps,
         "input_transform": transform("inputs", a.kind, size), "output_transform": transform("outputs", a.kind, size),
         "m_h": c.m_h, "m_w": m, "n_h": c.n_h, "n_w": c.n_w, "depths": c.depths, "slices": per_phase,
         "phases": phases, "entries": len(flat), "stride_d": a.stride, "tiles": c.tiles,
         "tiles_h": c.tiles_h, "tiles_w": c.tiles_w, "per": c.per,
-        "runs": c.runs, "deep": c.deep, "parts": c.parts, "channels": channels, "outputs": outputs,
+        "runs": c.runs, "deep": c.deep, "parts": c.parts, "channels": channels, "inputs": inputs, "outputs": bundle * outputs,
+        "stationary": stationary, "bundle": bundle, "next_group": next_group,
         "in_d": a.planes_in, "lo_d": a.plane_low, "out_d": a.planes_out, "x_c": x_strides[1], "y_c": y_strides[1],
         **{f"{of}_{axis}": step for of, steps in (("x", x_steps), ("y", y_steps)) for axis, step in zip("dhw", steps, strict=True)},
         "packs": int(not in_place), "direct": int(direct), "far": far, "v_row": c.v_row, "v_step": c.v_step, "m_row": c.m_row,
@@ -149,5 +154,5 @@ def forward_launch(
         "scratch_step": whole_lines(end), **late,
     }  # fmt: skip
     words = Words(catalogue.kernel("winograd", "late" if w_strides else "forward", f"f{size}"), values, tables)
-    blocks = geometry.groups * c.deep * c.runs * c.parts
+    blocks = geometry.groups // bundle * c.deep * c.runs * c.parts
     return Launch(words, blocks, 2 * c.lanes * c.work, values["scratch_step"])

@@ -11,7 +11,7 @@ import numpy as np
 from ...geometry import ConvGeometry, Ints, ceil_div, covered_size, effective_kernel, interleaved, strided_parts, total
 from ...records import dataclass
 from .. import catalogue
-from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, tall_from, tile_rows, vector_bytes, widest
+from ..panels import CHUNK, FAR_CACHE, REST, SPARE, odd_lines, registers, tall_from, tile_rows, vector_bytes, widest
 
 #: F(m, r). Transformed inputs n = m + r - 1 decide the transform of x.
 FORMS = ((2, 3), (4, 3), (3, 2), (2, 5), (5, 2))
@@ -19,6 +19,11 @@ FORMS = ((2, 3), (4, 3), (3, 2), (2, 5), (5, 2))
 MOST_DILATION, MOST_STRIDE = 16, 3
 #: How much longer a vector multiplication takes in a narrower register tile, which loads more for each.
 NARROW = {1: 1.35, 2: 1.08, 3: 1.0, 4: 1.0}
+#: The same where the weights of one vector stay in registers; multiplications that last as long as putting a row in order
+#: and back, where groups share it; and the most rows of such a tile, by the number of registers.
+HELD, ORDERED, NARROW_ROWS = 1.1, 8, {32: 8, 16: 4}
+#: Groups that may share a vector there.
+BUNDLES = (1, 2, 4)
 #: Vector multiplications that last as long as bringing in a vector of inputs to one position, and one of sums out, by the
 #: inputs of a tile.
 PASSES = {4: (8, 5), 6: (11, 8)}
@@ -204,6 +209,7 @@ class Cut:
     piece: int  # input channels of one product, and so of the weights transformed at a time
     pieces: int
     v_piece: int
+    bundle: int  # groups whose channels share a vector; 0: weights do not stay in registers
 
     @property
     def positions(self) -> int:
@@ -241,16 +247,17 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
     depths = ceil_div(a.planes_out, max(1, ceil_div(a.planes_out, DEPTHS if a.kernel[0] > 1 else 1))) or 1
     deep = ceil_div(a.planes_out, depths)
     slices = (a.slices - (a.planes_out - depths) * a.stride) * len(a.phases)
-    c = max(1, geometry.per_group[0])
+    c, bundle = max(1, geometry.per_group[0]), bundled(geometry, a, lanes)
     vectors = max(1, ceil_div(geometry.out_channels // geometry.groups, lanes))
     in_vectors = ceil_div(c, lanes)
-    positions, blocks = n_h * n, geometry.groups * max(1, deep)
+    positions, blocks = n_h * n, geometry.groups // max(1, bundle) * max(1, deep)
     taps = sum(len(at) for at in position_taps(a, n_h, n)) / positions
     products, (forth, back) = taps * c, PASSES[n]
 
     most = min(LONGEST, max(lanes, PIECE_BYTES // (positions * widest() * width))) if late else LONGEST
     piece_vectors = ceil_div(in_vectors, ceil_div(c, most))
     pieces = ceil_div(in_vectors, piece_vectors)
+    aside = ORDERED * (bundle > 1) if bundle else 4 * taps * pieces  # beginning and ending sums
     # from memory, threads in different runs fetch the same weights together, in parts of a run each fetches others
     apart = not late and positions * a.direct * c * vectors * width > LAST_BYTES
 
@@ -260,7 +267,7 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
         last = vectors - columns * (panels - 1)
         tall = tile_rows(columns)
         wide, wide_last = NARROW[columns] * columns * (panels - 1), NARROW[last] * last
-        weights = positions * a.direct * c * vectors * (TRANSFORM if late else width / STREAM)
+        weights = positions * a.direct * c * max(1, bundle) * vectors * (TRANSFORM if late else width / STREAM)
         largest = {}  # of so many parts, as a share of all vectors
         for parts in {min(panels, 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}:
             bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
@@ -272,9 +279,9 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
                 lengths.add(share)
         for per in lengths:
             runs, rows = ceil_div(tiles, per), per * depths
-            multiplied = wide * _padded(rows, columns) + wide_last * _padded(rows, last)
+            multiplied = HELD * rows if bundle else wide * _padded(rows, columns) + wide_last * _padded(rows, last)
             read = forth * positions * per * slices * in_vectors
-            work = positions * multiplied * (products + 4 * taps * pieces) + back * positions * rows * vectors
+            work = positions * multiplied * (products + aside) + back * positions * rows * vectors
             transformed = positions * per * slices * c * itemsize
             if transformed + positions * rows * columns * width > CACHE_BYTES:
                 work += transformed * (1 + panels) / STREAM  # written, and read again for every panel
@@ -292,8 +299,20 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
     return Cut(
         n_h, n, m_h, m, tiles_h, tiles_w, tiles, ceil_div(tiles, per), per, depths, slices, deep, lanes, vectors,
         columns, panels, vectors - columns * (panels - 1), parts, workers * time, v_row, odd_lines(pieces * v_piece),
-        m_row, odd_lines((per * depths + SPARE) * m_row), piece_vectors * lanes, pieces, v_piece,
+        m_row, odd_lines((per * depths + SPARE) * m_row), piece_vectors * lanes, pieces, v_piece, bundle,
     )  # fmt: skip
+
+
+def bundled(geometry: ConvGeometry, a: Axes, lanes: int) -> int:
+    """How many groups share a vector where the weights of a position stay in registers, or 0."""
+    channels, outputs = geometry.per_group
+    if a.direct > 1 or registers(vector_bytes()) not in NARROW_ROWS:
+        return 0
+    if channels == lanes and outputs <= lanes:
+        return 1
+    q = lanes // max(1, channels)
+    fits = channels == outputs > 1 and channels * q == lanes and geometry.groups % q == 0
+    return q if fits and q in BUNDLES else 0
 
 
 def position_taps(a: Axes, n_h: int, n_w: int) -> list[list[int]]:
