@@ -140,7 +140,8 @@ def kernel(family, name, dtype="f4"):
         return native(family, name, dtype)
     symbol, at = ahead.symbol(family, name, dtype), ahead.key(family, name, dtype)
     names = tuple(table[at].split())
-    if family in ("winograd_forms", "winograd_narrow", "channelwise_tiles", "products"):  # no kernels, but addresses that kernels are given
+    # no kernels, but addresses that kernels are given
+    if family in ("winograd_forms", "winograd_narrow", "channelwise_tiles", "products"):
         return catalogue.Kernel(name, (PARTS << 32) + list(table).index(at), names)
     if symbol not in kept:
         kept[symbol] = threads.ENTRY(emulated(symbol, len(names)))
