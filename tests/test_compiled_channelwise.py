@@ -405,6 +405,32 @@ def test_more_products_than_a_chunk(what: str, kernel: tuple[int, ...]) -> None:
     assert within(result, right, right)
 
 
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+def test_pixels_far_apart_are_packed_and_mean_the_same(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many channels lie between the pixels that a tile reads, they are brought together first: the same sums."""
+    rng = np.random.default_rng(lanes)
+    at, one = vector_bytes() // 4, (1, 1)
+    for stride, vectors, expected in ((1, 3, 1), (2, 3, 0), (1, 1, 0)):
+        c = at * vectors
+        g = ConvGeometry(2, c, c, (5, 61), (3, 3), (stride, stride), one, ((1, 0), (2, 1)), one, c // lanes)
+        x, w = rng.standard_normal(g.x_shape, np.float32), rng.standard_normal(g.w_shape, np.float32)
+        x[0, 1, 0, 0], x[1, 3, 4, 60], w[1, 0, 0, 1] = np.nan, np.inf, -np.inf
+        x, y = (np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1) for a in (x, np.empty(g.y_shape, "f4")))
+        results = []
+        for limit in (1 << 60, 0):
+            monkeypatch.setattr(launch, "FAR_APART", limit)
+            plan.cache_clear()
+            results.append(computed("forward", g, x, w, y).copy())
+            words = plan(g, x.strides, y.strides, None, x.dtype).words
+            assert words.words[words.at["packs"]] == (expected if limit == 0 else 0)
+        assert np.array_equal(*results, equal_nan=True)
+        with np.errstate(all="ignore"):
+            right = reference.conv(x.astype(float), w.astype(float), **options(g))
+        assert np.array_equal(np.isfinite(results[1]), np.isfinite(right))
+        assert np.allclose(results[1], right, 1e-4, 1e-4, equal_nan=True)
+    plan.cache_clear()
+
+
 def test_infinite_and_missing_numbers_reach_what_reads_them() -> None:
     """A zero of the padding times an infinite weight is a NaN, as it is in the definition."""
     g = ConvGeometry(1, 20, 20, (6, 7), (3, 3), (1, 1), (1, 1), ((1, 2), (2, 1)), (1, 1), 20)

@@ -32,6 +32,9 @@ TILE_PIXELS = 7
 #: Taps from which on inputs are packed that could be read in place, where tiles slide: each is read so often that those of a
 #: vector had better lie close together, with zeros around them.
 MANY_TAPS = 20
+#: Bytes of the rows that a tile of several outputs reads, and of all channels between its pixels, from which on they are
+#: packed: pixels far apart meet in few sets of the first-level cache.
+FAR_APART = 64 << 10
 #: Outputs of a row from which on rows below are brought ahead where caches are far.
 LONG_ROW = 20
 #: Sums in memory that a slab of the weight gradient adds up, at most and roughly, before the parts meet: no chain is long.
@@ -189,6 +192,9 @@ def plan(
     tile, step_rows, span = _tile(axes, of, quads)
     packs = packs or (tile.slide == 1 and geometry.taps >= MANY_TAPS)
     depth, height, width = axes.outs
+    beside = at.vectors > width // TILE_PIXELS
+    apart = at.wide > axes.moves[2] == 1 < at.vectors and not beside
+    packs = packs or (apart and span * axes.ins[2] * x_strides[-1] > FAR_APART)
     slices, pixel, many = geometry.batch * depth, at.lanes * size, of.stacked * axes.kernel[0] * span
     x_bytes = total(geometry.x_shape) * size
     taps = total(quads.kernel) if quads else geometry.taps * of.stacked
@@ -198,7 +204,7 @@ def plan(
     wanted = min(BLOCKS, ceil_div(flops, BLOCK_FLOPS))
     stride = _square(axes, of)
     parts, square = min(at.vectors, ceil_div(wanted, slices)), step_rows > 1 or quads is not None
-    across = not (packs or stages) and (square or at.vectors > width // TILE_PIXELS)
+    across = not (packs or stages) and (square or beside)
     if across and square and (steps is None or steps[0] == size):
         # rows as they lie in memory, unless each block had to collect all weights
         parts = min(parts, ceil_div(wanted, slices * ceil_div(height, step_rows)))
