@@ -8,7 +8,7 @@ import pytest
 import npconv
 from npconv import execution
 from npconv.algorithms import named
-from npconv.compiled import catalogue
+from npconv.compiled import catalogue, tasks
 from npconv.compiled.phased.launch import _cut, forward_launch, lay
 from npconv.compiled.phased.records import RECORD
 from npconv.geometry import ConvGeometry, total
@@ -126,18 +126,32 @@ def test_the_limit_on_workspace_holds():
     assert np.array_equal(tight(x), free(x))
 
 
-@pytest.mark.parametrize(("channels", "size"), [(128, 56), (256, 28), (512, 14)])
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize(("channels", "size"), [(128, 56), (256, 28), (512, 14), (160, 40)])
 @pytest.mark.parametrize("workers", [2, 3])
-def test_no_thread_waits_long_for_the_last(channels, size, workers):
+def test_no_thread_waits_long_for_the_last(channels, size, workers, far, monkeypatch):
     """Phases have one, two, two and four taps: threads that take the next panels when they are free end together."""
+    monkeypatch.setattr(tasks, "FULL_BYTES", 3 << 19 if far else 0)
+    monkeypatch.setattr(tasks, "FRESH_BOXES", 2 if far else 4)
     made = ConvGeometry(1, channels, channels, (size,) * 2, (3, 3), (2, 2), (1, 1), ((1, 1),) * 2, (1, 1))
     whole = phased(made).joint
-    laid, at = lay(whole, 4), _cut(whole, 4, True, 0, True, workers)
+    laid, at = lay(whole, 4), _cut.__wrapped__(whole, 4, True, 0, True, workers)
     panels = [dict(zip(RECORD, record, strict=True)) for record in laid.records]
     taps = [panel["kernel"] * panel["columns"] for panel in panels]
+    assert sorted(panel for part in at.parts for panel in part) == list(range(len(panels)))
     free = [0.0] * workers
-    for task in range(total(at.counts) * at.parts * at.cuts):
-        part = task // at.cuts % at.parts
-        mine = taps[len(taps) * part // at.parts : len(taps) * (part + 1) // at.parts]
-        free[free.index(min(free))] += sum(mine) / at.cuts
+    for _, part, _ in np.ndindex(total(at.counts), len(at.parts), at.cuts):
+        free[free.index(min(free))] += sum(taps[panel] for panel in at.parts[part]) / at.cuts
     assert max(free) <= 1.1 * sum(free) / workers
+
+
+def test_parts_of_unequal_panels_take_the_same_time():
+    costs = (16, 8, 8, 4, 16, 8, 8, 4, 8, 4, 4, 2)
+    for parts in range(1, 13):
+        found = tasks.evenly(costs, parts)
+        assert sorted(panel for part in found for panel in part) == list(range(12))
+        assert all(found)
+        sums = [sum(costs[panel] for panel in part) for part in found]
+        assert max(sums) <= 1.1 * max(16, sum(costs) / parts)  # the dearest panel is one part's at least
+        assert sums == sorted(sums, reverse=True)
+    assert tasks.runs((1,) * 7, 3) == [[0, 1], [2, 3], [4, 5, 6]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -81,7 +83,7 @@ def split(
     `images` boxes there are at least; a pixel of x has `pixel` bytes, and one of y, if it goes to scratch, `staged`.
     Whoever brings weights in order as he goes (`fresh`) does so again for every box: of few pixels, panels are shared out
     first.
-    Panels take the same time, or `costs`, the dearest first.
+    Panels take the same time, or `costs`: then a part is not a run of them but one of `evenly`.
     """
     most, panel = BOX_BYTES * (1 if packs else 2) * (FRESH_BOXES if fresh else 1), p.columns * p.lanes * taps * pixel
     if panel * p.count > WEIGHT_BYTES:
@@ -116,7 +118,8 @@ def split(
                 boxes[axis] = min(boxes[axis], max(least, ceil_div(outputs[axis], pieces)))
     even = tuple(ceil_div(m, ceil_div(m, b)) for m, b in zip(outputs, boxes, strict=True))
     most_cuts = max(1, total(even) // (2 * tile_rows(p.columns)))
-    return even, *shares(images * count(list(even)), costs or (1,) * p.count, workers, most_cuts, packs or fresh)
+    into, costs = (evenly, costs) if costs else (runs, (1,) * p.count)
+    return even, *shares(images * count(list(even)), costs, workers, most_cuts, packs or fresh, into)
 
 
 def enough(made: int, workers: int, any_share: bool = False) -> bool:
@@ -124,7 +127,30 @@ def enough(made: int, workers: int, any_share: bool = False) -> bool:
     return made >= workers and (any_share or ceil_div(made, workers) * workers <= UNEVEN * made)
 
 
-def shares(boxes: int, costs: Ints, workers: int, most_cuts: int, dear: bool) -> tuple[int, int]:
+def runs(costs: Ints, parts: int) -> list[list[int]]:
+    """Which panels each of `parts` has: those that follow each other, about as many each."""
+    edges = [len(costs) * part // parts for part in range(parts + 1)]
+    return [list(range(*edge)) for edge in pairwise(edges)]
+
+
+def evenly(costs: Ints, parts: int) -> list[list[int]]:
+    """Which panels each of `parts` has, none of them empty: the dearest goes first, to the part that has least so far.
+
+    Graham, "Bounds on multiprocessing timing anomalies" (1969).
+    """
+    found: list[list[int]] = [[] for _ in range(parts)]
+    have = [0] * parts
+    for panel in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        least = have.index(min(have))
+        found[least].append(panel)
+        have[least] += costs[panel]
+    return [sorted(found[part]) for part in sorted(range(parts), key=lambda i: -have[i])]
+
+
+def shares(
+    boxes: int, costs: Ints, workers: int, most_cuts: int, dear: bool,
+    into: Callable[[Ints, int], list[list[int]]] = runs,
+) -> tuple[int, int]:  # fmt: skip
     """Parts of the panels and cuts of the pixels of each of `boxes`: no thread should wait long for the last one.
 
     Threads take tasks in order, so that parts of four and five panels by turns would give one thread all the fives.
@@ -138,11 +164,9 @@ def shares(boxes: int, costs: Ints, workers: int, most_cuts: int, dear: bool) ->
 
     def time(share: tuple[int, int]) -> float:
         parts, cuts = share
-        free = [0.0] * workers
+        free, sizes = [0.0] * workers, [sum(costs[i] for i in part) for part in into(costs, parts)]
         for task in range(boxes * parts * cuts):
-            part = task // cuts % parts
-            size = sum(costs[panels * part // parts : panels * (part + 1) // parts])
-            free[free.index(min(free))] += size / cuts + TASK_PANELS * whole / panels
+            free[free.index(min(free))] += sizes[task // cuts % parts] / cuts + TASK_PANELS * whole / panels
         return max(free) * (1 + CUT_SHARE * (cuts - 1))
 
     most_parts, best = min(panels, 3 * fewest), (fewest, 1)

@@ -37,15 +37,15 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
     def forward(
         lo: int, hi: int, thread: int, x: int, w: int, bias: int, bounds: int, y: int, scratch: int, scratch_step: int,
         boxes_d: int, boxes_h: int, boxes_w: int, size_d: int, size_h: int, size_w: int,
-        parts: int, cuts: int, groups: int, panels: int, pitch: int,
+        parts: int, cuts: int, groups: int, pitch: int,
         batch_step: int, y_batch_step: int, step_c: int, step_d: int, step_h: int, step_w: int, step_o: int,
         channels: int, outputs: int, in_d: int, in_h: int, in_w: int, lo_d: int, lo_h: int, lo_w: int,
         box_d: int, box_h: int, box_w: int, y_step_p: int, packs: int, direct: int,
-        rows: int, places: int, staged_rows: int, corners: int, records: int, tap_offsets: int, w_offsets: int,
+        rows: int, places: int, staged_rows: int, corners: int, records: int, edges: int, tap_offsets: int, w_offsets: int,
         w_group: int, bias_group: int, fresh: int, w_o: int, w_c: int, along: int, tap_steps: int, chunk_offsets: int,
         at_weights: int, kinds: int, halved: int, far: int, far_row: int, far_step: int,
     ) -> None:  # fmt: skip
-        """Tasks lo..hi of batch x boxes x groups x parts (runs of panels) x cuts (runs of pixels), the last innermost.
+        """Tasks lo..hi of batch x boxes x groups x parts (of the panels, between `edges`) x cuts (runs of pixels), the last innermost.
 
         `fresh` weights are the caller's, which are brought in order a chunk at a time. `kinds`: see `blocked`.
         """
@@ -73,8 +73,8 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
                     )  # fmt: skip
                     packed = box * groups + group
                 base = mine
-            first_panel = panels * part // parts
-            for panel in range(first_panel, panels * (part + 1) // parts):
+            first_panel = word(edges, part)
+            for panel in range(first_panel, word(edges, part + 1)):
                 record = records + record_step * panel
                 about = corners + corner_step * ((word(record, PHASE) * boxes + corner) * cuts + cut)
                 coming_step = far_step if panel == first_panel else 0

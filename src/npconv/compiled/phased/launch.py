@@ -70,7 +70,6 @@ def lay(joint: Joint, size: int) -> Laid:
             chunk = max(chunk, min(chunk_taps, rows) * depth * columns * width)
             at += g.taps * c * columns * width
         tap_at, from_at = tap_at + rows, from_at + g.taps
-    records.sort(key=_cost, reverse=True)  # threads take the first ones first, and should end together
     elements = at // size
     return Laid(
         p, len(each) * p.vectors, elements, tuple(records), tuple(offsets), tuple(chunk_offsets), chunk, tuple(all_taps)
@@ -155,7 +154,7 @@ class Cut:
     reach: Ints
     boxes: Ints
     counts: Ints
-    parts: int
+    parts: tuple[Ints, ...]  # the panels of each
     cuts: int
 
 
@@ -174,12 +173,13 @@ def _cut(joint: Joint, size: int, packs: bool, staged_row: int, fresh: bool, wor
         for g, mine in zip(each, lows, strict=True)
     ]
     reach = tuple(max(axis) for axis in zip(*spans, strict=True))
+    costs = tuple(map(_cost, laid.records))
     boxes, parts, cuts = tasks.split(
         outputs, reach, (1, 1, 1), total(reach), whole.per_group[0] * size, whole.batch * whole.groups,
-        replace(laid.p, count=len(laid.records)), packs, staged_row, fresh, workers, tuple(map(_cost, laid.records)),
+        replace(laid.p, count=len(laid.records)), packs, staged_row, fresh, workers, costs,
     )  # fmt: skip
     counts = tuple(ceil_div(m, b) for m, b in zip(outputs, boxes, strict=True))
-    return Cut(low, lows, sizes, reach, boxes, counts, parts, cuts)
+    return Cut(low, lows, sizes, reach, boxes, counts, tuple(map(tuple, tasks.evenly(costs, parts))), cuts)
 
 
 @lru_cache(maxsize=1024)
@@ -196,7 +196,7 @@ def forward_launch(
     merges = any(tasks.chunks(three_axes(g.kernel, 1), dilation(g), c)[0] > 1 for g in each)
     packs = not plain or x_strides[1] != size or (merges and steps[2] != row)
     direct = y_strides[1] == size
-    count, width = len(laid.records), p.lanes * size
+    width = p.lanes * size
     staged_row = 0 if direct else p.columns * width
     fresh = w_strides is not None
     at = _cut(joint, size, packs, staged_row, fresh, workers)
@@ -225,12 +225,12 @@ def forward_launch(
     pack_bytes = whole_lines(total(box) * row) + LINE if packs else 0
     staged = 0 if direct else (total(boxes) + SPARE) * pitch
     far_step = 0 if packs or not from_memory(total(whole.x_shape) * size) else LINE // 2
-    records = np.array(laid.records, np.int64)
+    records = np.array([laid.records[panel] for part in at.parts for panel in part], np.int64)
     records[:, RECORD.index("y_at")] *= y_strides[1]
     values = {
         "boxes_d": counts[0], "boxes_h": counts[1], "boxes_w": counts[2],
-        "size_d": boxes[0], "size_h": boxes[1], "size_w": boxes[2], "parts": at.parts, "cuts": cuts, "groups": groups,
-        "panels": count, "pitch": pitch, "batch_step": x_strides[0], "y_batch_step": y_strides[0], "step_c": x_strides[1],
+        "size_d": boxes[0], "size_h": boxes[1], "size_w": boxes[2], "parts": len(at.parts), "cuts": cuts, "groups": groups,
+        "pitch": pitch, "batch_step": x_strides[0], "y_batch_step": y_strides[0], "step_c": x_strides[1],
         "step_d": steps[0], "step_h": steps[1], "step_w": steps[2], "step_o": y_strides[1], "channels": c, "outputs": o,
         "in_d": inputs[0], "in_h": inputs[1], "in_w": inputs[2], "lo_d": low[0], "lo_h": low[1], "lo_w": low[2],
         "box_d": box[0], "box_h": box[1], "box_w": box[2], "y_step_p": of_y[2], "packs": pack_bytes, "direct": int(direct),
@@ -250,13 +250,13 @@ def forward_launch(
     values["scratch_step"] = whole_lines(values["at_weights"] + laid.chunk_bytes * fresh + 256)
     arrays = {
         **{name: np.concatenate(parts_of) for name, parts_of in tables.items()},
-        "records": records, "tap_offsets": np.array(offsets, np.int64), "w_offsets": np.array(laid.w_offsets, np.int64),
+        "records": records, "edges": np.cumsum([0, *map(len, at.parts)]), "tap_offsets": np.array(offsets, np.int64), "w_offsets": np.array(laid.w_offsets, np.int64),
         "kinds": kinds(laid.p, size, far_step > 0, not fresh and from_memory(groups * laid.elements * size)),
         "chunk_offsets": np.array(laid.chunk_offsets, np.int64), "tap_steps": np.array(w_steps, np.int64),
     }  # fmt: skip
     words = Words(catalogue.kernel("phased", "forward", f"f{size}"), values, arrays)
     flops = 2.0 * sum(g.macs for g in each)
-    return Launch(words, n * groups * total(counts) * at.parts * cuts, flops, values["scratch_step"])
+    return Launch(words, n * groups * total(counts) * len(at.parts) * cuts, flops, values["scratch_step"])
 
 
 @lru_cache(maxsize=4096)
@@ -269,4 +269,4 @@ def borrows(joint: Joint, strides: Ints, size: int, workers: int) -> bool:
     vectors = groups * laid.elements * size // vector_bytes()
     each = COPY_CYCLES if strides[0] == size else TRANSPOSE_CYCLES
     times = joint.geometry.batch * total(at.counts) * at.cuts
-    return goes_along(vectors, times, each, times * groups * at.parts, workers)
+    return goes_along(vectors, times, each, times * groups * len(at.parts), workers)
