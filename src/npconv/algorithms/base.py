@@ -244,7 +244,8 @@ class Multiplying(Linked):
         """The cost of `weight_grad`."""
         size = dtype.itemsize
         work = outer_launch.flops(geometry, dtype) + GROUP_FLOPS * geometry.groups
-        moved = sum(elements(geometry)) + SCATTERED * scattered(geometry, size)
+        again = SCATTERED * scattered(geometry, size) if geometry.taps > 1 else 0  # one tap reads a line once
+        moved = sum(elements(geometry)) + again
         return Cost(work, moved * size, 2, outer_launch.workspace(geometry, dtype), engine="outer")
 
     def bind_weight_grad(

@@ -46,6 +46,8 @@ PLACE_BYTES = 1024
 #: What writing one output of a tile costs besides its products, in floating-point operations, a tap of a pixel, a pixel of
 #: one panel, a row of a group, and a group of one image.
 STORE_FLOPS, TAP_FLOPS, PIXEL_FLOPS, ROW_FLOPS, PLANE_FLOPS = 4, 10, 425, 2_100, 36_000
+#: What a pixel of one panel costs besides where the kernel has one tap.
+POINT_FLOPS = 110
 #: Bytes of a pixel up to which hardware sees what comes next of images that are packed.
 RUN_BYTES = 256
 #: How often elements are moved that are scattered over cache lines.
@@ -91,15 +93,19 @@ class Blocked(Multiplying):
         weights = lanes * geometry.terms
         brought = Cost(0, 3 * weights * size, 1, 0, engine="blocked")
         padded = total(geometry.padded_shape) * geometry.in_channels * n
-        moved = 2 * padded + total(geometry.y_shape) + SCATTERED * scattered(geometry, size)
+        matrices = geometry.taps == group == 1 and all(lo <= 0 and hi <= 0 for lo, hi in geometry.padding)
+        moved = (1 if matrices else 2) * padded + total(geometry.y_shape) + SCATTERED * scattered(geometry, size)
         box = min(padded // n, 4 * tasks.BOX_BYTES // size) if n else 0
         held = weights + box * threads.current()
         planes, rows, pixels = (
             n * group * many for many in (1, total(geometry.out_shape[:-1]), total(geometry.out_shape))
         )
-        longer = NARROW.get(p.columns, 1) if p.count == 1 and p.rest < p.lanes else 1
+        longer = NARROW.get(p.columns, 1) if p.count == 1 and p.rest < p.lanes and not matrices else 1
         flops = int(2 * longer * vectors * geometry.terms) + STORE_FLOPS * vectors * chunks
-        flops += pixels * (PIXEL_FLOPS * p.count + TAP_FLOPS * geometry.taps) + ROW_FLOPS * rows
+        if matrices:  # nothing is packed, and no tap begins anew
+            flops += pixels * POINT_FLOPS * p.count
+        else:
+            flops += pixels * (PIXEL_FLOPS * p.count + TAP_FLOPS * geometry.taps) + ROW_FLOPS * rows
         flops += PLANE_FLOPS * planes if group > 1 else 0
         return Cost(
             flops, moved * size + streamed(weights * size), 1, held * size, engine="blocked", preparation=brought

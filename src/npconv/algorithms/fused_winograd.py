@@ -19,7 +19,7 @@ from ..compiled.calls import Bound, address
 from ..compiled.chains import Chain
 from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
-from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late
+from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late, position_taps
 from ..geometry import ConvGeometry, Ints, ceil_div, total
 from ..lazy import Later
 from ..records import dataclass, replace
@@ -117,6 +117,7 @@ class FusedWinograd(Multiplying):
         size, c = dtype.itemsize, cut(geometry, self.n, dtype.itemsize)
         a = axes(geometry, self.n)
         direct = a.direct if a else 1  # taps that are not transformed
+        read = sum(map(len, position_taps(a, c.n_h, self.n))) * total(geometry.w_shape[:2]) * size if a else 0
         weights = c.positions * direct * total(geometry.w_shape[:2])
         if direction == "weight_grad" and self._apart(geometry):
             return self.weight_grad_cost(geometry, dtype)
@@ -133,12 +134,12 @@ class FusedWinograd(Multiplying):
         brought = Cost(0, 2 * kept, 2, 0, engine="winograd")
         if late(geometry, self.n, size):
             more = cut(geometry, self.n, size, late=True).work - c.work
-            spared = _streamed(kept) - streamed(total(geometry.w_shape) * size)  # transformed weights stay in the cache
+            spared = _streamed(read) - streamed(total(geometry.w_shape) * size)  # transformed weights stay in the cache
             brought = Cost(max(0, int(2 * c.lanes * more)), -spared, 0, 0, engine="winograd")
         if a and len(a.phases) > 1:  # one weight after the other
             brought = replace(brought, flops=brought.flops + GATHER_FLOPS * total(geometry.w_shape))
         often = APART if max(geometry.dilation, default=1) > 1 else 1
-        moved = often * (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(kept)
+        moved = often * (total(geometry.x_shape) + total(geometry.y_shape)) * size + _streamed(read)
         alone = geometry.groups * geometry.batch if geometry.groups > 1 and not c.bundle else 0
         work = int(2 * c.lanes * c.work) + GROUP_FLOPS * alone
         return Cost(work, moved, 1, kept + scratch, engine="winograd", preparation=brought)

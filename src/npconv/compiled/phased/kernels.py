@@ -45,7 +45,7 @@ def kernels(dtype: str, target: Target) -> dict[str, Callable[..., Any]]:
         w_group: int, bias_group: int, fresh: int, w_o: int, w_c: int, along: int, tap_steps: int, chunk_offsets: int,
         at_weights: int, kinds: int, halved: int, far: int, far_row: int, far_step: int,
     ) -> None:  # fmt: skip
-        """Tasks lo..hi of batch x boxes x groups x parts (of the panels, between `edges`) x cuts (runs of pixels), the last innermost.
+        """Tasks lo..hi of batch x boxes x groups x parts (panels, by `edges`) x cuts (runs of pixels), the last innermost.
 
         `fresh` weights are the caller's, which are brought in order a chunk at a time. `kinds`: see `blocked`.
         """

@@ -250,7 +250,8 @@ def forward_launch(
     values["scratch_step"] = whole_lines(values["at_weights"] + laid.chunk_bytes * fresh + 256)
     arrays = {
         **{name: np.concatenate(parts_of) for name, parts_of in tables.items()},
-        "records": records, "edges": np.cumsum([0, *map(len, at.parts)]), "tap_offsets": np.array(offsets, np.int64), "w_offsets": np.array(laid.w_offsets, np.int64),
+        "records": records, "edges": np.cumsum([0, *map(len, at.parts)], dtype=np.int64),
+        "tap_offsets": np.array(offsets, np.int64), "w_offsets": np.array(laid.w_offsets, np.int64),
         "kinds": kinds(laid.p, size, far_step > 0, not fresh and from_memory(groups * laid.elements * size)),
         "chunk_offsets": np.array(laid.chunk_offsets, np.int64), "tap_steps": np.array(w_steps, np.int64),
     }  # fmt: skip

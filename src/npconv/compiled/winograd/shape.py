@@ -267,7 +267,7 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
         last = vectors - columns * (panels - 1)
         tall = tile_rows(columns)
         wide, wide_last = NARROW[columns] * columns * (panels - 1), NARROW[last] * last
-        weights = positions * a.direct * c * max(1, bundle) * vectors * (TRANSFORM if late else width / STREAM)
+        weights = positions * taps * c * max(1, bundle) * vectors * (TRANSFORM if late else width / STREAM)
         largest = {}  # of so many parts, as a share of all vectors
         for parts in {min(panels, 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}:
             bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
