@@ -152,9 +152,7 @@ def test_parts_of_unequal_panels_take_the_same_time():
         assert sorted(panel for part in found for panel in part) == list(range(12))
         assert all(found)
         sums = [sum(costs[panel] for panel in part) for part in found]
-        assert 3 * max(sums) <= 4 * max(
-            16, sum(costs) / parts
-        )  # Graham's bound; the dearest panel is one part's at least
+        assert 3 * max(sums) <= 4 * max(16, sum(costs) / parts)  # Graham's bound; 16 is the dearest panel
         assert parts != 2 or sums == [46, 44]  # all are even, and 45 is not
         assert sums == sorted(sums, reverse=True)
     assert tasks.runs((1,) * 7, 3) == [[0, 1], [2, 3], [4, 5, 6]]

@@ -21,6 +21,14 @@ from npconv.geometry import ConvGeometry
 DECISIONS = {
     "pointwise": ((1, 64, 56, 56), (256, 64, 1, 1), {}, {"gemm"}, {"blocked"}),
     "pointwise, many": ((8, 256, 14, 14), (64, 256, 1, 1), {}, {"gemm", "direct"}, {"blocked"}),
+    "pointwise, few outputs": ((4, 512, 112, 112), (8, 512, 1, 1), {"stride": 2}, {"gemm", "direct"}, {"blocked"}),
+    "pointwise groups' weight gradient": (
+        (32, 512, 14, 14),
+        (512, 16, 1, 1),
+        {"groups": 32, "direction": "weight_grad"},
+        {"gemm", "direct"},
+        {"blocked"},
+    ),
     "strided": ((1, 512, 14, 14), (512, 512, 3, 3), {"stride": 2, "padding": 1}, {"gemm", "direct"}, {"blocked"}),
     "5x5, strided": (
         (1, 128, 56, 56),

@@ -19,7 +19,7 @@ from ..compiled.calls import Bound, address
 from ..compiled.chains import Chain
 from ..compiled.panels import UNBOUNDED, bounds, weight_steps, zeros
 from ..compiled.winograd.launch import forward_launch, weight_launch
-from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late, position_taps
+from ..compiled.winograd.shape import FORMS, LAST_BYTES, MOST_STRIDE, Cut, axes, cut, empty, late
 from ..geometry import ConvGeometry, Ints, ceil_div, total
 from ..lazy import Later
 from ..records import dataclass, replace
@@ -117,7 +117,6 @@ class FusedWinograd(Multiplying):
         size, c = dtype.itemsize, cut(geometry, self.n, dtype.itemsize)
         a = axes(geometry, self.n)
         direct = a.direct if a else 1  # taps that are not transformed
-        read = sum(map(len, position_taps(a, c.n_h, self.n))) * total(geometry.w_shape[:2]) * size if a else 0
         weights = c.positions * direct * total(geometry.w_shape[:2])
         if direction == "weight_grad" and self._apart(geometry):
             return self.weight_grad_cost(geometry, dtype)
@@ -130,7 +129,7 @@ class FusedWinograd(Multiplying):
             room = winograd_grad_launch.workspace(geometry, self.n, size, threads.current())
             return Cost(work, moved, 2 + ceil_div(geometry.groups, 2), room, engine="winograd_grad")
         scratch = 2 * c.positions * (c.v_step + c.m_step)
-        kept = weights * size
+        kept, read = (many * size for many in (weights, c.served * total(geometry.w_shape[:2])))
         brought = Cost(0, 2 * kept, 2, 0, engine="winograd")
         if late(geometry, self.n, size):
             more = cut(geometry, self.n, size, late=True).work - c.work

@@ -154,7 +154,7 @@ def shares(
     """Parts of the panels and cuts of the pixels of each of `boxes`: no thread should wait long for the last one.
 
     Threads take tasks in order, so that parts of four and five panels by turns would give one thread all the fives.
-    Cuts are `dear` where each brings in order all that its box needs.
+    Cuts are `dear` where each brings in order all that its box needs. `into` says which panels each part has.
     """
     panels, whole = len(costs), sum(costs)
     fewest = min(panels, ceil_div(workers, boxes))

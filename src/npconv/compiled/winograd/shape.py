@@ -210,6 +210,7 @@ class Cut:
     pieces: int
     v_piece: int
     bundle: int  # groups whose channels share a vector; 0: weights do not stay in registers
+    served: int  # weights of an input and an output channel that are read, of all positions
 
     @property
     def positions(self) -> int:
@@ -251,7 +252,8 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
     vectors = max(1, ceil_div(geometry.out_channels // geometry.groups, lanes))
     in_vectors = ceil_div(c, lanes)
     positions, blocks = n_h * n, geometry.groups // max(1, bundle) * max(1, deep)
-    taps = sum(len(at) for at in position_taps(a, n_h, n)) / positions
+    served = sum(map(len, position_taps(a, n_h, n)))
+    taps = served / positions
     products, (forth, back) = taps * c, PASSES[n]
 
     most = min(LONGEST, max(lanes, PIECE_BYTES // (positions * widest() * width))) if late else LONGEST
@@ -267,7 +269,7 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
         last = vectors - columns * (panels - 1)
         tall = tile_rows(columns)
         wide, wide_last = NARROW[columns] * columns * (panels - 1), NARROW[last] * last
-        weights = positions * taps * c * max(1, bundle) * vectors * (TRANSFORM if late else width / STREAM)
+        weights = served * c * max(1, bundle) * vectors * (TRANSFORM if late else width / STREAM)
         largest = {}  # of so many parts, as a share of all vectors
         for parts in {min(panels, 1 if workers == 1 else p) for p in (1, 2, 4, 8, 16)}:
             bounds = [min(vectors, columns * (panels * part // parts)) for part in range(parts + 1)]
@@ -300,6 +302,7 @@ def cheapest(geometry: ConvGeometry, n: int, itemsize: int, workers: int, column
         n_h, n, m_h, m, tiles_h, tiles_w, tiles, ceil_div(tiles, per), per, depths, slices, deep, lanes, vectors,
         columns, panels, vectors - columns * (panels - 1), parts, workers * time, v_row, odd_lines(pieces * v_piece),
         m_row, odd_lines((per * depths + SPARE) * m_row), piece_vectors * lanes, pieces, v_piece, bundle,
+        served,
     )  # fmt: skip
 
 
